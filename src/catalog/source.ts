@@ -1,0 +1,80 @@
+import type { Executor } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+
+/** One column of a source's key, in key order. */
+export interface KeyColumn {
+  readonly name: string;
+  /** As `format_type` prints it: bigint, integer, uuid, text, … */
+  readonly type: string;
+}
+
+/** Content is columns, joined in order with a blank line, or one SQL expression over the row. */
+export type Content = { readonly columns: readonly string[] } | { readonly sql: string };
+
+/** A table whose text is embedded. */
+export interface Source {
+  readonly id: number;
+  readonly name: string;
+  readonly relation: { readonly oid: number; readonly schema: string; readonly table: string };
+  readonly key: readonly KeyColumn[];
+  readonly content: Content;
+  /** Columns that content and filter read, generated ones resolved to their base columns. */
+  readonly baseColumns: readonly string[];
+  /** SQL condition over the row; rows that fail it have no vector. */
+  readonly filter: string | undefined;
+  readonly tenantColumn: string | undefined;
+}
+
+type SourceRow = {
+  id: number;
+  name: string;
+  relation_oid: number;
+  schema_name: string;
+  table_name: string;
+  key_columns: string[];
+  key_types: string[];
+  content_columns: string[] | null;
+  content_sql: string | null;
+  base_columns: string[];
+  filter_sql: string | null;
+  tenant_column: string | null;
+};
+
+function toSource(row: SourceRow): Source {
+  return {
+    id: row.id,
+    name: row.name,
+    relation: { oid: Number(row.relation_oid), schema: row.schema_name, table: row.table_name },
+    key: row.key_columns.map((name, i) => ({ name, type: row.key_types[i] ?? 'text' })),
+    content: row.content_sql === null ? { columns: row.content_columns ?? [] } : { sql: row.content_sql },
+    baseColumns: row.base_columns,
+    filter: row.filter_sql ?? undefined,
+    tenantColumn: row.tenant_column ?? undefined,
+  };
+}
+
+export async function listSources(db: Executor): Promise<Source[]> {
+  return (await db.query<SourceRow>('SELECT * FROM freshvec.source ORDER BY name')).map(toSource);
+}
+
+export async function findSource(db: Executor, name: string): Promise<Source | undefined> {
+  const [row] = await db.query<SourceRow>('SELECT * FROM freshvec.source WHERE name = $1', [name]);
+  return row && toSource(row);
+}
+
+export async function getSource(db: Executor, name: string): Promise<Source> {
+  const source = await findSource(db, name);
+  if (source) return source;
+  const names = (await listSources(db)).map((s) => s.name);
+  throw new FreshvecError(
+    'source_unknown',
+    names.length === 0
+      ? `There is no source "${name}": none has been added yet. Add one with \`freshvec source add TABLE --content … --model …\`.`
+      : `There is no source "${name}". There are: ${names.join(', ')}.`,
+  );
+}
+
+export async function getSourceById(db: Executor, id: number): Promise<Source | undefined> {
+  const [row] = await db.query<SourceRow>('SELECT * FROM freshvec.source WHERE id = $1', [id]);
+  return row && toSource(row);
+}

@@ -1,0 +1,82 @@
+import type { Executor } from '../db/database.js';
+
+export type SpaceState = 'building' | 'ready' | 'live' | 'retained' | 'dropped';
+export type StoreKind = 'column' | 'table';
+export type VectorType = 'vector' | 'halfvec';
+export type Metric = 'cosine' | 'l2' | 'ip';
+
+/** The vectors of one source under one model fingerprint. */
+export interface Space {
+  readonly id: number;
+  readonly sourceId: number;
+  readonly spec: string;
+  readonly fingerprint: string;
+  readonly dimensions: number;
+  readonly state: SpaceState;
+  readonly store: StoreKind;
+  /** Column mode: the vector column; its companions are `<column>_model`, `_hash` and `_stale`. */
+  readonly column: string;
+  readonly type: VectorType;
+  readonly metric: Metric;
+  readonly index: { readonly kind: 'hnsw' | 'none'; readonly m: number; readonly efConstruction: number };
+}
+
+/** States in which edits are enqueued for the space and its vectors are kept fresh. */
+export const MAINTAINED_STATES: readonly SpaceState[] = ['building', 'ready', 'live', 'retained'];
+
+type SpaceRow = {
+  id: number;
+  source_id: number;
+  spec: string;
+  fingerprint: string;
+  dimensions: number;
+  state: SpaceState;
+  store: StoreKind;
+  column_name: string;
+  vector_type: VectorType;
+  metric: Metric;
+  index_kind: 'hnsw' | 'none';
+  m: number;
+  ef_construction: number;
+};
+
+function toSpace(row: SpaceRow): Space {
+  return {
+    id: row.id,
+    sourceId: row.source_id,
+    spec: row.spec,
+    fingerprint: row.fingerprint,
+    dimensions: row.dimensions,
+    state: row.state,
+    store: row.store,
+    column: row.column_name,
+    type: row.vector_type,
+    metric: row.metric,
+    index: { kind: row.index_kind, m: row.m, efConstruction: row.ef_construction },
+  };
+}
+
+/** Maintained spaces, of one source or of all, oldest first. */
+export async function listMaintainedSpaces(db: Executor, sourceId?: number): Promise<Space[]> {
+  const rows = await db.query<SpaceRow>(
+    `SELECT * FROM freshvec.space
+     WHERE state = ANY($1::text[]) AND ($2::int IS NULL OR source_id = $2)
+     ORDER BY id`,
+    [MAINTAINED_STATES, sourceId ?? null],
+  );
+  return rows.map(toSpace);
+}
+
+export async function getSpace(db: Executor, id: number): Promise<Space | undefined> {
+  const [row] = await db.query<SpaceRow>('SELECT * FROM freshvec.space WHERE id = $1', [id]);
+  return row && toSpace(row);
+}
+
+/** The live space and the epoch of the pointer that names it. */
+export async function liveSpace(db: Executor, sourceId: number): Promise<{ epoch: number; space: Space } | undefined> {
+  const [row] = await db.query<SpaceRow & { epoch: number }>(
+    `SELECT p.epoch, s.* FROM freshvec.pointer p JOIN freshvec.space s ON s.id = p.space_id WHERE p.source_id = $1`,
+    [sourceId],
+  );
+  return row && { epoch: row.epoch, space: toSpace(row) };
+}

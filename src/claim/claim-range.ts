@@ -1,0 +1,102 @@
+import type { Database, Executor } from '../db/database.js';
+import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
+
+/** What a store must answer for its pages to be visited; `store/port.ts` has the whole. */
+export interface RangeVisitor {
+  diff(tx: Executor, pages: { relationOid: number; fromPage: number; toPage: number }, limit: number): Promise<string[]>;
+  prune(tx: Executor, limit: number): Promise<number>;
+}
+
+type RangeRow = {
+  id: number;
+  purpose: 'load' | 'sweep' | 'prune';
+  relation_oid: number;
+  filenode: number;
+  from_page: number;
+  to_page: number;
+  present_filenode: number | null;
+};
+
+export interface RangeClaim {
+  readonly leased: readonly LeasedKey[];
+  /** False when no range was free to visit. */
+  readonly visited: boolean;
+}
+
+/** Vectors without a row that one visit of a prune range removes at most. */
+const PRUNE_LIMIT = 1000;
+
+/**
+ * Visits one range of pages that nobody else visits just now and leases up to `limit` of its keys that are not as they
+ * should be. A range in which nothing is left to lease is deleted. Done rows are told by their hash, not by a cursor,
+ * so a range may be visited any number of times.
+ */
+export function claimRange(
+  db: Database,
+  spaceId: number,
+  visitor: RangeVisitor,
+  { token, worker, limit }: { token: string; worker: string; limit: number },
+): Promise<RangeClaim> {
+  return db.tx(async (tx) => {
+    const range = await takeRange(tx, spaceId);
+    if (!range) return { leased: [], visited: false };
+    if (range.purpose === 'prune') {
+      if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
+      return { leased: [], visited: true };
+    }
+    if (range.present_filenode !== range.filenode) {
+      await replaceRewritten(tx, spaceId, range);
+      return { leased: [], visited: true };
+    }
+    const pages = { relationOid: range.relation_oid, fromPage: range.from_page, toPage: range.to_page };
+    const keys = await visitor.diff(tx, pages, limit);
+    if (keys.length < limit) await dropRange(tx, range.id);
+    return { leased: await leaseKeys(tx, spaceId, keys, token, worker), visited: true };
+  });
+}
+
+async function takeRange(tx: Executor, spaceId: number): Promise<RangeRow | undefined> {
+  const [row] = await tx.query<RangeRow>(
+    `SELECT r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
+       pg_relation_filenode(r.relation_oid::regclass)::int8 AS present_filenode
+     FROM freshvec.range r WHERE r.space_id = $1 ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED`,
+    [spaceId],
+  );
+  return row;
+}
+
+async function dropRange(tx: Executor, id: number): Promise<void> {
+  await tx.query('DELETE FROM freshvec.range WHERE id = $1', [id]);
+}
+
+/**
+ * VACUUM FULL, CLUSTER and the like move rows to other pages: the pages still to be visited mean nothing any more, so
+ * the relation is visited anew as a whole. A relation that was dropped has nothing to visit.
+ */
+async function replaceRewritten(tx: Executor, spaceId: number, range: RangeRow): Promise<void> {
+  await tx.query(`DELETE FROM freshvec.range WHERE space_id = $1 AND relation_oid = $2 AND filenode = $3`, [
+    spaceId,
+    range.relation_oid,
+    range.filenode,
+  ]);
+  if (range.present_filenode === null) return;
+  await tx.query(
+    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+     SELECT $1, $2, $3, $4, p, p + 64
+     FROM generate_series(0, pg_relation_size($3::oid::regclass) / current_setting('block_size')::int, 64) p`,
+    [spaceId, range.purpose, range.relation_oid, range.present_filenode],
+  );
+}
+
+async function leaseKeys(tx: Executor, spaceId: number, keys: string[], token: string, worker: string) {
+  if (keys.length === 0) return [];
+  const rows = await tx.query<LeaseRow>(
+    `INSERT INTO freshvec.lease (space_id, key, token, worker, expires_at, lane, since)
+     SELECT $1, key, $2::uuid, $3, clock_timestamp() + make_interval(secs => $5), $6, now()
+     FROM unnest($4::text[]) AS k(key) ORDER BY key COLLATE "C"
+     ON CONFLICT (space_id, key) DO NOTHING
+     RETURNING key, attempts, losses, force`,
+    [spaceId, token, worker, keys, LEASE_SECONDS, LANES.bulk],
+  );
+  return rows.map(toLeasedKey);
+}

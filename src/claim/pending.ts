@@ -1,0 +1,38 @@
+import type { Executor } from '../db/database.js';
+
+export interface Look {
+  /** Maintained spaces with something to claim now, oldest space first. */
+  readonly spaceIds: readonly number[];
+  /** Every change up to this id is claimed, seen in this look, or not committed yet. */
+  readonly upToId: number;
+}
+
+/**
+ * Looks for work. `fromId` spares reading the dead rows of claimed changes, which a held snapshot keeps; changes that
+ * committed late below it are found by a look from 0.
+ */
+export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
+  const [sequence] = await db.query<{ id: number | null }>(
+    `SELECT pg_sequence_last_value(pg_get_serial_sequence('freshvec.change', 'id')::regclass) AS id`,
+  );
+  const rows = await db.query<{ id: number }>(
+    `SELECT s.id FROM freshvec.space s
+     WHERE s.state IN ('building', 'ready', 'live', 'retained') AND (
+       EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 0 AND c.id >= $1)
+       OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1)
+       OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.expires_at <= clock_timestamp())
+       OR EXISTS (SELECT FROM freshvec.range r WHERE r.space_id = s.id))
+     ORDER BY s.id`,
+    [fromId],
+  );
+  return { spaceIds: rows.map((row) => row.id), upToId: sequence?.id ?? 0 };
+}
+
+/** Milliseconds until the next waiting key is due; undefined when none waits. */
+export async function nextDueMs(db: Executor): Promise<number | undefined> {
+  const [row] = await db.query<{ ms: number | null }>(
+    `SELECT GREATEST(0, extract(epoch FROM min(expires_at) - clock_timestamp()) * 1000)::float8 AS ms
+     FROM freshvec.lease WHERE token IS NULL`,
+  );
+  return row?.ms ?? undefined;
+}

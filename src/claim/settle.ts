@@ -1,0 +1,120 @@
+import type { Executor } from '../db/database.js';
+
+/**
+ * How a lease ends. `done` drops it, and any failure of the key with it; `skip` drops it and leaves a failure as it is;
+ * `wait` keeps the key for later; `fail` sets it aside with a reason.
+ */
+export type Ending =
+  | { readonly key: string; readonly end: 'done' | 'skip' }
+  | {
+      readonly key: string;
+      readonly end: 'wait';
+      readonly seconds: number;
+      /** Why it waits, to be counted: a lost write, a failed attempt of this text, or neither. */
+      readonly because: 'changed' | 'attempt' | 'delay';
+    }
+  | {
+      readonly key: string;
+      readonly end: 'fail';
+      readonly code: string;
+      /** Never holds content. */
+      readonly message: string;
+      readonly attempts: number;
+      /** Hash of the text that failed; null when it was never read. */
+      readonly hash: string | null;
+    };
+
+/**
+ * Ends leases, in the caller's transaction. A key that changed while it was held goes back into `change` in that same
+ * transaction. Keys whose lease is not ours any more are left alone.
+ */
+export async function settle(tx: Executor, spaceId: number, token: string, endings: readonly Ending[]): Promise<void> {
+  const done = endings.filter((e) => e.end === 'done').map((e) => e.key);
+  const waits = endings.filter((e) => e.end === 'wait');
+  const fails = endings.filter((e) => e.end === 'fail');
+  const unhealed = endings.filter((e) => e.end === 'skip' || e.end === 'fail').map((e) => e.key);
+  if (done.length > 0) await finish(tx, spaceId, token, done, true);
+  if (waits.length > 0) await wait(tx, spaceId, token, waits);
+  if (fails.length > 0) await recordFailures(tx, spaceId, token, fails);
+  if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, false);
+}
+
+async function finish(tx: Executor, spaceId: number, token: string, keys: string[], healed: boolean): Promise<void> {
+  await tx.query(
+    `WITH ended AS (
+       DELETE FROM freshvec.lease l USING (
+         SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid AND key = ANY($3::text[])
+         ORDER BY key FOR UPDATE SKIP LOCKED) held
+       WHERE l.space_id = $1 AND l.key = held.key
+       RETURNING l.key, l.again, l.force, l.lane, l.tenant
+     ), healed AS (
+       DELETE FROM freshvec.failure f USING ended e WHERE $4 AND f.space_id = $1 AND f.key = e.key
+     )
+     INSERT INTO freshvec.change (space_id, lane, key, tenant)
+     SELECT $1, lane, key, tenant FROM ended WHERE again`,
+    [spaceId, token, keys, healed],
+  );
+}
+
+async function wait(
+  tx: Executor,
+  spaceId: number,
+  token: string,
+  waits: readonly Extract<Ending, { end: 'wait' }>[],
+): Promise<void> {
+  await tx.query(
+    `UPDATE freshvec.lease l SET token = NULL, worker = NULL,
+       expires_at = clock_timestamp() + make_interval(secs => w.seconds),
+       losses = CASE w.because WHEN 'changed' THEN LEAST(l.losses + 1, 30) ELSE l.losses END,
+       attempts = CASE w.because WHEN 'attempt' THEN l.attempts + 1 ELSE l.attempts END
+     FROM (
+       SELECT h.key, w.seconds, w.because FROM freshvec.lease h
+       JOIN unnest($3::text[], $4::float8[], $5::text[]) AS w(key, seconds, because) ON w.key = h.key
+       WHERE h.space_id = $1 AND h.token = $2::uuid
+       ORDER BY h.key FOR UPDATE OF h SKIP LOCKED) w
+     WHERE l.space_id = $1 AND l.key = w.key`,
+    [spaceId, token, waits.map((w) => w.key), waits.map((w) => w.seconds), waits.map((w) => w.because)],
+  );
+}
+
+async function recordFailures(
+  tx: Executor,
+  spaceId: number,
+  token: string,
+  fails: readonly Extract<Ending, { end: 'fail' }>[],
+): Promise<void> {
+  await tx.query(
+    `INSERT INTO freshvec.failure (space_id, key, code, message, attempts, hash, tenant)
+     SELECT $1, f.key, f.code, f.message, f.attempts, f.hash, l.tenant
+     FROM unnest($3::text[], $4::text[], $5::text[], $6::int[], $7::uuid[]) AS f(key, code, message, attempts, hash)
+     JOIN freshvec.lease l ON l.space_id = $1 AND l.key = f.key AND l.token = $2::uuid
+     ORDER BY f.key
+     ON CONFLICT (space_id, key) DO UPDATE SET code = excluded.code, message = excluded.message,
+       attempts = excluded.attempts, hash = excluded.hash, discarded = false, at = now()`,
+    [
+      spaceId,
+      token,
+      fails.map((f) => f.key),
+      fails.map((f) => f.code),
+      fails.map((f) => f.message),
+      fails.map((f) => f.attempts),
+      fails.map((f) => f.hash),
+    ],
+  );
+}
+
+/** Gives leases back at once, unpaid and uncharged: the worker is stopping. */
+export async function release(db: Executor, spaceId: number, token: string): Promise<void> {
+  await db.query(
+    `WITH ended AS (
+       DELETE FROM freshvec.lease l USING (
+         SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid
+         ORDER BY key FOR UPDATE SKIP LOCKED) held
+       WHERE l.space_id = $1 AND l.key = held.key
+       RETURNING l.key, l.force, l.lane, l.tenant
+     )
+     INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
+     SELECT $1, lane, key, tenant, NULLIF(force, false) FROM ended`,
+    [spaceId, token],
+  );
+}

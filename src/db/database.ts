@@ -1,0 +1,37 @@
+/** A row as it comes back: column name → value. int8 is a number, json is parsed, timestamps are Date. */
+export type Row = Record<string, unknown>;
+
+/** Runs one parameterised statement. A Buffer parameter is sent in PostgreSQL's binary format of its type. */
+export interface Executor {
+  query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]>;
+}
+
+export type DatabaseKind = 'postgres' | 'pglite';
+
+/** Where pgvector lives in this database. */
+export interface VectorExtension {
+  /** Schema that holds the types and operators, not quoted. */
+  readonly schema: string;
+  readonly version: string;
+}
+
+/**
+ * One database, behind node-postgres or PGlite. All of freshvec talks through this and through nothing else.
+ *
+ * Statements that render or compare text run inside `tx`, which pins the settings that change how values become text
+ * (TimeZone, DateStyle, IntervalStyle, extra_float_digits, bytea_output), so that every process computes the same hash.
+ */
+export interface Database extends Executor {
+  readonly kind: DatabaseKind;
+  /** READ COMMITTED transaction with pinned settings. Rolls back and rethrows when `fn` throws. Not nested. */
+  tx<T>(fn: (tx: Executor) => Promise<T>): Promise<T>;
+  /** One connection outside a transaction, on the direct URL: CREATE INDEX CONCURRENTLY, SET that must last. */
+  session<T>(fn: (session: Executor) => Promise<T>): Promise<T>;
+  /** Several statements without parameters, as one simple query (migrations). */
+  exec(sql: string): Promise<void>;
+  /** Starts listening on the direct URL; re-established after a lost connection. Resolves to a stop function. */
+  listen(channel: string, onNotify: (payload: string) => void): Promise<() => Promise<void>>;
+  /** Where pgvector is installed; undefined when it is not. */
+  vectorExtension(): Promise<VectorExtension | undefined>;
+  close(): Promise<void>;
+}

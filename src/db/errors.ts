@@ -1,0 +1,48 @@
+/** The base of every error that freshvec throws on purpose: a stable code, and a message that says what to do. */
+export class FreshvecError extends Error {
+  override readonly name: string = 'FreshvecError';
+  constructor(
+    readonly code: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** What a failed statement means for the caller. The one place where SQLSTATEs are classified. */
+export type DatabaseFailure = 'retry' | 'lock_timeout' | 'connection' | 'privilege' | 'disk' | 'too_many' | 'other';
+
+/** Reads the SQLSTATE of a driver's error; undefined for anything else. */
+export function sqlState(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  const { code } = error;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+}
+
+const CONNECTION_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN']);
+
+/** Classifies an error of a statement by SQLSTATE (PostgreSQL documentation, appendix A) or by socket error. */
+export function classify(error: unknown): DatabaseFailure {
+  const state = sqlState(error);
+  if (state === undefined) return isConnectionError(error) ? 'connection' : 'other';
+  if (state === '55P03' || state === '57014') return 'lock_timeout';
+  if (state === '53300') return 'too_many';
+  if (state === '53100' || state === '53200') return 'disk';
+  if (state === '42501') return 'privilege';
+  if (state === '40001' || state === '40P01') return 'retry';
+  if (state.startsWith('08') || state.startsWith('57P')) return 'connection';
+  // "tuple to be locked was already moved to another partition due to concurrent update"
+  if (state === '55000' && error instanceof Error && error.message.includes('moved to another partition'))
+    return 'retry';
+  return 'other';
+}
+
+function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = 'code' in error ? error.code : undefined;
+  if (typeof code === 'string' && CONNECTION_CODES.has(code)) return true;
+  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(
+    error.message,
+  );
+}

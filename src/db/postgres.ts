@@ -1,0 +1,167 @@
+import pg from 'pg';
+import type { Database, Executor, Row, VectorExtension } from './database.js';
+import { FreshvecError } from './errors.js';
+import { executor, PINNED_SETTINGS, readVectorExtension } from './executor.js';
+import { startListening } from './listen.js';
+import { describeTarget, REACH_MS, reach } from './reach.js';
+import { encodeParameter, PARSERS, type TextParser } from './types.js';
+
+export interface PostgresOptions {
+  readonly url: string;
+  /** Where `url` is a pooler: the server itself, for LISTEN and for sessions. */
+  readonly directUrl?: string | undefined;
+  readonly poolSize: number;
+  readonly applicationName: string;
+  /** Errors that belong to no call: idle clients that dropped, a listener that is reconnecting. */
+  readonly onError: (error: unknown) => void;
+  /** How long taking a connection may go on failing before it is an error; 30 s by default. */
+  readonly reachMs?: number | undefined;
+}
+
+const CONNECT_MS = 5_000;
+const KEEP_ALIVE_MS = 10_000;
+const BEGIN = `BEGIN ISOLATION LEVEL READ COMMITTED; ${PINNED_SETTINGS}`;
+const asText: TextParser = (text) => text;
+
+/** One PostgreSQL behind node-postgres. Connects when first used. */
+export function openPostgres(options: PostgresOptions): Database {
+  return new PostgresDatabase(options);
+}
+
+class PostgresDatabase implements Database {
+  readonly kind = 'postgres';
+  readonly #options: PostgresOptions;
+  readonly #pool: pg.Pool;
+  readonly #listeners = new Set<() => Promise<void>>();
+  #vector: VectorExtension | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(options: PostgresOptions) {
+    this.#options = options;
+    this.#pool = new pg.Pool({ ...clientConfig(options, options.url), max: options.poolSize });
+    this.#pool.on('error', options.onError);
+  }
+
+  query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]> {
+    return this.#withClient((client) => run<R>(client, text, params));
+  }
+
+  exec(sql: string): Promise<void> {
+    return this.#withClient(async (client, discard) => {
+      try {
+        await client.query(sql);
+      } catch (error) {
+        discard(); // the script may have opened a transaction, or changed settings
+        throw error;
+      }
+    });
+  }
+
+  tx<T>(fn: (tx: Executor) => Promise<T>): Promise<T> {
+    return this.#withClient(async (client, discard) => {
+      await client.query(BEGIN).catch((error: unknown) => {
+        discard();
+        throw error;
+      });
+      try {
+        const result = await fn(executor((text, params) => run(client, text, params)));
+        const { command } = await client.query('COMMIT');
+        if (command !== 'COMMIT') {
+          throw new FreshvecError('transaction_aborted', 'A statement failed in this transaction: it was rolled back.');
+        }
+        return result;
+      } catch (error) {
+        await client.query('ROLLBACK').catch(discard);
+        throw error;
+      }
+    });
+  }
+
+  async session<T>(fn: (session: Executor) => Promise<T>): Promise<T> {
+    const client = await this.#connectDirect();
+    client.on('error', ignore);
+    try {
+      return await fn(executor((text, params) => run(client, text, params)));
+    } finally {
+      await client.end().catch(ignore);
+    }
+  }
+
+  async listen(channel: string, onNotify: (payload: string) => void): Promise<() => Promise<void>> {
+    const connect = () => this.#connectDirect();
+    const stop = await startListening({ connect, channel, onNotify, onError: this.#options.onError });
+    this.#listeners.add(stop);
+    return async () => {
+      this.#listeners.delete(stop);
+      await stop();
+    };
+  }
+
+  async vectorExtension(): Promise<VectorExtension | undefined> {
+    this.#vector ??= await readVectorExtension(this);
+    return this.#vector;
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= (async () => {
+      await Promise.all([...this.#listeners].map((stop) => stop()));
+      await this.#pool.end();
+    })();
+    return this.#closed;
+  }
+
+  /** Lends a pooled client. One that lost its connection, or that `fn` discards, does not go back into the pool. */
+  async #withClient<T>(fn: (client: pg.PoolClient, discard: () => void) => Promise<T>): Promise<T> {
+    const pool = this.#pool;
+    const client = await reach(() => pool.connect(), {
+      target: describeTarget(this.#options.url),
+      budgetMs: this.#options.reachMs ?? REACH_MS,
+      busy: () => pool.totalCount - pool.idleCount >= this.#options.poolSize,
+    });
+    let discarded = false;
+    const discard = () => {
+      discarded = true;
+    };
+    // A client out of the pool has no other listener, and an 'error' that nobody hears ends the process.
+    client.on('error', discard);
+    try {
+      return await fn(client, discard);
+    } finally {
+      client.removeListener('error', discard);
+      client.release(discarded);
+    }
+  }
+
+  #connectDirect(): Promise<pg.Client> {
+    const url = this.#options.directUrl ?? this.#options.url;
+    const connect = async () => {
+      const client = new pg.Client(clientConfig(this.#options, url));
+      try {
+        await client.connect();
+        return client;
+      } catch (error) {
+        await client.end().catch(ignore);
+        throw error;
+      }
+    };
+    return reach(connect, { target: describeTarget(url), budgetMs: this.#options.reachMs ?? REACH_MS });
+  }
+}
+
+async function run<R extends Row>(client: pg.ClientBase, text: string, params: readonly unknown[] = []): Promise<R[]> {
+  const result = await client.query<R>(text, params.map(encodeParameter));
+  return result.rows;
+}
+
+function clientConfig(options: PostgresOptions, url: string): pg.PoolConfig {
+  return {
+    connectionString: url,
+    application_name: options.applicationName,
+    connectionTimeoutMillis: CONNECT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
+    types: { getTypeParser: (oid: number) => PARSERS[oid] ?? asText },
+  };
+}
+
+function ignore(): void {}

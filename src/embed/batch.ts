@@ -1,0 +1,29 @@
+import type { EmbedLimits } from './port.js';
+
+/**
+ * Splits items into requests that keep within the limits, in order.
+ * @param lengths tokens of each item
+ * @returns the items' indices, request by request: each index once, ascending, no request empty
+ *
+ * An item that is over a limit by itself goes alone: the lengths are estimates, so the provider has the last word, and
+ * its refusal then blames nobody else.
+ */
+export function planBatches(lengths: readonly number[], limits: EmbedLimits): number[][] {
+  const batches: number[][] = [];
+  let batch: number[] = [];
+  let tokens = 0;
+  const close = () => {
+    if (batch.length > 0) batches.push(batch);
+    batch = [];
+    tokens = 0;
+  };
+  lengths.forEach((length, index) => {
+    const tooLong = length > limits.maxTokensPerInput;
+    if (tooLong || batch.length >= limits.maxInputs || tokens + length > limits.maxTokensPerRequest) close();
+    batch.push(index);
+    tokens += length;
+    if (tooLong) close();
+  });
+  close();
+  return batches;
+}

@@ -1,0 +1,73 @@
+import { type EmbeddingModel, EmbedError, type EmbedResult } from './port.js';
+
+/**
+ * The same model, with every response checked: as many vectors as texts, each of the model's dimensions, finite and not
+ * all zero. Throws EmbedError `bad_response` otherwise. No texts make no request.
+ */
+export function withChecks(model: EmbeddingModel): EmbeddingModel {
+  return {
+    spec: model.spec,
+    fingerprint: model.fingerprint,
+    dimensions: model.dimensions,
+    limits: model.limits,
+    countTokens: (text) => model.countTokens(text),
+    close: () => model.close(),
+    async embed(texts, options) {
+      options.signal?.throwIfAborted();
+      if (texts.length === 0) return { vectors: [], tokens: 0 };
+      const result = await model.embed(texts, options);
+      checkResult(result, texts.length, model);
+      return result;
+    },
+  };
+}
+
+/** Throws EmbedError `bad_response` unless there are `count` usable vectors of the model's dimensions. */
+export function checkResult(
+  result: EmbedResult,
+  count: number,
+  model: Pick<EmbeddingModel, 'spec' | 'dimensions'>,
+): void {
+  const { vectors } = result;
+  const fail = (what: string) => new EmbedError('bad_response', `${model.spec} answered with ${what}`);
+  if (vectors.length !== count) throw fail(`${vectors.length} vectors for ${count} texts`);
+  for (const vector of vectors) {
+    if (vector.length !== model.dimensions) {
+      throw fail(`${vector.length} dimensions instead of ${model.dimensions}: name the dimensions that it has`);
+    }
+    const squares = sumOfSquares(vector);
+    if (!Number.isFinite(squares)) throw fail('a vector that holds NaN or Infinity');
+    if (squares === 0) throw fail('a vector that is all zero');
+  }
+}
+
+/**
+ * Puts items that name their position in that order; items that name none stay as they came.
+ * Throws EmbedError `bad_response` when positions are missing, doubled or out of range.
+ */
+export function inIndexOrder<T extends { readonly index?: number | undefined }>(
+  items: readonly T[],
+  spec: string,
+): T[] {
+  if (items.every((item) => item.index === undefined)) return [...items];
+  const ordered = new Map<number, T>();
+  for (const item of items) {
+    const { index } = item;
+    const fits = index !== undefined && Number.isInteger(index) && index >= 0 && index < items.length;
+    if (!fits || ordered.has(index)) {
+      throw new EmbedError('bad_response', `${spec} answered with vectors whose positions make no sense`);
+    }
+    ordered.set(index, item);
+  }
+  return [...ordered.entries()].sort(([a], [b]) => a - b).map(([, item]) => item);
+}
+
+/** Finite exactly if every component is: the square of a float32 cannot overflow a double. */
+function sumOfSquares(vector: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < vector.length; i++) {
+    const x = vector[i] as number;
+    sum += x * x;
+  }
+  return sum;
+}

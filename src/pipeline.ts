@@ -1,0 +1,98 @@
+/**
+ * Read this first: how a stale row gets its vector, stage by stage.
+ *
+ *   app INSERT/UPDATE ─► triggers ─► freshvec.change      capture/   (in the app's own transaction)
+ *   doorbell or poll  ─► job "drain space S"              queue/, worker/doorbell.ts
+ *   drain (below)     ─► claim → read → embed → write and settle, until nothing is left to claim
+ *   search            ─► one statement that checks the pointer's epoch                       search/
+ *
+ * No transaction is open while the provider is asked. A vector is written only if the row's text still has the hash
+ * that it was made from, under a lease that is still ours. The next batch is claimed and embedded while the last one is
+ * being written.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { release } from './claim/settle.js';
+import { type Claim, claimNext } from './stages/claim-next.js';
+import type { DrainContext } from './stages/context.js';
+import { type EmbeddedTexts, embedTexts } from './stages/embed-texts.js';
+import { readTexts } from './stages/read-texts.js';
+import { type Parked, writeVectors } from './stages/write-vectors.js';
+
+/** How often rows that the app holds are asked for again, in ms: first, and at most; claims go on at `look` meanwhile. */
+const LOCKED_RETRY_MS = { first: 25, most: 1000, look: 50 };
+
+/** Told of every token that the drain takes and gives up, so that its leases are renewed meanwhile. */
+export interface LeaseWatch {
+  hold(token: string): void;
+  drop(token: string): void;
+}
+
+/**
+ * Works a space off until there is nothing left to claim, the context's `stop` is raised, or the provider asks for a
+ * pause (resolves to its ms). Whatever it still holds when it ends early is given back.
+ */
+export async function drain(context: DrainContext, leases: LeaseWatch): Promise<{ coolDownMs: number | undefined }> {
+  const held = new Set<string>();
+  const parked: Parked[] = [];
+  let writing: Promise<void> = Promise.resolve();
+  let coolDownMs: number | undefined;
+  try {
+    let retryMs = LOCKED_RETRY_MS.first;
+    let retryAt = 0;
+    while (!context.stop.aborted && coolDownMs === undefined) {
+      const claim = await claimNext(context);
+      if (claim) {
+        hold(claim);
+        if (claim.keys.length >= context.batchKeys * 0.9) context.moreThanOne();
+        const batch = await embedTexts(context, await readTexts(context, claim));
+        coolDownMs = batch.coolDownMs;
+        await writing;
+        writing = write(batch);
+        writing.catch(() => {}); // Seen where it is awaited.
+        continue;
+      }
+      await writing;
+      if (parked.length === 0) break;
+      await sleep(Math.min(retryMs, LOCKED_RETRY_MS.look), undefined, { signal: context.stop }).catch(() => {});
+      if (performance.now() < retryAt) continue;
+      await retryParked();
+      retryMs = parked.length === 0 ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
+      retryAt = performance.now() + retryMs;
+    }
+    await writing;
+    return { coolDownMs };
+  } finally {
+    await writing.catch(() => {});
+    await giveBack();
+  }
+
+  function hold({ token }: Claim): void {
+    held.add(token);
+    leases.hold(token);
+  }
+
+  async function write(batch: EmbeddedTexts): Promise<void> {
+    const rest = await writeVectors(context, batch);
+    if (rest.items.length > 0) parked.push(rest);
+    else drop(batch.token);
+  }
+
+  async function retryParked(): Promise<void> {
+    for (const { token, items, losses } of parked.splice(0)) {
+      await write({ token, items, losses, confirm: [], remove: [], endings: [], coolDownMs: undefined });
+    }
+  }
+
+  function drop(token: string): void {
+    held.delete(token);
+    leases.drop(token);
+  }
+
+  /** Gives every lease back that the drain could not end. */
+  async function giveBack(): Promise<void> {
+    for (const token of held) {
+      await release(context.db, context.store.space.id, token).catch(() => {}); // Else it expires.
+      leases.drop(token);
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import { EventEmitter } from 'node:events';
+import { type PgPool, type PgPoolClient, type PgQueryResult, quoteSchemaName, runMigrations } from 'bullmq';
+import type { PgliteDatabase } from '../db/pglite.js';
+import type { QueueBackend } from './backend.js';
+import { DEFAULT_QUEUE_SCHEMA, needsMigration, poolFactory } from './pool-connection.js';
+
+export interface PgliteQueueOptions {
+  readonly backend: 'pglite';
+  readonly db: PgliteDatabase;
+}
+
+/** BullMQ on the embedded database, on its one connection. Closing the queue leaves the database open. */
+export async function pgliteBackend({ db }: PgliteQueueOptions): Promise<QueueBackend> {
+  const schema = DEFAULT_QUEUE_SCHEMA;
+  const pool = new PglitePool(db, schema);
+  if (await needsMigration(pool, schema)) await pool.migrate();
+  const factory = poolFactory(pool, schema);
+  const nothing = async () => undefined;
+  return { kind: 'pglite', producer: factory, consumer: factory, beforeClose: nothing, close: nothing };
+}
+
+/**
+ * The embedded database in the shape of a pool. Each statement is a transaction of its own that puts BullMQ's schema
+ * first for itself only: its statements name `job` and `event` without a schema, which an app may have too, and the
+ * app's statements run on this same connection.
+ */
+class PglitePool implements PgPool {
+  /** There is no socket that could be lost. */
+  readonly options = { keepAlive: true };
+  readonly #db: PgliteDatabase;
+  readonly #schema: string;
+  readonly #settings: string;
+
+  constructor(db: PgliteDatabase, schema: string) {
+    this.#db = db;
+    this.#schema = schema;
+    this.#settings = `SET LOCAL search_path = ${quoteSchemaName(schema)}`;
+  }
+
+  query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    return this.#db.transaction(this.#settings, async (tx) => {
+      const rows = await tx.query(text, params);
+      return { rows: rows as R[] };
+    });
+  }
+
+  async connect(): Promise<PgPoolClient> {
+    return new PgliteClient(this, this.#db);
+  }
+
+  /** BullMQ's migrations in one transaction, which is PGlite's: its own BEGIN, COMMIT and ROLLBACK are left out. */
+  migrate(): Promise<unknown> {
+    return this.#db.scriptTransaction((run) => {
+      const query = async <R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> => {
+        if (/^(BEGIN|COMMIT|ROLLBACK)$/.test(text)) return { rows: [] };
+        return { rows: (await run(text, params)) as R[] };
+      };
+      return runMigrations({ query }, this.#schema);
+    });
+  }
+
+  async end(): Promise<void> {}
+
+  on(): this {
+    return this;
+  }
+
+  removeAllListeners(): this {
+    return this;
+  }
+}
+
+/** What `connect` gives: BullMQ takes one for each worker's LISTEN. Other statements run as those of the pool. */
+class PgliteClient extends EventEmitter implements PgPoolClient {
+  readonly #pool: PglitePool;
+  readonly #db: PgliteDatabase;
+  readonly #stops: (() => Promise<void>)[] = [];
+
+  constructor(pool: PglitePool, db: PgliteDatabase) {
+    super();
+    this.#pool = pool;
+    this.#db = db;
+  }
+
+  async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    const channel = /^\s*LISTEN\s+(\w+)\s*;?\s*$/m.exec(text)?.[1];
+    if (channel === undefined) return this.#pool.query(text, params);
+    this.#stops.push(await this.#db.listen(channel, (payload) => this.emit('notification', { channel, payload })));
+    return { rows: [] };
+  }
+
+  release(): void {
+    for (const stop of this.#stops.splice(0)) void stop().catch(() => undefined);
+  }
+}

@@ -1,0 +1,114 @@
+import { type PgPool, type PgPoolClient, type PgQueryResult, quoteSchemaName, runMigrations } from 'bullmq';
+import pg from 'pg';
+import { classify } from '../db/errors.js';
+import { describeTarget, REACH_MS, reach } from '../db/reach.js';
+import type { QueueBackend } from './backend.js';
+import { DEFAULT_QUEUE_SCHEMA, needsMigration, poolFactory } from './pool-connection.js';
+
+export interface PostgresQueueOptions {
+  readonly backend: 'postgres';
+  /** The server itself, not a pooler: workers LISTEN on it. */
+  readonly url: string;
+  readonly schema?: string | undefined;
+}
+
+/** Two workers hold one LISTEN connection each; the rest is for statements of a few milliseconds. */
+const POOL_SIZE = 5;
+const CONNECT_MS = 5_000;
+
+/** BullMQ on PostgreSQL, on one pool of its own. */
+export async function postgresBackend(
+  options: PostgresQueueOptions,
+  onError: (error: unknown) => void,
+): Promise<QueueBackend> {
+  const schema = options.schema ?? DEFAULT_QUEUE_SCHEMA;
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    max: POOL_SIZE,
+    application_name: 'freshvec-queue',
+    options: `-c search_path=${quoteSchemaName(schema)}`,
+    connectionTimeoutMillis: CONNECT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  });
+  pool.on('error', onError);
+  try {
+    await migrate(pool, schema, describeTarget(options.url));
+  } catch (error) {
+    await pool.end();
+    throw error;
+  }
+  const factory = poolFactory(new QueuePool(pool, onError), schema);
+  let closed: Promise<void> | undefined;
+  return {
+    kind: 'postgres',
+    producer: factory,
+    consumer: factory,
+    async beforeClose() {},
+    close() {
+      closed ??= pool.end();
+      return closed;
+    },
+  };
+}
+
+async function migrate(pool: pg.Pool, schema: string, target: string): Promise<void> {
+  const client = await reach(() => pool.connect(), { target, budgetMs: REACH_MS });
+  let done = false;
+  try {
+    if (await needsMigration(client, schema)) await runMigrations(client, schema);
+    done = true;
+  } finally {
+    client.release(!done);
+  }
+}
+
+/**
+ * The pool as BullMQ sees it. BullMQ pauses before it tries again only after the one socket error that it knows; to it
+ * a restarting or full server would be an error to repeat without a pause, so these are given that name.
+ */
+class QueuePool implements PgPool {
+  readonly options = { keepAlive: true };
+  readonly #pool: pg.Pool;
+  readonly #onError: (error: unknown) => void;
+
+  constructor(pool: pg.Pool, onError: (error: unknown) => void) {
+    this.#pool = pool;
+    this.#onError = onError;
+  }
+
+  async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    try {
+      const { rows, rowCount } = await this.#pool.query(text, params && [...params]);
+      return { rows: rows as R[], rowCount };
+    } catch (error) {
+      throw this.#named(error);
+    }
+  }
+
+  async connect(): Promise<PgPoolClient> {
+    try {
+      return (await this.#pool.connect()) as unknown as PgPoolClient; // only the overloads of `on` are told otherwise
+    } catch (error) {
+      throw this.#named(error);
+    }
+  }
+
+  async end(): Promise<void> {}
+
+  /** Errors of idle clients go to `onError` already; BullMQ would repeat them once per connection object. */
+  on(): this {
+    return this;
+  }
+
+  removeAllListeners(): this {
+    return this;
+  }
+
+  #named(error: unknown): unknown {
+    const failure = classify(error);
+    if (failure !== 'connection' && failure !== 'too_many') return error;
+    this.#onError(error);
+    return Object.assign(new Error('The queue cannot reach PostgreSQL', { cause: error }), { code: 'ECONNREFUSED' });
+  }
+}

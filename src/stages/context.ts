@@ -1,0 +1,45 @@
+import type { Database } from '../db/database.js';
+import type { EmbeddingModel } from '../embed/port.js';
+import type { Store } from '../store/port.js';
+import type { ClaimCursor } from './claim-next.js';
+import type { Pace } from './pace.js';
+
+/** Everything that one drain of one space works with. Opened by `worker/drainer.ts`. */
+export interface DrainContext {
+  readonly db: Database;
+  readonly store: Store;
+  readonly model: EmbeddingModel;
+  /** Name of this worker, in the lease rows for people to read. */
+  readonly worker: string;
+  /** Keys claimed, read and embedded together. */
+  readonly batchKeys: number;
+  readonly cursor: ClaimCursor;
+  readonly pace: Pace;
+  /** Stop claiming; finish what is in hand. */
+  readonly stop: AbortSignal;
+  /** Drop what is in hand and give its leases back. */
+  readonly cut: AbortSignal;
+  readonly report: DrainReport;
+  /** Called when a claim came back full: there is work for another slot. */
+  moreThanOne(): void;
+}
+
+/** What a drain did, counted. */
+export interface DrainReport {
+  /** Keys claimed. */
+  claimed: number;
+  /** Vectors written. */
+  written: number;
+  /** Rows settled without a call to the model: fresh already, gone, or in need of no vector. */
+  unpaid: number;
+  /** Rows set aside with a failure. */
+  failed: number;
+  /** Rows put back for later. */
+  delayed: number;
+  /** Tokens that the model charged. */
+  tokens: number;
+}
+
+export function emptyReport(): DrainReport {
+  return { claimed: 0, written: 0, unpaid: 0, failed: 0, delayed: 0, tokens: 0 };
+}

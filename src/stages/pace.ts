@@ -1,0 +1,29 @@
+/** A write transaction is sized to hold its locks for this long at most (DESIGN law 4). */
+export const LOCKS_HELD_MS = 30;
+
+const MIN_ROWS = 1;
+const MAX_ROWS = 500;
+
+/** How many rows go into one write, following the time that writes take. */
+export interface Pace {
+  rows(): number;
+  /** Tells how long a write of `rows` rows held its locks, in ms. */
+  observe(rows: number, heldMs: number): void;
+}
+
+/**
+ * Starts at `initial` rows (a live HNSW index takes about 10, a bare table hundreds) and follows the writes: shrinks at
+ * once when one held its locks too long, grows by at most half a write when there was room.
+ */
+export function createPace(initial: number): Pace {
+  let rows = initial;
+  return {
+    rows: () => Math.round(rows),
+    observe(count, heldMs) {
+      if (count === 0) return;
+      const fitting = (count * LOCKS_HELD_MS * 0.8) / Math.max(heldMs, 0.1);
+      if (fitting < rows) rows = Math.max(MIN_ROWS, fitting, rows / 4);
+      else if (count >= Math.round(rows)) rows = Math.min(MAX_ROWS, fitting, rows * 1.5);
+    },
+  };
+}

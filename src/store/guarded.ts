@@ -1,0 +1,88 @@
+import {
+  eligibleSql,
+  fromSource,
+  hashSql,
+  keyArrayParams,
+  keyArrays,
+  keyColumnNames,
+  keyJoinSql,
+} from '../catalog/expressions.js';
+import type { Source } from '../catalog/source.js';
+import type { Executor } from '../db/database.js';
+import { ident } from '../db/identifiers.js';
+import type { WriteOutcome } from './port.js';
+
+/** A change of rows that is done only under a lease and only if it is still true. */
+export interface GuardedChange {
+  /** Extra columns of the input, beside the keys: SQL type and value array. */
+  readonly input: readonly { readonly name: string; readonly type: string; readonly values: unknown }[];
+  /** How the source row is locked before the lease. */
+  readonly lock: 'FOR NO KEY UPDATE' | 'FOR KEY SHARE';
+  /** May the change be made although the source row is gone (it removes what that row left behind)? */
+  readonly evenIfGone: boolean;
+  /** The data-modifying statement; reads `__fv_held`, RETURNING the key text as `__fv_key`. `p` numbers parameters. */
+  readonly change: string;
+}
+
+/**
+ * Runs one guarded change: source rows are locked first, in key order, then the leases, both SKIP LOCKED; a key goes
+ * through only if both were had (DESIGN law 4). All in one statement, so that it passes a pooler and holds its locks
+ * for as short as can be.
+ */
+export async function guardedChange(
+  tx: Executor,
+  source: Source,
+  spaceId: number,
+  token: string,
+  keys: readonly string[],
+  { input, lock, evenIfGone, change }: GuardedChange,
+): Promise<Map<string, WriteOutcome>> {
+  const names = keyColumnNames(source.key);
+  const first = names.length + 4;
+  const arrays = [...input.map(({ type }, i) => `$${first + i}::${type}[]`)];
+  const columns = [...names, '__fv_key', ...input.map(({ name }) => name)];
+  const table = ident(source.relation.table);
+  const joined = `${fromSource(source)} JOIN __fv_in __fv_i ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}`;
+  const order = source.key.map(({ name }) => `${table}.${ident(name)}`).join(', ');
+  const rows = await tx.query<{ key: string; outcome: WriteOutcome }>(
+    `WITH __fv_in AS MATERIALIZED (
+       SELECT * FROM unnest(${[keyArrayParams(source.key, 4), '$3::text[]', ...arrays].join(', ')}) AS __fv_i(${columns.join(', ')})
+     ), __fv_row AS MATERIALIZED (
+       SELECT __fv_i.__fv_key AS __fv_locked FROM ${joined}
+       ORDER BY ${order} ${lock} OF ${table} SKIP LOCKED
+     ), __fv_there AS MATERIALIZED (
+       SELECT __fv_i.__fv_key AS __fv_exists FROM ${joined}
+     ), __fv_lease AS MATERIALIZED (
+       SELECT l.key AS __fv_leased FROM freshvec.lease l
+       WHERE l.space_id = $1 AND l.token = $2::uuid AND l.key = ANY(ARRAY(
+         SELECT __fv_locked FROM __fv_row
+         ${evenIfGone ? 'UNION ALL SELECT __fv_key FROM __fv_in WHERE __fv_key NOT IN (SELECT __fv_exists FROM __fv_there)' : ''}
+       ))
+       ORDER BY l.key FOR UPDATE SKIP LOCKED
+     ), __fv_held AS MATERIALIZED (
+       SELECT i.* FROM __fv_in i JOIN __fv_lease l ON l.__fv_leased = i.__fv_key
+     ), __fv_done AS (
+       ${change}
+     )
+     SELECT i.__fv_key AS key, CASE
+         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'written'
+         WHEN i.__fv_key IN (SELECT __fv_leased FROM __fv_lease) THEN 'changed'
+         WHEN i.__fv_key IN (SELECT __fv_locked FROM __fv_row) THEN 'lost'
+         WHEN i.__fv_key IN (SELECT __fv_exists FROM __fv_there) THEN 'locked'
+         ELSE 'gone' END AS outcome
+     FROM __fv_in i`,
+    [spaceId, token, keys, ...keyArrays(source.key, keys), ...input.map(({ values }) => values)],
+  );
+  return new Map(rows.map(({ key, outcome }) => [key, outcome]));
+}
+
+/** The row's text still has the hash that came with the item, and the row still wants a vector. */
+export function stillTrue(source: Source, input: string): string {
+  return `${eligibleSql(source)} AND ${hashSql(source)} = ${input}.__fv_hash`;
+}
+
+/** For `diff`: nobody holds the key `__fv_key`, and the text with `__fv_hash` is not one that failed before. */
+export function unheld(spaceId: number): string {
+  return `NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${spaceId} AND l.key = __fv_key)
+         AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${spaceId} AND f.key = __fv_key AND f.hash = __fv_hash)`;
+}

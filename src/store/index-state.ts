@@ -1,0 +1,34 @@
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+
+/** The name under which freshvec owns a space's index (and, with a suffix, those of a partitioned source's leaves). */
+export function indexName(space: Pick<Space, 'id'>): string {
+  return `freshvec_space_${space.id}`;
+}
+
+/** Schema and name of the relation that a space's index is on. */
+export function indexedRelation(source: Source, space: Space): { schema: string; table: string; column: string } {
+  return space.store === 'column'
+    ? { schema: source.relation.schema, table: source.relation.table, column: space.column }
+    : { schema: 'freshvec', table: `vector_${space.id}`, column: 'embedding' };
+}
+
+/**
+ * Whether writes pay for a vector index: `none`, `building` (or left invalid by a build that failed, which costs every
+ * write the same), `valid`. Counts any HNSW or IVFFlat index on the vector column, whoever made it.
+ */
+export async function indexState(db: Executor, source: Source, space: Space): Promise<'none' | 'building' | 'valid'> {
+  const { schema, table, column } = indexedRelation(source, space);
+  const [row] = await db.query<{ any: boolean; valid: boolean | null }>(
+    `SELECT count(*) > 0 AS any, bool_and(i.indisvalid) AS valid
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_index i ON i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
+     JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
+     JOIN pg_attribute a ON a.attrelid = ic.oid AND a.attname = $3
+     WHERE n.nspname = $1 AND c.relname = $2 AND am.amname IN ('hnsw', 'ivfflat')`,
+    [schema, table, column],
+  );
+  if (!row?.any) return 'none';
+  return row.valid ? 'valid' : 'building';
+}

@@ -1,0 +1,82 @@
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+
+/** What became of one key in a write. One place turns these into the end of its lease: `claim/settle.ts`. */
+export type WriteOutcome =
+  /** The row now is what the item says. */
+  | 'written'
+  /** The text (or whether the row wants a vector) changed since it was read. */
+  | 'changed'
+  /** Another transaction holds the row; ask again soon. */
+  | 'locked'
+  /** There is no such row. */
+  | 'gone'
+  /** The lease is not ours any more; nothing was written. */
+  | 'lost';
+
+/** A row as the worker sees it before it embeds. */
+export interface RowText {
+  readonly key: string;
+  /** `wanted`: eligible, not fresh. `fresh`: has this text's vector. `unwanted`: not eligible, or not there. */
+  readonly state: 'wanted' | 'fresh' | 'unwanted';
+  /** The row is there; false after a delete. */
+  readonly exists: boolean;
+  /** The row carries something to clean up: a flag that is up, or a vector that it should not have. */
+  readonly untidy: boolean;
+  /** The text to embed; null unless it is eligible. */
+  readonly text: string | null;
+  /** Hash of the text, by the server; null unless it is eligible. */
+  readonly hash: string | null;
+  /** The hash under which embedding this key failed before, if it did. */
+  readonly failedHash: string | null;
+}
+
+export interface WriteItem {
+  readonly key: string;
+  /** Hash of the text that the vector was made from: the compare of the compare-and-set. */
+  readonly hash: string;
+  /** Float32Array of length `space.dimensions`. */
+  readonly vector: Float32Array;
+}
+
+/** Pages [fromPage, toPage) of one plain table: the source, or a leaf of it. */
+export interface PageRange {
+  readonly relationOid: number;
+  readonly fromPage: number;
+  readonly toPage: number;
+}
+
+export interface StoreCount {
+  /** Eligible rows. */
+  readonly rows: number;
+  readonly fresh: number;
+  /** Eligible, not fresh, and the failure on record is that of the present text. */
+  readonly failed: number;
+  /** Vectors in the space, fresh or not. */
+  readonly vectors: number;
+}
+
+/**
+ * Where the vectors of one space are. Every method runs in the caller's transaction and holds no state; a write, a
+ * removal and a confirmation happen only under a lease with this token, source rows locked before leases, both in key
+ * order and both SKIP LOCKED, so that the app neither waits for a worker nor deadlocks with one.
+ */
+export interface Store {
+  readonly source: Source;
+  readonly space: Space;
+  /** Reads these keys; one RowText for every key, also for those that are gone. */
+  read(tx: Executor, keys: readonly string[]): Promise<RowText[]>;
+  /** Writes each vector where the row's text still has the item's hash. */
+  write(tx: Executor, token: string, items: readonly WriteItem[]): Promise<Map<string, WriteOutcome>>;
+  /** Takes the vectors of rows that should have none; `changed` where the row became eligible. */
+  remove(tx: Executor, token: string, keys: readonly string[]): Promise<Map<string, WriteOutcome>>;
+  /** Lowers the flag of rows whose vector is that of their text; `changed` where it is not. */
+  confirm(tx: Executor, token: string, keys: readonly string[]): Promise<Map<string, WriteOutcome>>;
+  /** Keys in these pages that are not as they should be and that nobody holds; at most `limit`. */
+  diff(tx: Executor, pages: PageRange, limit: number): Promise<string[]>;
+  /** Removes vectors whose row is gone; resolves to how many, at most `limit`. */
+  prune(tx: Executor, limit: number): Promise<number>;
+  /** Exact counts by hash. Reads the whole source. */
+  count(tx: Executor): Promise<StoreCount>;
+}

@@ -1,0 +1,135 @@
+import { randomUUID } from 'node:crypto';
+import { lookForWork } from '../claim/pending.js';
+import { lieDown, wakeUp } from '../claim/sleeper.js';
+import { listMaintainedSpaces } from '../catalog/space.js';
+import type { Database } from '../db/database.js';
+
+/** The channel on which capture rings. */
+export const CHANNEL = 'freshvec';
+
+/** Ms between looks: straight after work, and then longer and longer while there is none. */
+const POLL_MS = [25, 100, 500, 1000] as const;
+/** Ms between looks while work is being done; capture need not ring then. */
+const BUSY_POLL_MS = 100;
+/** Ms between looks that read all pending changes, in place of those since the last dry look. */
+const FULL_LOOK_MS = 1000;
+/** Once work has gone on for so many ms, capture is told to stop ringing. */
+const BUSY_AFTER_MS = 100;
+
+export interface DoorbellOptions {
+  readonly db: Database;
+  /** Has this space drained; resolves once that is on its way, not when it is done. */
+  readonly wake: (spaceId: number) => Promise<void>;
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * Notices work. A notification in every transaction of the app would cost it most of its throughput, so capture rings
+ * only while somebody sleeps: a row in `freshvec.sleeper`, inserted when a look finds nothing, followed by one more
+ * look, and taken away when work goes on. What falls between is found by the poll.
+ */
+export class Doorbell {
+  private readonly id = randomUUID();
+  private readonly stopped = new AbortController();
+  private rung = false;
+  private ring: () => void = () => {};
+  private asleep = false;
+  private fromId = 0;
+  private lookedAt = Number.NEGATIVE_INFINITY;
+  private unlisten: (() => Promise<void>) | undefined;
+  private loop: Promise<void> | undefined;
+
+  constructor(private readonly options: DoorbellOptions) {}
+
+  async start(): Promise<void> {
+    try {
+      this.unlisten = await this.options.db.listen(CHANNEL, () => this.onRing());
+    } catch (error) {
+      this.options.onError(error); // Poll only.
+    }
+    this.loop = this.run();
+  }
+
+  async stop(): Promise<void> {
+    this.stopped.abort();
+    this.ring();
+    await this.loop;
+    await this.unlisten?.();
+    await wakeUp(this.options.db, this.id).catch(() => {}); // Else it expires.
+  }
+
+  private onRing(): void {
+    this.rung = true;
+    this.ring();
+  }
+
+  private async run(): Promise<void> {
+    let dry = 0;
+    let busySince: number | undefined;
+    while (!this.stopped.signal.aborted) {
+      const rung = this.rung;
+      this.rung = false;
+      let waitMs: number = POLL_MS[Math.min(dry, POLL_MS.length - 1)] ?? BUSY_POLL_MS;
+      try {
+        const spaces = rung ? await this.everySpace() : await this.look();
+        if (spaces.length > 0) {
+          await Promise.all(spaces.map((id) => this.options.wake(id)));
+          busySince ??= performance.now();
+          dry = 0;
+          waitMs = BUSY_POLL_MS;
+          if (performance.now() - busySince > BUSY_AFTER_MS) await this.leave();
+        } else {
+          busySince = undefined;
+          dry += 1;
+          if (await this.lieDown()) continue;
+        }
+      } catch (error) {
+        this.options.onError(error);
+        waitMs = 1000;
+        this.asleep = false;
+      }
+      if (!this.rung) await this.wait(waitMs);
+    }
+  }
+
+  /** Who rang is not said: a drain that finds nothing costs less than a look at every pending change. */
+  private async everySpace(): Promise<number[]> {
+    return (await listMaintainedSpaces(this.options.db)).map(({ id }) => id);
+  }
+
+  private async look(): Promise<readonly number[]> {
+    const full = performance.now() - this.lookedAt >= FULL_LOOK_MS;
+    if (full) this.lookedAt = performance.now();
+    const { spaceIds, upToId } = await lookForWork(this.options.db, full ? 0 : this.fromId);
+    if (spaceIds.length === 0) this.fromId = upToId + 1;
+    return spaceIds;
+  }
+
+  /** Has capture ring from now on; true when it was not so before, and one more look is due. */
+  private async lieDown(): Promise<boolean> {
+    if (!this.unlisten) return false;
+    const renewed = await lieDown(this.options.db, this.id, this.asleep);
+    const before = this.asleep;
+    this.asleep = true;
+    return !before || !renewed;
+  }
+
+  private async leave(): Promise<void> {
+    if (!this.asleep) return;
+    this.asleep = false;
+    await wakeUp(this.options.db, this.id);
+  }
+
+  private wait(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(done, ms);
+      const self = this;
+      this.ring = done;
+      function done(): void {
+        clearTimeout(timer);
+        self.ring = () => {};
+        resolve();
+      }
+    });
+  }
+}

@@ -1,0 +1,149 @@
+import { getSourceById } from '../catalog/source.js';
+import { getSpace, MAINTAINED_STATES } from '../catalog/space.js';
+import { LEASE_SECONDS } from '../claim/lease.js';
+import { renew } from '../claim/renew.js';
+import type { Database } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+import { EmbedError } from '../embed/port.js';
+import { drain, type LeaseWatch } from '../pipeline.js';
+import { ClaimCursor } from '../stages/claim-next.js';
+import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
+import { createPace, type Pace } from '../stages/pace.js';
+import { indexState } from '../store/index-state.js';
+import { openStore } from '../store/index.js';
+import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
+import type { Models } from './models.js';
+
+export interface DrainerOptions {
+  readonly db: Database;
+  readonly models: Models;
+  /** `host:pid`, for the lease rows. */
+  readonly worker: string;
+  /** Keys claimed, read and embedded together. */
+  readonly batchKeys: number;
+}
+
+export interface DrainRun {
+  readonly stop: AbortSignal;
+  readonly cut: AbortSignal;
+  readonly moreThanOne?: () => void;
+}
+
+/** Rows in a first write: with a live HNSW index each row takes milliseconds, without one a fraction. */
+const FIRST_WRITE = { indexed: 10, plain: 200 };
+
+/** How long a space rests after a provider failure that named no time, in ms. */
+const COOL_DOWN_MS = 1000;
+/** How long a space rests after an error that a person must mend, in ms. */
+const BROKEN_REST_MS = 30_000;
+
+type SpaceRun = { readonly cursor: ClaimCursor; pace: Pace; indexed: boolean | undefined; restUntil: number };
+
+/** Runs drains of any space in this process and keeps their leases alive. */
+export class Drainer {
+  private readonly spaces = new Map<number, SpaceRun>();
+  private readonly tokens = new Set<string>();
+  private readonly renewal: NodeJS.Timeout;
+  private codec: Promise<VectorCodec> | undefined;
+
+  constructor(private readonly options: DrainerOptions) {
+    this.renewal = setInterval(() => this.renewLeases(), (LEASE_SECONDS * 1000) / 3);
+    this.renewal.unref();
+  }
+
+  /** Ms until the space may be drained again; 0 when now. */
+  restsMs(spaceId: number): number {
+    return Math.max(0, (this.spaces.get(spaceId)?.restUntil ?? 0) - performance.now());
+  }
+
+  /** Looks at everything again in the next drain, late commits and silent workers included. */
+  lookAgain(): void {
+    for (const { cursor } of this.spaces.values()) cursor.lookAgain();
+  }
+
+  /** Drains one space, as one of its slots. A failure that a person must mend is thrown, and the space rests. */
+  async drain(spaceId: number, run: DrainRun): Promise<DrainReport> {
+    const report = emptyReport();
+    if (this.restsMs(spaceId) > 0) return report;
+    const context = await this.open(spaceId, run, report);
+    if (!context) return report;
+    try {
+      const { coolDownMs } = await drain(context, this.watch);
+      if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
+    } catch (error) {
+      if (run.cut.aborted) return report;
+      if (error instanceof EmbedError) this.rest(spaceId, BROKEN_REST_MS);
+      throw error;
+    }
+    return report;
+  }
+
+  close(): void {
+    clearInterval(this.renewal);
+  }
+
+  private readonly watch: LeaseWatch = {
+    hold: (token) => this.tokens.add(token),
+    drop: (token) => this.tokens.delete(token),
+  };
+
+  private renewLeases(): void {
+    if (this.tokens.size === 0) return;
+    renew(this.options.db, [...this.tokens]).catch(() => {}); // Past its time a lease is lost, and the write says so.
+  }
+
+  private rest(spaceId: number, ms: number): void {
+    this.runOf(spaceId).restUntil = performance.now() + ms;
+  }
+
+  private runOf(spaceId: number): SpaceRun {
+    let run = this.spaces.get(spaceId);
+    if (!run) {
+      run = { cursor: new ClaimCursor(), pace: createPace(FIRST_WRITE.indexed), indexed: undefined, restUntil: 0 };
+      this.spaces.set(spaceId, run);
+    }
+    return run;
+  }
+
+  /** What a drain needs, as the catalog has it now; undefined when the space or its source is no more. */
+  private async open(spaceId: number, run: DrainRun, report: DrainReport): Promise<DrainContext | undefined> {
+    const { db, models, worker, batchKeys } = this.options;
+    const space = await getSpace(db, spaceId);
+    const source = space && (await getSourceById(db, space.sourceId));
+    if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
+    let model: DrainContext['model'];
+    try {
+      model = await models.forSpace(space);
+    } catch (error) {
+      this.rest(spaceId, BROKEN_REST_MS);
+      throw error;
+    }
+    const state = this.runOf(spaceId);
+    const indexed = (await indexState(db, source, space)) !== 'none';
+    if (indexed !== state.indexed) {
+      state.indexed = indexed;
+      state.pace = createPace(indexed ? FIRST_WRITE.indexed : FIRST_WRITE.plain);
+    }
+    this.codec ??= this.openCodec();
+    return {
+      db,
+      store: openStore(source, space, await this.codec),
+      model,
+      worker,
+      batchKeys,
+      cursor: state.cursor,
+      pace: state.pace,
+      stop: run.stop,
+      cut: run.cut,
+      report,
+      moreThanOne: run.moreThanOne ?? (() => {}),
+    };
+  }
+
+  private async openCodec(): Promise<VectorCodec> {
+    const extension = await this.options.db.vectorExtension();
+    if (extension) return vectorCodec(this.options.db, extension);
+    this.codec = undefined;
+    throw new FreshvecError('pgvector_missing', 'pgvector is not installed in this database: CREATE EXTENSION vector.');
+  }
+}

@@ -1,0 +1,77 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { lookForWork, nextDueMs } from '../claim/pending.js';
+import type { Database } from '../db/database.js';
+import { type DrainReport, emptyReport } from '../stages/context.js';
+import { Drainer } from './drainer.js';
+import type { Models } from './models.js';
+import { workerName } from './run.js';
+
+export interface OnceOptions {
+  readonly db: Database;
+  readonly models: Models;
+  readonly slots: number;
+  readonly batchKeys: number;
+  readonly signal: AbortSignal;
+  readonly onProgress?: ((report: DrainReport) => void) | undefined;
+}
+
+/** How long keys that wait (locked rows, a provider's pause) are waited for while nothing else gets done, in ms. */
+const PATIENCE_MS = 60_000;
+
+/**
+ * Drains every space until nothing is left that can be done. Needs no queue: the work is in Postgres, and the queue
+ * only wakes. Keys that wait for the app or the provider are waited for up to a minute.
+ */
+export async function drainOnce({ db, models, slots, batchKeys, signal, onProgress }: OnceOptions): Promise<DrainReport> {
+  const drainer = new Drainer({ db, models, worker: workerName(), batchKeys });
+  const total = emptyReport();
+  let progressAt = performance.now();
+  try {
+    while (!signal.aborted) {
+      drainer.lookAgain();
+      const { spaceIds } = await lookForWork(db, 0);
+      for (const spaceId of spaceIds) {
+        const reports = await drainSlots(drainer, spaceId, slots, signal);
+        for (const report of reports) add(total, report);
+        if (reports.some((report) => report.claimed > 0)) progressAt = performance.now();
+        onProgress?.(total);
+      }
+      const dueMs = await nextDueMs(db);
+      const waitMs = Math.max(0, ...spaceIds.map((id) => drainer.restsMs(id)), Math.min(dueMs ?? 0, 1000));
+      if (spaceIds.length === 0 && dueMs === undefined) break;
+      if (performance.now() - progressAt > PATIENCE_MS) break;
+      await sleep(Math.max(waitMs, 5), undefined, { signal }).catch(() => {});
+    }
+    return total;
+  } finally {
+    drainer.close();
+  }
+}
+
+/** Fills the slots as far as there is work for more than one, and waits for them all. */
+async function drainSlots(
+  drainer: Drainer,
+  spaceId: number,
+  slots: number,
+  signal: AbortSignal,
+): Promise<DrainReport[]> {
+  const runs: Promise<DrainReport>[] = [];
+  const startAnother = () => {
+    if (runs.length >= slots) return;
+    let woken = false;
+    const moreThanOne = () => {
+      if (woken) return;
+      woken = true;
+      startAnother();
+    };
+    runs.push(drainer.drain(spaceId, { stop: signal, cut: signal, moreThanOne }));
+  };
+  startAnother();
+  const reports: DrainReport[] = [];
+  for (let i = 0; i < runs.length; i += 1) reports.push(await (runs[i] as Promise<DrainReport>));
+  return reports;
+}
+
+function add(total: DrainReport, part: DrainReport): void {
+  for (const name of Object.keys(total) as (keyof DrainReport)[]) total[name] += part[name];
+}

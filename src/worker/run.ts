@@ -1,0 +1,80 @@
+import { hostname } from 'node:os';
+import pLimit from 'p-limit';
+import type { Database } from '../db/database.js';
+import type { Queue } from '../queue/port.js';
+import type { DrainReport } from '../stages/context.js';
+import { Doorbell } from './doorbell.js';
+import { Drainer } from './drainer.js';
+import type { Models } from './models.js';
+
+export interface WorkerOptions {
+  readonly db: Database;
+  readonly queue: Queue;
+  readonly models: Models;
+  /** Drains at a time in this process. */
+  readonly slots: number;
+  /** Keys claimed, read and embedded together. */
+  readonly batchKeys: number;
+  /** From `stop()` to the last lease given back, in ms. */
+  readonly graceMs: number;
+  readonly onError: (error: unknown) => void;
+  readonly onReport?: ((spaceId: number, report: DrainReport) => void) | undefined;
+}
+
+export interface Worker {
+  /** Stops claiming, finishes or gives back what is in hand, and resolves within the grace time. */
+  stop(): Promise<void>;
+}
+
+/** Drains of one space that the whole fleet runs at a time, at most. */
+const MAX_FLEET_SLOTS = 64;
+
+/** The name under which this process holds leases. */
+export function workerName(): string {
+  return `${hostname()}:${process.pid}`;
+}
+
+/** Starts a worker: consumes wake-ups, rings its own doorbell, and keeps working when the queue is gone. */
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  const { db, queue, models, slots, batchKeys, onError } = options;
+  const drainer = new Drainer({ db, models, worker: workerName(), batchKeys });
+  const stop = new AbortController();
+  const cut = new AbortController();
+  const running = new Set<Promise<void>>();
+  const local = pLimit(slots);
+
+  async function drain(spaceId: number, slot: number): Promise<void> {
+    if (stop.signal.aborted) return;
+    const moreThanOne = () => {
+      if (slot + 1 < MAX_FLEET_SLOTS) void queue.wake({ spaceId, slot: slot + 1 }).catch(onError);
+    };
+    const run = drainer
+      .drain(spaceId, { stop: stop.signal, cut: cut.signal, moreThanOne })
+      .then((report) => options.onReport?.(spaceId, report), onError);
+    running.add(run);
+    await run.finally(() => running.delete(run));
+  }
+
+  const doorbell = new Doorbell({
+    db,
+    onError,
+    wake: async (spaceId) => {
+      if (drainer.restsMs(spaceId) > 0) return;
+      if (await queue.wake({ spaceId, slot: 0 })) return;
+      // The queue is out of reach: work without it, as many drains as this process has slots.
+      if (local.activeCount < slots) void local(() => drain(spaceId, 0)).catch(onError);
+    },
+  });
+  await queue.work({ drain: ({ spaceId, slot }) => drain(spaceId, slot) }, { concurrency: slots });
+  await doorbell.start();
+
+  return {
+    async stop() {
+      stop.abort();
+      const timer = setTimeout(() => cut.abort(), options.graceMs / 2);
+      await Promise.allSettled([doorbell.stop(), queue.close(), ...running]);
+      clearTimeout(timer);
+      drainer.close();
+    },
+  };
+}

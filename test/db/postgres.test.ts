@@ -1,0 +1,89 @@
+import { createServer } from 'node:net';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openPostgres } from '../../src/db/postgres.js';
+import { freshDatabase, type TestDatabase } from '../support/database.js';
+import { eventually } from '../support/eventually.js';
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await freshDatabase();
+});
+afterAll(() => database.drop());
+
+function open(overrides: { url?: string; poolSize?: number; reachMs?: number; onError?: (e: unknown) => void } = {}) {
+  const defaults = { url: database.url, poolSize: 2, applicationName: 'postgres.test', onError: () => undefined };
+  return openPostgres({ ...defaults, ...overrides });
+}
+
+const KILL_OTHERS = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE datname = current_database() AND application_name = 'postgres.test' AND pid <> pg_backend_pid()`;
+
+test('a killed idle connection is reported and replaced', async () => {
+  const errors: unknown[] = [];
+  const db = open({ onError: (error) => errors.push(error) });
+  await Promise.all([db.query('SELECT pg_sleep(0.05)'), db.query('SELECT pg_sleep(0.05)')]);
+  await db.query(KILL_OTHERS);
+  await eventually(() => errors.length > 0, { what: 'the report of the killed connection' });
+  await Promise.all([1, 2, 3, 4].map(() => db.query('SELECT 1')));
+  await db.close();
+});
+
+test('a connection that dies inside a transaction fails that transaction only', async () => {
+  const db = open();
+  const dying = db.tx(async (tx) => {
+    await tx.query('SELECT pg_terminate_backend(pg_backend_pid())');
+  });
+  await expect(dying).rejects.toThrow();
+  const rows = await Promise.all([1, 2, 3].map((n) => db.query('SELECT $1::int AS n', [n])));
+  expect(rows.flat()).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
+  await db.close();
+});
+
+test('a listener whose connection is killed listens again, and says that it may have missed something', async () => {
+  const got: string[] = [];
+  const db = open();
+  const stop = await db.listen('bell', (payload) => got.push(payload));
+  await db.query(KILL_OTHERS);
+  await eventually(() => got.includes(''), { what: 'the call after the reconnect' });
+  await db.query(`SELECT pg_notify('bell', 'heard')`);
+  await eventually(() => got.includes('heard'), { what: 'the notification on the new connection' });
+  await stop();
+  await db.close();
+});
+
+test('close stops listeners that nobody stopped, also while they reconnect', async () => {
+  const db = open();
+  await db.listen('bell', () => undefined);
+  await db.query(KILL_OTHERS);
+  await db.close();
+});
+
+test('more work than connections waits instead of failing', async () => {
+  const db = open({ poolSize: 1, reachMs: 300 });
+  const slow = db.query('SELECT pg_sleep(1)');
+  await expect(db.query('SELECT 1 AS n')).resolves.toEqual([{ n: 1 }]);
+  await slow;
+  await db.close();
+});
+
+test('a server that is not there is an error that says what to do', async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  const port = typeof address === 'object' ? address?.port : 0;
+  const db = open({ url: `postgres://someone:secret@127.0.0.1:${port}/here`, reachMs: 400 });
+  const error = await db.query('SELECT 1').catch((caught: unknown) => caught);
+  expect(error).toMatchObject({ code: 'database_unreachable' });
+  expect(String(error)).toContain(`127.0.0.1:${port}/here`);
+  expect(String(error)).not.toContain('secret');
+  await db.close();
+});
+
+test('a database that does not exist fails at once', async () => {
+  const url = new URL(database.url);
+  url.pathname = '/no_such_database';
+  const db = open({ url: url.href });
+  await expect(db.query('SELECT 1')).rejects.toMatchObject({ code: '3D000' });
+  await db.close();
+});

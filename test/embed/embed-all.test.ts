@@ -1,0 +1,114 @@
+import { describe, expect, it } from 'vitest';
+import { embedAll } from '../../src/embed/embed-all.js';
+import { type EmbeddingModel, EmbedError, type EmbedFailure } from '../../src/embed/port.js';
+
+const purpose = 'document' as const;
+
+/** Three inputs a request; the vector of a text is its length; `answer` may throw. */
+function modelThat(answer: (texts: readonly string[], call: number) => void): EmbeddingModel & { calls: string[][] } {
+  const calls: string[][] = [];
+  return {
+    calls,
+    spec: 'test/test@1',
+    fingerprint: 'test/test@1#0',
+    dimensions: 1,
+    limits: { maxInputs: 3, maxTokensPerInput: 10, maxTokensPerRequest: 30 },
+    countTokens: () => 1,
+    close: async () => {},
+    async embed(texts) {
+      calls.push([...texts]);
+      answer(texts, calls.length);
+      return { vectors: texts.map((text) => Float32Array.of(text.length)), tokens: texts.length };
+    },
+  };
+}
+
+const fails = (failure: EmbedFailure, details = {}) => new EmbedError(failure, failure, details);
+const vector = (x: number) => ({ vector: Float32Array.of(x) });
+
+describe('embedAll', () => {
+  it('sends equal texts once, in order, within the limits', async () => {
+    const model = modelThat(() => {});
+    const { outcomes, tokens } = await embedAll(model, ['a', 'bb', 'a', 'ccc', 'dddd'], { purpose });
+    expect(outcomes).toEqual([vector(1), vector(2), vector(1), vector(3), vector(4)]);
+    expect(model.calls).toEqual([['a', 'bb', 'ccc'], ['dddd']]);
+    expect(tokens).toBe(4);
+  });
+
+  it('asks nothing for no texts', async () => {
+    const model = modelThat(() => {});
+    expect(await embedAll(model, [], { purpose })).toEqual({ outcomes: [], tokens: 0 });
+    expect(model.calls).toEqual([]);
+  });
+
+  it('blames only the text that is bad', async () => {
+    const model = modelThat((texts) => {
+      if (texts.includes('bad')) throw fails('input_rejected');
+    });
+    const { outcomes } = await embedAll(model, ['a', 'bad', 'ccc', 'dddd'], { purpose });
+    expect(outcomes).toEqual([vector(1), { rejected: 'input_rejected' }, vector(3), vector(4)]);
+  });
+
+  it('blames nobody when even a harmless text is rejected', async () => {
+    const model = modelThat(() => {
+      throw fails('input_rejected', { status: 422 });
+    });
+    const work = embedAll(model, ['a', 'bb', 'ccc', 'dddd'], { purpose });
+    await expect(work).rejects.toMatchObject({ failure: 'configuration', details: { status: 422 } });
+    expect(model.calls).toHaveLength(2);
+  });
+
+  it.each(['rate_limited', 'unavailable', 'bad_response'] as const)('delays everything after %s', async (failure) => {
+    const model = modelThat((_texts, call) => {
+      if (call === 2) throw fails(failure, { retryAfterMs: 1500 });
+    });
+    const { outcomes } = await embedAll(model, ['a', 'b', 'c', 'd', 'e', 'f', 'g'], { purpose });
+    const delayed = { delayed: 1500, failure };
+    expect(outcomes).toEqual([vector(1), vector(1), vector(1), delayed, delayed, delayed, delayed]);
+    expect(model.calls).toHaveLength(2);
+  });
+
+  it('delays what is left of a bisected request', async () => {
+    const model = modelThat((texts, call) => {
+      if (call > 2) throw fails('unavailable');
+      if (texts.length > 1) throw fails('input_rejected');
+    });
+    const { outcomes } = await embedAll(model, ['a', 'b', 'c'], { purpose });
+    expect(outcomes).toEqual(Array(3).fill({ delayed: 0, failure: 'unavailable' }));
+  });
+
+  it.each(['unauthorised', 'configuration'] as const)('throws %s', async (failure) => {
+    const model = modelThat(() => {
+      throw fails(failure);
+    });
+    await expect(embedAll(model, ['a'], { purpose })).rejects.toMatchObject({ failure });
+  });
+
+  it('keeps what was paid for when the key stops working half-way', async () => {
+    const model = modelThat((_texts, call) => {
+      if (call === 2) throw fails('unauthorised');
+    });
+    const { outcomes } = await embedAll(model, ['a', 'b', 'c', 'd'], { purpose });
+    expect(outcomes[0]).toEqual(vector(1));
+    expect(outcomes[3]).toEqual({ delayed: 0, failure: 'unauthorised' });
+  });
+
+  it('rejects with the reason of the signal, between requests too', async () => {
+    const controller = new AbortController();
+    const reason = new Error('stop');
+    const model = modelThat((_texts, call) => {
+      if (call === 1) controller.abort(reason);
+    });
+    const work = embedAll(model, ['a', 'b', 'c', 'd'], { purpose, signal: controller.signal });
+    await expect(work).rejects.toBe(reason);
+    expect(model.calls).toHaveLength(1);
+  });
+
+  it('passes on what is no EmbedError', async () => {
+    const bug = new TypeError('a bug');
+    const model = modelThat(() => {
+      throw bug;
+    });
+    await expect(embedAll(model, ['a'], { purpose })).rejects.toBe(bug);
+  });
+});
