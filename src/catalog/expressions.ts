@@ -10,7 +10,7 @@ import type { Content, KeyColumn, Source } from './source.js';
 export const RESERVED_PREFIX = '__fv_';
 
 /** The relation as FROM names it. Its columns are reachable as `"table"."column"`. */
-export function fromSource(source: Source): string {
+export function fromSource(source: Pick<Source, 'relation'>): string {
   return qualified(source.relation.schema, source.relation.table);
 }
 

@@ -3,7 +3,11 @@ import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from
 
 /** What a store must answer for its pages to be visited; `store/port.ts` has the whole. */
 export interface RangeVisitor {
-  diff(tx: Executor, pages: { relationOid: number; fromPage: number; toPage: number }, limit: number): Promise<string[]>;
+  diff(
+    tx: Executor,
+    pages: { relationOid: number; fromPage: number; toPage: number },
+    limit: number,
+  ): Promise<string[]>;
   prune(tx: Executor, limit: number): Promise<number>;
 }
 

@@ -12,7 +12,14 @@ export interface Failure {
 }
 
 export async function listFailures(db: Executor, source?: string): Promise<Failure[]> {
-  const rows = await db.query<{ source: string; key: string; code: string; message: string; attempts: number; at: Date }>(
+  const rows = await db.query<{
+    source: string;
+    key: string;
+    code: string;
+    message: string;
+    attempts: number;
+    at: Date;
+  }>(
     `SELECT s.name AS source, f.key, f.code, f.message, f.attempts, f.at
      FROM freshvec.failure f JOIN freshvec.space p ON p.id = f.space_id JOIN freshvec.source s ON s.id = p.source_id
      WHERE NOT f.discarded AND ($1::text IS NULL OR s.name = $1) ORDER BY s.name, f.at, f.key`,

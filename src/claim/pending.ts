@@ -31,8 +31,8 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
 /** Milliseconds until the next waiting key is due; undefined when none waits. */
 export async function nextDueMs(db: Executor): Promise<number | undefined> {
   const [row] = await db.query<{ ms: number | null }>(
-    `SELECT GREATEST(0, extract(epoch FROM min(expires_at) - clock_timestamp()) * 1000)::float8 AS ms
+    `SELECT (extract(epoch FROM min(expires_at) - clock_timestamp()) * 1000)::float8 AS ms
      FROM freshvec.lease WHERE token IS NULL`,
   );
-  return row?.ms ?? undefined;
+  return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
 }

@@ -27,6 +27,9 @@ export type Ending =
 /**
  * Ends leases, in the caller's transaction. A key that changed while it was held goes back into `change` in that same
  * transaction. Keys whose lease is not ours any more are left alone.
+ *
+ * Leases are locked in key order and waited for, so a transaction that holds other locks may settle only leases that it
+ * has locked already (a store's write has, for the keys it calls written or changed); else claimers could deadlock.
  */
 export async function settle(tx: Executor, spaceId: number, token: string, endings: readonly Ending[]): Promise<void> {
   const done = endings.filter((e) => e.end === 'done').map((e) => e.key);
@@ -44,7 +47,7 @@ async function finish(tx: Executor, spaceId: number, token: string, keys: string
     `WITH ended AS (
        DELETE FROM freshvec.lease l USING (
          SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid AND key = ANY($3::text[])
-         ORDER BY key FOR UPDATE SKIP LOCKED) held
+         ORDER BY key FOR UPDATE) held
        WHERE l.space_id = $1 AND l.key = held.key
        RETURNING l.key, l.again, l.force, l.lane, l.tenant
      ), healed AS (
@@ -71,7 +74,7 @@ async function wait(
        SELECT h.key, w.seconds, w.because FROM freshvec.lease h
        JOIN unnest($3::text[], $4::float8[], $5::text[]) AS w(key, seconds, because) ON w.key = h.key
        WHERE h.space_id = $1 AND h.token = $2::uuid
-       ORDER BY h.key FOR UPDATE OF h SKIP LOCKED) w
+       ORDER BY h.key FOR UPDATE OF h) w
      WHERE l.space_id = $1 AND l.key = w.key`,
     [spaceId, token, waits.map((w) => w.key), waits.map((w) => w.seconds), waits.map((w) => w.because)],
   );
@@ -109,7 +112,7 @@ export async function release(db: Executor, spaceId: number, token: string): Pro
     `WITH ended AS (
        DELETE FROM freshvec.lease l USING (
          SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid
-         ORDER BY key FOR UPDATE SKIP LOCKED) held
+         ORDER BY key FOR UPDATE) held
        WHERE l.space_id = $1 AND l.key = held.key
        RETURNING l.key, l.force, l.lane, l.tenant
      )

@@ -24,21 +24,26 @@ export async function asSingleton(
   );
   if (!taken) return false;
   const lost = new AbortController();
-  const renewal = setInterval(() => {
-    db.query(
-      `UPDATE freshvec.singleton SET expires_at = clock_timestamp() + make_interval(secs => $3)
+  const renewal = setInterval(
+    () => {
+      db.query(
+        `UPDATE freshvec.singleton SET expires_at = clock_timestamp() + make_interval(secs => $3)
        WHERE name = $1 AND token = $2::uuid RETURNING 1`,
-      [name, token, HOLD_SECONDS],
-    ).then(
-      (rows) => rows.length === 0 && lost.abort(),
-      () => {}, // The next renewal tries again; past the expiry somebody else may take over.
-    );
-  }, (HOLD_SECONDS * 1000) / 3);
+        [name, token, HOLD_SECONDS],
+      ).then(
+        (rows) => rows.length === 0 && lost.abort(),
+        () => {}, // The next renewal tries again; past the expiry somebody else may take over.
+      );
+    },
+    (HOLD_SECONDS * 1000) / 3,
+  );
   try {
     await fn(lost.signal);
     return true;
   } finally {
     clearInterval(renewal);
-    await db.query(`DELETE FROM freshvec.singleton WHERE name = $1 AND token = $2::uuid`, [name, token]).catch(() => {});
+    await db
+      .query(`DELETE FROM freshvec.singleton WHERE name = $1 AND token = $2::uuid`, [name, token])
+      .catch(() => {});
   }
 }

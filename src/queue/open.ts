@@ -31,6 +31,6 @@ async function openBackend(options: QueueOptions, onError: (error: unknown) => v
     case 'postgres':
       return (await import('./postgres.js')).postgresBackend(options, onError);
     case 'pglite':
-      return (await import('./pglite-pool.js')).pgliteBackend(options);
+      return (await import('./pglite-pool.js')).pgliteBackend(options, onError);
   }
 }

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { type PgPool, type PgPoolClient, type PgQueryResult, quoteSchemaName, runMigrations } from 'bullmq';
 import type { PgliteDatabase } from '../db/pglite.js';
 import type { QueueBackend } from './backend.js';
-import { DEFAULT_QUEUE_SCHEMA, needsMigration, poolFactory } from './pool-connection.js';
+import { asOutage, DEFAULT_QUEUE_SCHEMA, needsMigration, poolFactory } from './pool-connection.js';
 
 export interface PgliteQueueOptions {
   readonly backend: 'pglite';
@@ -10,10 +10,13 @@ export interface PgliteQueueOptions {
 }
 
 /** BullMQ on the embedded database, on its one connection. Closing the queue leaves the database open. */
-export async function pgliteBackend({ db }: PgliteQueueOptions): Promise<QueueBackend> {
+export async function pgliteBackend(
+  { db }: PgliteQueueOptions,
+  onError: (error: unknown) => void,
+): Promise<QueueBackend> {
   const schema = DEFAULT_QUEUE_SCHEMA;
-  const pool = new PglitePool(db, schema);
-  if (await needsMigration(pool, schema)) await pool.migrate();
+  const pool = new PglitePool(db, schema, onError);
+  await pool.migrate();
   const factory = poolFactory(pool, schema);
   const nothing = async () => undefined;
   return { kind: 'pglite', producer: factory, consumer: factory, beforeClose: nothing, close: nothing };
@@ -30,18 +33,22 @@ class PglitePool implements PgPool {
   readonly #db: PgliteDatabase;
   readonly #schema: string;
   readonly #settings: string;
+  readonly #onError: (error: unknown) => void;
 
-  constructor(db: PgliteDatabase, schema: string) {
+  constructor(db: PgliteDatabase, schema: string, onError: (error: unknown) => void) {
     this.#db = db;
+    this.#onError = onError;
     this.#schema = schema;
     this.#settings = `SET LOCAL search_path = ${quoteSchemaName(schema)}`;
   }
 
-  query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
-    return this.#db.transaction(this.#settings, async (tx) => {
-      const rows = await tx.query(text, params);
+  async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    try {
+      const rows = await this.#db.transaction(this.#settings, (tx) => tx.query(text, params));
       return { rows: rows as R[] };
-    });
+    } catch (error) {
+      throw asOutage(error, this.#onError);
+    }
   }
 
   async connect(): Promise<PgPoolClient> {
@@ -49,8 +56,12 @@ class PglitePool implements PgPool {
   }
 
   /** BullMQ's migrations in one transaction, which is PGlite's: its own BEGIN, COMMIT and ROLLBACK are left out. */
-  migrate(): Promise<unknown> {
-    return this.#db.scriptTransaction((run) => {
+  async migrate(): Promise<void> {
+    const plain = async <R>(text: string, params?: readonly unknown[]) => ({
+      rows: (await this.#db.query(text, params)) as R[],
+    });
+    if (!(await needsMigration({ query: plain }, this.#schema))) return;
+    await this.#db.scriptTransaction((run) => {
       const query = async <R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> => {
         if (/^(BEGIN|COMMIT|ROLLBACK)$/.test(text)) return { rows: [] };
         return { rows: (await run(text, params)) as R[] };

@@ -9,6 +9,7 @@ import {
   PostgresQueueBackend,
   SchemaMigrationRequiredError,
 } from 'bullmq';
+import { sqlState } from '../db/errors.js';
 
 /** Where BullMQ's own tables stand, apart from freshvec's and from the app's. */
 export const DEFAULT_QUEUE_SCHEMA = 'freshvec_bullmq';
@@ -45,4 +46,15 @@ export async function needsMigration(db: PgQueryable, schema: string): Promise<b
     if (error instanceof SchemaMigrationRequiredError) return true;
     throw error;
   }
+}
+
+/**
+ * What to throw to BullMQ for a failed statement. It pauses before it tries again only after the one socket error that
+ * it knows, and repeats anything else without a pause; so whatever its own functions did not raise (SQLSTATE BM…) is
+ * reported here and goes on under that name: a server that restarts, is full, or has lost BullMQ's tables.
+ */
+export function asOutage(error: unknown, onError: (error: unknown) => void): unknown {
+  if (sqlState(error)?.startsWith('BM')) return error;
+  onError(error);
+  return Object.assign(new Error('The queue cannot use its database', { cause: error }), { code: 'ECONNREFUSED' });
 }

@@ -1,9 +1,8 @@
 import { type PgPool, type PgPoolClient, type PgQueryResult, quoteSchemaName, runMigrations } from 'bullmq';
 import pg from 'pg';
-import { classify } from '../db/errors.js';
 import { describeTarget, REACH_MS, reach } from '../db/reach.js';
 import type { QueueBackend } from './backend.js';
-import { DEFAULT_QUEUE_SCHEMA, needsMigration, poolFactory } from './pool-connection.js';
+import { asOutage, DEFAULT_QUEUE_SCHEMA, needsMigration, poolFactory } from './pool-connection.js';
 
 export interface PostgresQueueOptions {
   readonly backend: 'postgres';
@@ -54,19 +53,19 @@ export async function postgresBackend(
 
 async function migrate(pool: pg.Pool, schema: string, target: string): Promise<void> {
   const client = await reach(() => pool.connect(), { target, budgetMs: REACH_MS });
+  const ignore = () => undefined; // the statement that it fails rejects
+  client.on('error', ignore);
   let done = false;
   try {
     if (await needsMigration(client, schema)) await runMigrations(client, schema);
     done = true;
   } finally {
+    client.removeListener('error', ignore);
     client.release(!done);
   }
 }
 
-/**
- * The pool as BullMQ sees it. BullMQ pauses before it tries again only after the one socket error that it knows; to it
- * a restarting or full server would be an error to repeat without a pause, so these are given that name.
- */
+/** The pool as BullMQ sees it. */
 class QueuePool implements PgPool {
   readonly options = { keepAlive: true };
   readonly #pool: pg.Pool;
@@ -82,7 +81,7 @@ class QueuePool implements PgPool {
       const { rows, rowCount } = await this.#pool.query(text, params && [...params]);
       return { rows: rows as R[], rowCount };
     } catch (error) {
-      throw this.#named(error);
+      throw asOutage(error, this.#onError);
     }
   }
 
@@ -90,7 +89,7 @@ class QueuePool implements PgPool {
     try {
       return (await this.#pool.connect()) as unknown as PgPoolClient; // only the overloads of `on` are told otherwise
     } catch (error) {
-      throw this.#named(error);
+      throw asOutage(error, this.#onError);
     }
   }
 
@@ -103,12 +102,5 @@ class QueuePool implements PgPool {
 
   removeAllListeners(): this {
     return this;
-  }
-
-  #named(error: unknown): unknown {
-    const failure = classify(error);
-    if (failure !== 'connection' && failure !== 'too_many') return error;
-    this.#onError(error);
-    return Object.assign(new Error('The queue cannot reach PostgreSQL', { cause: error }), { code: 'ECONNREFUSED' });
   }
 }

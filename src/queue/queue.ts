@@ -9,7 +9,7 @@ interface MaintainJob {
 }
 
 type Jobs<Data> = BullQueue<Data, void, string, Data, void, string, IQueueBackend>;
-type Process<Data> = (data: Data, signal: AbortSignal) => Promise<void>;
+type Handler<Data> = (data: Data, signal: AbortSignal) => Promise<void>;
 type Workers = Worker<DrainJob | MaintainJob, void, string, IQueueBackend>;
 
 const DRAIN = 'freshvec-drain';
@@ -125,9 +125,9 @@ export class BullmqQueue implements Queue {
     return queue;
   }
 
-  #consume<Data extends DrainJob | MaintainJob>(name: string, concurrency: number, process: Process<Data>): void {
+  #consume<Data extends DrainJob | MaintainJob>(name: string, concurrency: number, handler: Handler<Data>): void {
     const naming = this.#name === undefined ? {} : { name: this.#name };
-    const handle = (job: Job<Data>) => this.#handle(process, job.data);
+    const handle = (job: Job<Data>) => this.#handle(handler, job.data);
     const options = { ...CONNECTION, ...WORKER, ...naming, concurrency };
     const worker = new Worker<Data, void, string, IQueueBackend>(name, handle, options, this.#backend.consumer);
     worker.on('error', this.#onError);
@@ -135,9 +135,9 @@ export class BullmqQueue implements Queue {
   }
 
   /** A job is done even when its handler throws: what is left to do stands in Postgres. */
-  async #handle<Data>(process: Process<Data>, data: Data): Promise<void> {
+  async #handle<Data>(handler: Handler<Data>, data: Data): Promise<void> {
     if (this.#stop.signal.aborted) return;
-    const run = process(data, this.#stop.signal).catch(this.#onError);
+    const run = handler(data, this.#stop.signal).catch(this.#onError);
     this.#running.add(run);
     await run;
     this.#running.delete(run);

@@ -11,39 +11,8 @@ export interface Claim {
   readonly keys: readonly LeasedKey[];
 }
 
-/** How often a claim looks from the first change on, and for leases whose worker went silent. */
-const FULL_LOOK_MS = 1000;
-
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
 const BULK_SHARE = 0.1;
-
-/** Where the claims of one space stand in this process; shared by its slots. */
-export class ClaimCursor {
-  private readonly fromId = new Map<Lane, number>();
-  private readonly looked = new Map<Lane | 'expired', number>();
-
-  /** The id to start from: the hint, or 0 where a full look is due. */
-  start(lane: Lane): number {
-    return this.isDue(lane) ? 0 : (this.fromId.get(lane) ?? 0);
-  }
-
-  advance(lane: Lane, lastId: number): void {
-    this.fromId.set(lane, Math.max(this.fromId.get(lane) ?? 0, lastId));
-  }
-
-  /** True at most once a FULL_LOOK_MS for each thing to look at. */
-  isDue(what: Lane | 'expired'): boolean {
-    const now = performance.now();
-    if (now - (this.looked.get(what) ?? -Infinity) < FULL_LOOK_MS) return false;
-    this.looked.set(what, now);
-    return true;
-  }
-
-  /** Makes the next looks full ones: what is dry must have been looked at as a whole. */
-  lookAgain(): void {
-    this.looked.clear();
-  }
-}
 
 /**
  * Claims the next batch: edits first, a tenth kept for bulk changes, then keys that waited, silent workers' leases, and

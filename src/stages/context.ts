@@ -1,7 +1,7 @@
 import type { Database } from '../db/database.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import type { Store } from '../store/port.js';
-import type { ClaimCursor } from './claim-next.js';
+import type { ClaimCursor } from './claim-cursor.js';
 import type { Pace } from './pace.js';
 
 /** Everything that one drain of one space works with. Opened by `worker/drainer.ts`. */

@@ -36,7 +36,12 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
       else if ('rejected' in outcome) endings.push(rejected(wanted, outcome.rejected));
       else {
         coolDownMs = Math.max(coolDownMs ?? 0, outcome.delayed);
-        endings.push({ key: wanted.key, end: 'wait', seconds: Math.max(outcome.delayed / 1000, 0.5), because: 'delay' });
+        endings.push({
+          key: wanted.key,
+          end: 'wait',
+          seconds: Math.max(outcome.delayed / 1000, 0.5),
+          because: 'delay',
+        });
       }
     }
   }

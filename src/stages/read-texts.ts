@@ -1,5 +1,5 @@
+import { type LeasedKey, MAX_ATTEMPTS } from '../claim/lease.js';
 import type { Ending } from '../claim/settle.js';
-import { MAX_ATTEMPTS, type LeasedKey } from '../claim/lease.js';
 import type { RowText } from '../store/port.js';
 import type { Claim } from './claim-next.js';
 import type { DrainContext } from './context.js';

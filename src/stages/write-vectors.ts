@@ -1,5 +1,4 @@
 import { type Ending, settle } from '../claim/settle.js';
-import type { Executor } from '../db/database.js';
 import type { WriteItem, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embed-texts.js';
@@ -21,70 +20,89 @@ export interface Parked {
  * Resolves to what could not be written because the app holds the rows.
  */
 export async function writeVectors(context: DrainContext, batch: EmbeddedTexts): Promise<Parked> {
-  const { db, store, report } = context;
+  const { token, losses } = batch;
   const locked: WriteItem[] = [];
   await settleUnpaid(context, batch);
-  let at = 0;
-  while (at < batch.items.length) {
+  for (let at = 0; at < batch.items.length; ) {
     const chunk = batch.items.slice(at, at + context.pace.rows());
     at += chunk.length;
-    const outcomes = await db.tx(async (tx) => {
-      const began = performance.now();
-      const result = await store.write(tx, batch.token, chunk);
-      const endings = chunk.flatMap(({ key }) => endingOf(key, result.get(key) ?? 'lost', batch.losses.get(key) ?? 0));
-      await settle(tx, store.space.id, batch.token, endings);
-      context.pace.observe(chunk.length, performance.now() - began);
-      return result;
-    });
-    for (const item of chunk) {
-      const outcome = outcomes.get(item.key);
-      if (outcome === 'written') report.written += 1;
-      else if (outcome === 'locked') locked.push(item);
-      else report.delayed += outcome === 'changed' ? 1 : 0;
-    }
+    const outcomes = await writeChunk(context, token, chunk, losses);
+    locked.push(...chunk.filter(({ key }) => outcomes.get(key) === 'locked'));
   }
-  return { token: batch.token, losses: batch.losses, items: locked };
+  return { token, losses, items: locked };
 }
 
-/** What an outcome does to the lease; a locked row keeps it, a lost lease is not ours to end. */
-function endingOf(key: string, outcome: WriteOutcome, losses: number): Ending[] {
-  switch (outcome) {
-    case 'written':
-    case 'gone':
-      return [{ key, end: 'done' }];
-    case 'changed':
-      return [{ key, end: 'wait', seconds: changedWaitSeconds(losses), because: 'changed' }];
-    case 'locked':
-    case 'lost':
-      return [];
+async function writeChunk(
+  { db, store, pace, report }: DrainContext,
+  token: string,
+  chunk: readonly WriteItem[],
+  losses: ReadonlyMap<string, number>,
+): Promise<Map<string, WriteOutcome>> {
+  const ends: Ending[] = [];
+  const outcomes = await db.tx(async (tx) => {
+    const began = performance.now();
+    const written = await store.write(tx, token, chunk);
+    for (const [key, outcome] of written) {
+      if (outcome === 'written') ends.push({ key, end: 'done' });
+      if (outcome === 'changed')
+        ends.push({ key, end: 'wait', seconds: waitSeconds(losses.get(key)), because: 'changed' });
+    }
+    await settle(tx, store.space.id, token, ends);
+    pace.observe(chunk.length, performance.now() - began);
+    return written;
+  });
+  await endGone({ db, store }, token, outcomes);
+  for (const { end } of ends) {
+    if (end === 'done') report.written += 1;
+    else report.delayed += 1;
   }
+  return outcomes;
 }
 
 /** Doubles with every write lost in a row, so that an autosaving editor is not paid for at every keystroke. */
-function changedWaitSeconds(losses: number): number {
+function waitSeconds(losses = 0): number {
   return Math.min(0.1 * 2 ** losses, MAX_CHANGED_WAIT_SECONDS);
+}
+
+/** Rows that are gone end in a transaction of their own: their leases were not locked by the write. */
+async function endGone(
+  { db, store }: Pick<DrainContext, 'db' | 'store'>,
+  token: string,
+  outcomes: ReadonlyMap<string, WriteOutcome>,
+): Promise<void> {
+  const gone = [...outcomes].filter(([, outcome]) => outcome === 'gone').map(([key]): Ending => ({ key, end: 'done' }));
+  if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
 }
 
 /** Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. */
 async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promise<void> {
   const { db, store, report } = context;
   const { token, confirm, remove, endings } = batch;
-  if (endings.length + confirm.length + remove.length === 0) return;
-  await db.tx(async (tx: Executor) => {
-    const outcomes = new Map([
-      ...(confirm.length > 0 ? await store.confirm(tx, token, confirm) : []),
-      ...(remove.length > 0 ? await store.remove(tx, token, remove) : []),
-    ]);
-    const tidied = [...outcomes].map(
-      ([key, outcome]): Ending =>
-        outcome === 'written' || outcome === 'gone'
-          ? { key, end: 'done' }
-          : { key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' },
-    );
-    await settle(tx, store.space.id, token, [...endings, ...tidied]);
-  });
-  report.unpaid += confirm.length + remove.length;
-  for (const { end } of endings) {
+  const waiting: Ending[] = [];
+  for (const [keys, tidy] of [
+    [confirm, store.confirm],
+    [remove, store.remove],
+  ] as const) {
+    if (keys.length === 0) continue;
+    const outcomes = await db.tx(async (tx) => {
+      const tidied = await tidy(tx, token, keys);
+      const done = [...tidied]
+        .filter(([, outcome]) => outcome === 'written')
+        .map(([key]): Ending => ({ key, end: 'done' }));
+      await settle(tx, store.space.id, token, done);
+      return tidied;
+    });
+    await endGone(context, token, outcomes);
+    for (const [key, outcome] of outcomes) {
+      if (outcome === 'changed' || outcome === 'locked') {
+        waiting.push({ key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' });
+      }
+    }
+  }
+  const rest = [...endings, ...waiting];
+  if (rest.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, rest));
+  report.unpaid += confirm.length + remove.length - waiting.length;
+  for (const { end } of rest) {
     if (end === 'fail') report.failed += 1;
     else if (end === 'wait') report.delayed += 1;
     else report.unpaid += 1;

@@ -48,7 +48,8 @@ export async function ensureIndex(
     [qualified(schema, table)],
   );
   const root = relations.find((relation) => relation.parent === null);
-  if (!root) throw new FreshvecError('relation_gone', `The table ${schema}.${table} of source "${source.name}" is gone.`);
+  if (!root)
+    throw new FreshvecError('relation_gone', `The table ${schema}.${table} of source "${source.name}" is gone.`);
   const names = new Map(relations.map((r) => [r.oid, r === root ? indexName(space) : `${indexName(space)}_${r.oid}`]));
   let built = false;
   for (const relation of relations) {
@@ -96,7 +97,9 @@ async function ensureOne(
     await session.query(`SET lock_timeout = 0`);
     await session.query(`SET statement_timeout = 0`);
     if (found) await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
-    await watched(db, relation, name, options, () => session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`));
+    await watched(db, relation, name, options, () =>
+      session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`),
+    );
   });
   return 'built';
 }
@@ -156,7 +159,10 @@ async function watched(
   // The embedded database has one connection, which is busy building.
   if (!onProgress || db.kind === 'pglite') return void (await build());
   const timer = setInterval(() => {
-    progress(db, relation.oid, index).then((now) => now && onProgress(now), () => {});
+    progress(db, relation.oid, index).then(
+      (now) => now && onProgress(now),
+      () => {},
+    );
   }, PROGRESS_MS);
   try {
     await build();

@@ -27,7 +27,8 @@ export interface GuardedChange {
 /**
  * Runs one guarded change: source rows are locked first, in key order, then the leases, both SKIP LOCKED; a key goes
  * through only if both were had (DESIGN law 4). All in one statement, so that it passes a pooler and holds its locks
- * for as short as can be.
+ * for as short as can be. The leases of keys that come back `written` or `changed` are locked by the caller's
+ * transaction from here on.
  */
 export async function guardedChange(
   tx: Executor,
@@ -67,7 +68,7 @@ export async function guardedChange(
      SELECT i.__fv_key AS key, CASE
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'written'
          WHEN i.__fv_key IN (SELECT __fv_leased FROM __fv_lease) THEN 'changed'
-         WHEN i.__fv_key IN (SELECT __fv_locked FROM __fv_row) THEN 'lost'
+         WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
          WHEN i.__fv_key IN (SELECT __fv_exists FROM __fv_there) THEN 'locked'
          ELSE 'gone' END AS outcome
      FROM __fv_in i`,

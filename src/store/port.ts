@@ -8,7 +8,7 @@ export type WriteOutcome =
   | 'written'
   /** The text (or whether the row wants a vector) changed since it was read. */
   | 'changed'
-  /** Another transaction holds the row; ask again soon. */
+  /** Another transaction holds the row, or its lease, just now; ask again soon. */
   | 'locked'
   /** There is no such row. */
   | 'gone'

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { listMaintainedSpaces } from '../catalog/space.js';
 import { lookForWork } from '../claim/pending.js';
 import { lieDown, wakeUp } from '../claim/sleeper.js';
-import { listMaintainedSpaces } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 
 /** The channel on which capture rings. */

@@ -6,11 +6,11 @@ import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { EmbedError } from '../embed/port.js';
 import { drain, type LeaseWatch } from '../pipeline.js';
-import { ClaimCursor } from '../stages/claim-next.js';
+import { ClaimCursor } from '../stages/claim-cursor.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
 import { createPace, type Pace } from '../stages/pace.js';
-import { indexState } from '../store/index-state.js';
 import { openStore } from '../store/index.js';
+import { indexState } from '../store/index-state.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import type { Models } from './models.js';
 

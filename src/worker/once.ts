@@ -22,7 +22,14 @@ const PATIENCE_MS = 60_000;
  * Drains every space until nothing is left that can be done. Needs no queue: the work is in Postgres, and the queue
  * only wakes. Keys that wait for the app or the provider are waited for up to a minute.
  */
-export async function drainOnce({ db, models, slots, batchKeys, signal, onProgress }: OnceOptions): Promise<DrainReport> {
+export async function drainOnce({
+  db,
+  models,
+  slots,
+  batchKeys,
+  signal,
+  onProgress,
+}: OnceOptions): Promise<DrainReport> {
   const drainer = new Drainer({ db, models, worker: workerName(), batchKeys });
   const total = emptyReport();
   let progressAt = performance.now();

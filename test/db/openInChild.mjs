@@ -6,8 +6,8 @@ const { module } = await runnerImport(source.pathname, { configFile: false, logL
 try {
   const db = await module.openPglite({ dataDir: process.argv[2] });
   await db.exec('CREATE TABLE IF NOT EXISTS note (id int PRIMARY KEY); INSERT INTO note VALUES (1)');
-  process.stdout.write(`${JSON.stringify({ opened: true })}\n`);
   process.once('SIGTERM', () => db.close().then(() => process.exit(0)));
+  process.stdout.write(`${JSON.stringify({ opened: true })}\n`);
   setInterval(() => undefined, 1000);
 } catch (error) {
   process.stdout.write(`${JSON.stringify({ code: error.code, message: error.message })}\n`);

@@ -1,0 +1,162 @@
+-- freshvec: safe
+-- Search from SQL. `search` runs with the caller's own rights, so that grants and row-level security on the source
+-- hold; only freshvec's catalog is read by SECURITY DEFINER functions.
+
+GRANT USAGE ON SCHEMA freshvec TO PUBLIC;
+
+-- PL/pgSQL and dear on purpose: a planner that sorts computes it after LIMIT, for the k rows only.
+CREATE OR REPLACE FUNCTION is_stale(hash uuid, content text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1000 AS $$
+BEGIN
+  RETURN hash IS DISTINCT FROM freshvec.content_hash(content);
+END
+$$;
+COMMENT ON FUNCTION is_stale IS 'True unless the vector with this hash was made from this content.';
+
+CREATE OR REPLACE FUNCTION live(source text)
+RETURNS TABLE (epoch bigint, space_id int, fingerprint text, dimensions int, metric text, store text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  IF NOT EXISTS (SELECT FROM freshvec.source o WHERE o.name = live.source) THEN
+    RAISE EXCEPTION 'freshvec: there is no source "%"', live.source
+      USING ERRCODE = 'undefined_object', HINT = 'freshvec source list names those that exist.';
+  END IF;
+  RETURN QUERY
+    SELECT p.epoch, s.id, s.fingerprint, s.dimensions, s.metric, s.store
+    FROM freshvec.source o
+    JOIN freshvec.pointer p ON p.source_id = o.id
+    JOIN freshvec.space s ON s.id = p.space_id
+    WHERE o.name = live.source;
+END
+$$;
+COMMENT ON FUNCTION live IS 'The space that answers searches of this source now; no row before there is one.';
+
+-- What `search` needs of the catalog. `own_columns` are those that freshvec added to the table, for any source.
+CREATE OR REPLACE FUNCTION search_target(source text, fingerprint text)
+RETURNS TABLE (schema_name text, table_name text, key_columns text[], content_columns text[], content_sql text,
+  filter_sql text, space_id int, store text, column_name text, vector_type text, dimensions int, metric text,
+  vector_schema text, own_columns text[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM FROM freshvec.live(search_target.source);
+  RETURN QUERY
+    SELECT o.schema_name, o.table_name, o.key_columns, o.content_columns, o.content_sql,
+      o.filter_sql, s.id, s.store, s.column_name, s.vector_type, s.dimensions, s.metric,
+      (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),
+      ARRAY(
+        SELECT c.column_name || suffix
+        FROM freshvec.source same
+        JOIN freshvec.space c ON c.source_id = same.id AND c.store = 'column' AND c.state <> 'dropped'
+        CROSS JOIN unnest(ARRAY['', '_model', '_hash', '_stale']) AS suffix
+        WHERE same.relation_oid = o.relation_oid)
+    FROM freshvec.source o
+    JOIN freshvec.space s ON s.source_id = o.id
+    WHERE o.name = search_target.source AND s.fingerprint = search_target.fingerprint AND s.state IN ('live', 'retained')
+    ORDER BY EXISTS (SELECT FROM freshvec.pointer p WHERE p.space_id = s.id) DESC, s.id DESC
+    LIMIT 1;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'freshvec: the model "%" is neither live nor retained for the source "%"',
+      search_target.fingerprint, search_target.source
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+        HINT = 'Embed the query with the model that freshvec.live() names; vectors of two models are never compared.';
+  END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION search(source text, fingerprint text, query vector, k int DEFAULT 10)
+RETURNS TABLE (key text, distance float8, stale boolean, "row" jsonb)
+LANGUAGE plpgsql
+-- What a value's text depends on: keys and hashes are made under these settings.
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET intervalstyle = 'postgres'
+SET extra_float_digits = 1 SET bytea_output = 'hex'
+AS $$
+#variable_conflict use_column
+DECLARE
+  target record;
+  tab text;
+  parts text;
+  content text;
+  columns text[];
+  operand text;
+  relations text;
+  hash text;
+  model text;
+  vector text;
+  found_dimensions int;
+  former_ef text := current_setting('hnsw.ef_search', true);
+  former_scan text := current_setting('hnsw.iterative_scan', true);
+BEGIN
+  IF search.k IS NULL OR search.k NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'freshvec: k must be 1 to 1000, not %', COALESCE(search.k::text, 'NULL')
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  SELECT * INTO target FROM freshvec.search_target(search.source, search.fingerprint);
+  EXECUTE format('SELECT %I.vector_dims($1)', target.vector_schema) INTO found_dimensions USING search.query;
+  IF found_dimensions IS DISTINCT FROM target.dimensions THEN
+    RAISE EXCEPTION 'freshvec: the query has % dimensions, the vectors of "%" have %',
+      COALESCE(found_dimensions::text, 'no'), search.fingerprint, target.dimensions
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+
+  tab := format('%I', target.table_name);
+  SELECT array_agg(format('%I', a.attname) ORDER BY a.attnum) INTO columns
+  FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = format('%I.%I', target.schema_name, target.table_name)::regclass
+    AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (target.own_columns);
+
+  SELECT string_agg(format('%s.%I::text', tab, name), ', ' ORDER BY i) INTO parts
+  FROM unnest(target.key_columns) WITH ORDINALITY AS u(name, i);
+  IF cardinality(target.key_columns) > 1 THEN
+    parts := format('jsonb_build_array(%s)::text', parts);
+  END IF;
+
+  IF target.content_sql IS NOT NULL THEN
+    content := format('(%s)::text', target.content_sql);
+  ELSE
+    SELECT string_agg(format('NULLIF(%s.%I::text, '''')', tab, name), ', ' ORDER BY i) INTO content
+    FROM unnest(target.content_columns) WITH ORDINALITY AS u(name, i);
+    IF cardinality(target.content_columns) > 1 THEN
+      content := format('concat_ws(E''\n\n'', %s)', content);
+    END IF;
+  END IF;
+
+  IF target.store = 'column' THEN
+    relations := format('%I.%I', target.schema_name, target.table_name);
+    vector := format('%s.%I', tab, target.column_name);
+    model := format('%s.%I', tab, target.column_name || '_model');
+    hash := format('%s.%I', tab, target.column_name || '_hash');
+  ELSE
+    SELECT format('(SELECT %s, hash AS __fv_hash, model AS __fv_model, embedding AS __fv_embedding FROM freshvec.%I) __fv_v JOIN %I.%I ON %s',
+        string_agg(format('%I AS __fv_k%s', name, i), ', ' ORDER BY i),
+        'vector_' || target.space_id, target.schema_name, target.table_name,
+        string_agg(format('%s.%I = __fv_k%s', tab, name, i), ' AND ' ORDER BY i))
+      INTO relations
+    FROM unnest(target.key_columns) WITH ORDINALITY AS u(name, i);
+    vector := '__fv_embedding';
+    model := '__fv_model';
+    hash := '__fv_hash';
+  END IF;
+  operand := format('%s OPERATOR(%I.%s) $1::%I.%I(%s)', vector, target.vector_schema,
+    CASE target.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END,
+    target.vector_schema, target.vector_type, target.dimensions);
+
+  PERFORM set_config('hnsw.ef_search', greatest(80, search.k, former_ef::int)::text, true),
+    set_config('hnsw.iterative_scan', 'relaxed_order', true);
+  RETURN QUERY EXECUTE format(
+    'SELECT __fv_key, __fv_distance, __fv_stale, (SELECT to_jsonb(__fv_r) FROM (SELECT %1$s) __fv_r)
+     FROM (SELECT %2$s, %3$s AS __fv_key, %4$s AS __fv_distance, freshvec.is_stale(%5$s, %6$s) AS __fv_stale
+           FROM %7$s WHERE %8$s IS NOT NULL AND %9$s = $2 AND %10$s
+           ORDER BY %4$s LIMIT $3) __fv_h
+     WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance',
+    (SELECT string_agg('__fv_h.' || c, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(c, i)),
+    (SELECT string_agg(tab || '.' || c, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(c, i)),
+    parts, operand, hash, content, relations, vector, model,
+    COALESCE('(' || target.filter_sql || ')', 'true'))
+  USING search.query, search.fingerprint, search.k;
+  PERFORM set_config('hnsw.ef_search', COALESCE(former_ef, '40'), true),
+    set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true);
+END
+$$;
+COMMENT ON FUNCTION search IS 'The k rows of the source nearest to the query, which was embedded with the model of this fingerprint.';

@@ -1,0 +1,44 @@
+import { keySql } from '../catalog/expressions.js';
+import { ident } from '../db/identifiers.js';
+import { callWithSpaces, DOORBELL, definerFunction, type Hook, laneSql, tenantSql } from './hook.js';
+import { type CaptureTarget, changedSql } from './target.js';
+
+const TEXT = /^(text|character varying)/;
+
+/**
+ * Vectors in a table of their own: there is no flag to look at, so old and new rows are joined by key. A key that went
+ * away is a change too, since its vector must go.
+ */
+export function editHook(target: CaptureTarget): Hook {
+  const { key } = target.source;
+  const sameKey = key
+    .map(({ name, type }) => `${[`fv_old.${ident(name)}`, `fv_new.${ident(name)}`].map(exact(type)).join(' = ')}`)
+    .join(' AND ');
+  const first = ident(key[0]?.name ?? '');
+  const either = (before: string, after: string) =>
+    `CASE WHEN fv_new.${first} IS NULL THEN ${before} ELSE ${after} END`;
+  const { name, functionSql } = definerFunction(
+    target,
+    'edit',
+    `INSERT INTO freshvec.change (space_id, lane, key, tenant)
+  SELECT __fv_s.id::int, ${laneSql('fv_new')},
+    ${either(keySql(key, 'fv_old'), keySql(key, 'fv_new'))}, ${either(tenantSql(target, 'fv_old'), tenantSql(target, 'fv_new'))}
+  FROM unnest(TG_ARGV) AS __fv_s(id), (fv_new FULL JOIN fv_old ON ${sameKey})
+  WHERE ${changedSql(target, 'fv_old', 'fv_new')};
+  ${DOORBELL}`,
+  );
+  return {
+    name,
+    functionSql,
+    triggerSql: target.relations.map(
+      (relation) => `CREATE OR REPLACE TRIGGER freshvec_edit_${target.source.id} AFTER UPDATE ON ${relation}
+  REFERENCING OLD TABLE AS fv_old NEW TABLE AS fv_new FOR EACH STATEMENT
+  EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
+    ),
+  };
+}
+
+/** Text keys are told apart as text: under a case-blind collation 'A' and 'a' are one key, with two renderings. */
+function exact(type: string): (column: string) => string {
+  return (column) => (TEXT.test(type) ? `${column}::text COLLATE "C"` : column);
+}

@@ -1,0 +1,4 @@
+export { enqueue, type KeyInput, type QueryClient } from './enqueue.js';
+export { functionsSql, triggersSql } from './install.js';
+export { type CaptureTarget, listRelations, readCaptureTarget, readWatched, type WatchedColumn } from './target.js';
+export { dropFunctionsSql, dropTriggersSql } from './uninstall.js';

@@ -1,0 +1,38 @@
+import { deleteHook } from './delete.js';
+import { editHook } from './edit.js';
+import { flagHook } from './flag.js';
+import type { Hook } from './hook.js';
+import { insertHook } from './insert.js';
+import { replicaHook } from './replica.js';
+import type { CaptureTarget } from './target.js';
+import { truncateHook } from './truncate.js';
+import { updateHook } from './update.js';
+
+/** What each trigger function does; `<verb>_<source id>` in the schema freshvec. */
+export const VERBS = ['flag', 'insert', 'update', 'edit', 'delete', 'truncate', 'replica'] as const;
+
+/** The triggers that a source with these stores needs. */
+export function hooks(target: CaptureTarget): Hook[] {
+  const { flag, tables } = target;
+  return [
+    ...(flag === undefined ? [] : [flagHook(target, flag)]),
+    insertHook(target),
+    ...(flag === undefined || tables ? [editHook(target)] : [updateHook(target, flag)]),
+    ...(tables ? [deleteHook(target), truncateHook(target)] : []),
+    replicaHook(target),
+  ];
+}
+
+/** Defines the functions; takes no lock on the source. Every statement may be run again. */
+export function functionsSql(target: CaptureTarget): string[] {
+  const all = hooks(target);
+  return [
+    ...all.map((hook) => hook.functionSql),
+    `REVOKE ALL ON FUNCTION ${all.map((hook) => `${hook.name}()`).join(', ')} FROM PUBLIC`,
+  ];
+}
+
+/** Puts the triggers on; SHARE ROW EXCLUSIVE on the source and all below it. Every statement may be run again. */
+export function triggersSql(target: CaptureTarget): string[] {
+  return hooks(target).flatMap((hook) => hook.triggerSql);
+}

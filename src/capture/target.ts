@@ -1,0 +1,116 @@
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+import { ident, qualified } from '../db/identifiers.js';
+
+/** A column whose change makes a row stale, with its type as `format_type` prints it without modifiers. */
+export interface WatchedColumn {
+  readonly name: string;
+  readonly type: string;
+}
+
+/** All that the triggers of one source depend on. */
+export interface CaptureTarget {
+  readonly source: Source;
+  /** The maintained spaces: a change is written for each. They are the triggers' arguments. */
+  readonly spaceIds: readonly number[];
+  /** The flag's column; undefined where no space is on the source's own rows. */
+  readonly flag: string | undefined;
+  /** Whether a space stands in a table of its own, which must hear of deletes. */
+  readonly tables: boolean;
+  /** Content, filter and key columns, generated ones resolved to those that they are made from. */
+  readonly watched: readonly WatchedColumn[];
+  /** The source and, where it is partitioned, all below it, the source first. Quoted. */
+  readonly relations: readonly string[];
+  /** The app has BEFORE UPDATE row triggers, which may rewrite columns that a statement does not name. */
+  readonly rewritten: boolean;
+}
+
+export async function readCaptureTarget(
+  db: Executor,
+  source: Source,
+  spaces: readonly Pick<Space, 'id' | 'store' | 'column'>[],
+): Promise<CaptureTarget> {
+  const onRows = spaces.find((space) => space.store === 'column');
+  const { oid } = source.relation;
+  return {
+    source,
+    spaceIds: spaces.map((space) => space.id),
+    flag: onRows && `${onRows.column}_stale`,
+    tables: spaces.some((space) => space.store === 'table'),
+    watched: await readWatched(db, oid, [...source.baseColumns, ...source.key.map(({ name }) => name)]),
+    relations: (await listRelations(db, oid)).map(({ schema, table }) => qualified(schema, table)),
+    rewritten: await hasOwnBeforeUpdate(db, oid),
+  };
+}
+
+/** The relation and everything below it, itself first; a plain table alone. */
+export async function listRelations(
+  db: Executor,
+  oid: number,
+): Promise<{ oid: number; schema: string; table: string; leaf: boolean }[]> {
+  return db.query(
+    `SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS "table", c.relkind <> 'p' AS leaf
+     FROM (SELECT $1::oid AS relid, 0 AS level
+           UNION SELECT relid, level FROM pg_partition_tree($1::oid::regclass)) t
+     JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+     ORDER BY t.level, n.nspname, c.relname`,
+    [oid],
+  );
+}
+
+/** Columns by name, each generated one replaced by the columns that it is made from. */
+export async function readWatched(db: Executor, oid: number, names: readonly string[]): Promise<WatchedColumn[]> {
+  return db.query<{ name: string; type: string }>(
+    `SELECT b.attname AS name, format_type(b.atttypid, NULL) AS type
+     FROM pg_attribute b
+     WHERE b.attrelid = $1 AND b.attgenerated = '' AND b.attnum IN (
+       SELECT a.attnum FROM pg_attribute a
+       WHERE a.attrelid = $1 AND a.attname = ANY($2::text[]) AND NOT a.attisdropped
+       UNION
+       SELECT d.refobjsubid FROM pg_attribute a
+       JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+       JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+         AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid > 0
+       WHERE a.attrelid = $1 AND a.attname = ANY($2::text[]) AND a.attgenerated <> '')
+     ORDER BY b.attnum`,
+    [oid, names],
+  );
+}
+
+async function hasOwnBeforeUpdate(db: Executor, oid: number): Promise<boolean> {
+  const [row] = await db.query<{ found: boolean }>(
+    `SELECT EXISTS (
+       SELECT FROM pg_trigger t
+       WHERE t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
+         AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 2 AND t.tgtype & 16 = 16
+         AND t.tgname NOT LIKE 'zzz\\_freshvec\\_%') AS found`,
+    [oid],
+  );
+  return row?.found ?? false;
+}
+
+/**
+ * Types whose equality means equal text. Others are compared as text in the collation "C", so that `json`, which has
+ * no equality, and case-blind collations work.
+ */
+const EXACT_TYPES: ReadonlySet<string> = new Set([
+  'smallint',
+  'integer',
+  'bigint',
+  'uuid',
+  'boolean',
+  'date',
+  'timestamp without time zone',
+  'timestamp with time zone',
+]);
+
+/** True where the row `after` must be looked at again because of how it differs from `before`. */
+export function changedSql({ watched, flag }: CaptureTarget, before: string, after: string): string {
+  const differences = watched.map(({ name, type }) => {
+    const cast = EXACT_TYPES.has(type) ? '' : '::text COLLATE "C"';
+    return `${before}.${ident(name)}${cast} IS DISTINCT FROM ${after}.${ident(name)}${cast}`;
+  });
+  const raised = flag === undefined ? [] : [`${after}.${ident(flag)} AND NOT ${before}.${ident(flag)}`];
+  return [...raised, ...differences].join('\n    OR ');
+}

@@ -1,0 +1,122 @@
+import { enqueue, type KeyInput, type QueryClient } from '../capture/index.js';
+import { applySchema, dropSchema, type Migration, type SchemaStatus, schemaStatus } from '../catalog/schema.js';
+import type { Config } from '../config/config.js';
+import { loadConfig } from '../config/load.js';
+import type { Database } from '../db/database.js';
+import { createLog } from '../observe/log.js';
+import { createPointerCache, type SearchRequest, type SearchResult, search } from '../search/index.js';
+import { uninstallSources } from '../source/index.js';
+import type { DrainReport } from '../stages/context.js';
+import { type SourceStatus, type StatusOptions, sourceStatus } from '../status/status.js';
+import { type WaitOptions, waitUntilFresh } from '../status/wait-until-fresh.js';
+import { Connection } from './connection.js';
+import { embedText, type TextVector } from './embed.js';
+import { type FailuresApi, failuresApi } from './failures.js';
+import { keyParts } from './keys.js';
+import { type ClientOptions, toLoadOptions } from './options.js';
+import { serveUntil } from './serve.js';
+import { type SourcesApi, sourcesApi } from './sources.js';
+import { workOnce, type WorkOnceOptions } from './work-once.js';
+
+/** freshvec from inside an app. Opens nothing until it is used; `close()` lets the process end. */
+export interface Client {
+  /**
+   * Says that the rows with these keys may be stale, in the app's own transaction: `tx` is a node-postgres client, or
+   * anything that answers `query(text, values)` as one does. Only needed where triggers cannot see the change, or with
+   * `force`, which pays even for text that did not change. Resolves to the number of changes written.
+   */
+  enqueue(tx: QueryClient, source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
+  /** The rows nearest to a text or vector, nearest first. Never compares vectors of two models. */
+  search(source: string, request: SearchRequest): Promise<SearchResult>;
+  /** How fresh each source is. Exact below 100,000 rows, else estimated unless `exact`. */
+  status(options?: StatusOptions): Promise<{ sources: SourceStatus[] }>;
+  /** Resolves once the row's vector is that of its present text. Throws RowFailedError or FreshnessTimeoutError. */
+  waitUntilFresh(source: string, key: KeyInput, options?: WaitOptions): Promise<void>;
+  /** Embeds one text with a model, in this process. Throws EmbedError. */
+  embed(spec: string, text: string, options?: { signal?: AbortSignal }): Promise<TextVector>;
+  /** Drains until nothing is left that can be done, then builds missing indexes. */
+  work(options: { once: true } & WorkOnceOptions): Promise<DrainReport>;
+  /** Runs workers and maintenance in this process until the signal aborts. */
+  work(options: { once?: false; signal: AbortSignal }): Promise<void>;
+  readonly sources: SourcesApi;
+  readonly failures: FailuresApi;
+  readonly schema: {
+    /** Brings freshvec's own schema up to date; may run twice, and at once. */
+    apply(): Promise<{ applied: Migration[]; current: number }>;
+    status(): Promise<SchemaStatus>;
+  };
+  /** Takes freshvec away: triggers, functions, its schema and, unless told otherwise, all vectors. */
+  uninstall(options?: { dropVectors?: boolean }): Promise<{ sources: string[] }>;
+  /** The database itself, for the app's own SQL: an embedded one has no other door. */
+  database(): Promise<Database>;
+  config(): Promise<Config>;
+  close(): Promise<void>;
+}
+
+/**
+ * A client for one database. Settings come from the options, then the environment (DATABASE_URL, OPENAI_API_KEY, …),
+ * then `freshvec.config.*`; they are read when the client is first used.
+ */
+export function createClient(options: ClientOptions = {}): Client {
+  const onError = options.onError ?? createStderrReporter();
+  return clientOver(() => loadConfig(toLoadOptions(options)), onError);
+}
+
+/** A client whose configuration is loaded by somebody else, at its first use. */
+export function clientOver(load: () => Promise<Config>, onError: (error: unknown) => void): Client {
+  const pointers = createPointerCache();
+  let opening: Promise<Connection> | undefined;
+  const connection = (): Promise<Connection> => {
+    opening ??= load().then((config) => new Connection(config, onError));
+    return opening;
+  };
+  const ready = async () => (await connection()).ready();
+
+  return {
+    enqueue,
+    async search(source, request) {
+      const { models } = await connection();
+      const embedQuery = async (spec: string, text: string) => {
+        const model = await models.get(spec);
+        return (await embedText(model, text, 'query')).vector;
+      };
+      return search({ db: await ready(), embedQuery, pointers }, source, request);
+    },
+    status: async (statusOptions) => sourceStatus(await ready(), statusOptions),
+    waitUntilFresh: async (source, key, wait) => waitUntilFresh(await ready(), source, keyParts(key), wait),
+    async embed(spec, text, { signal } = {}) {
+      return embedText(await (await connection()).models.get(spec), text, 'document', signal);
+    },
+    work: (async (work: { once?: boolean } & WorkOnceOptions) => {
+      const open = await connection();
+      if (work.once) return workOnce(open, work);
+      const log = createLog(open.config.log.level);
+      return serveUntil(open, ['embed', 'maintain'], log, work.signal ?? new AbortController().signal);
+    }) as Client['work'],
+    sources: sourcesApi(connection),
+    failures: failuresApi(ready),
+    schema: {
+      async apply() {
+        const { config, ...open } = await connection();
+        return applySchema(await (await connection()).database(), { queueBackend: config.queue.backend });
+      },
+      status: async () => schemaStatus(await (await connection()).database()),
+    },
+    async uninstall({ dropVectors = true } = {}) {
+      const db = await (await connection()).database();
+      const sources = await uninstallSources(db, { dropVectors });
+      await dropSchema(db);
+      return { sources };
+    },
+    database: async () => (await connection()).database(),
+    config: async () => (await connection()).config,
+    async close() {
+      await (await opening?.catch(() => undefined))?.close();
+    },
+  };
+}
+
+function createStderrReporter(): (error: unknown) => void {
+  const log = createLog('warn');
+  return (err) => log.warn({ err }, 'an error that was survived');
+}

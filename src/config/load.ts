@@ -1,0 +1,124 @@
+import { resolve } from 'node:path';
+import { type Config, type DatabaseConfig, DEFAULT_EMBEDDED_DIR, type QueueConfig } from './config.js';
+import { type Environment, fromEnvironment, processEnvironment, variablesOf } from './environment.js';
+import { ConfigError, invalidSettings } from './errors.js';
+import { readSettingsFile } from './file.js';
+import { type Settings, settingsSchema } from './settings.js';
+
+export interface LoadOptions {
+  /** Where a `freshvec.config` file is looked for, and what an embedded directory is relative to. */
+  readonly cwd?: string | undefined;
+  readonly env?: Environment | undefined;
+  /** Settings that win over everything else: a command's flags, or `createClient`'s options. */
+  readonly flags?: Settings | undefined;
+  /** Configuration file to read in place of `freshvec.config.*`; false for none. */
+  readonly file?: string | false | undefined;
+}
+
+const DEFAULTS = { slots: 3, batchKeys: 200, graceMs: 20_000, requestTimeoutMs: 30_000 } as const;
+
+/** Flags before environment before file before defaults. Throws ConfigError. */
+export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
+  const { cwd = process.cwd(), env = processEnvironment(), flags = {}, file: named } = options;
+  const fromFile = named === false ? { settings: {}, file: undefined } : await readSettingsFile(cwd, named);
+  const layers = [
+    check(flags, 'What was given on the command line or to createClient', (path) => path),
+    check(fromEnvironment(env), 'The environment', variablesOf),
+    fromFile.settings,
+  ];
+  const database = chooseDatabase(layers, cwd);
+  return deepFreeze({
+    database,
+    queue: chooseQueue(layers, database),
+    models: {
+      openai: {
+        apiKey: first(layers, (s) => s.models?.openai?.apiKey),
+        baseUrl: first(layers, (s) => s.models?.openai?.baseUrl),
+        organization: first(layers, (s) => s.models?.openai?.organization),
+        project: first(layers, (s) => s.models?.openai?.project),
+      },
+      fake: { latencyMs: first(layers, (s) => s.models?.fake?.latencyMs) ?? 0 },
+      requestTimeoutMs: first(layers, (s) => s.models?.requestTimeoutMs) ?? DEFAULTS.requestTimeoutMs,
+    },
+    worker: {
+      slots: slotsOf(layers),
+      batchKeys: first(layers, (s) => s.worker?.batchKeys) ?? DEFAULTS.batchKeys,
+      graceMs: first(layers, (s) => s.worker?.graceMs) ?? DEFAULTS.graceMs,
+    },
+    maintenance: { everyMs: Object.assign({}, ...layers.map((s) => s.maintenance?.everyMs ?? {}).reverse()) },
+    log: { level: first(layers, (s) => s.log?.level) ?? 'info' },
+    file: fromFile.file,
+  });
+}
+
+/** The database, or ConfigError `database_missing` with what to do. */
+export function requireDatabase(config: Config): DatabaseConfig {
+  if (config.database) return config.database;
+  throw new ConfigError(
+    'database_missing',
+    'No database is named: set DATABASE_URL (or --database-url, or database.url in freshvec.config), ' +
+      'or say --embedded for a database of your own in .freshvec/db.',
+  );
+}
+
+/** The strongest layer that names a database decides between a server and the embedded one. */
+function chooseDatabase(layers: readonly Settings[], cwd: string): DatabaseConfig | undefined {
+  for (const { database } of layers) {
+    const embedded = database?.embedded || undefined;
+    if (embedded !== undefined && database?.url !== undefined) {
+      throw new ConfigError('config_invalid', 'A database URL and --embedded were both given: choose one of them.');
+    }
+    if (embedded !== undefined) {
+      return { kind: 'pglite', dataDir: resolve(cwd, embedded === true ? DEFAULT_EMBEDDED_DIR : embedded) };
+    }
+    if (database?.url === undefined) continue;
+    const directUrl = first(layers, (s) => s.database?.directUrl);
+    // A slot claims while it writes; the rest is for the doorbell, renewals and the odd question.
+    const poolSize = first(layers, (s) => s.database?.poolSize) ?? 2 * slotsOf(layers) + 4;
+    return { kind: 'postgres', url: database.url, directUrl, poolSize };
+  }
+  return undefined;
+}
+
+function chooseQueue(layers: readonly Settings[], database: DatabaseConfig | undefined): QueueConfig {
+  const redisUrl = first(layers, (s) => s.queue?.redisUrl);
+  const embedded = database?.kind === 'pglite';
+  const unset = redisUrl === undefined ? 'postgres' : 'redis';
+  const backend = first(layers, (s) => s.queue?.backend) ?? (embedded ? 'pglite' : unset);
+  if (backend === 'redis') {
+    if (redisUrl === undefined)
+      throw new ConfigError('config_invalid', 'The queue backend is redis, but REDIS_URL is not set.');
+    return { backend, redisUrl };
+  }
+  if (database && (backend === 'pglite') !== embedded) {
+    throw new ConfigError(
+      'config_invalid',
+      `The queue backend ${backend} does not go with ${embedded ? 'the embedded database' : 'a PostgreSQL server'}: ` +
+        `choose ${embedded ? 'pglite' : 'redis or postgres'}, or leave queue.backend away.`,
+    );
+  }
+  return { backend };
+}
+
+function slotsOf(layers: readonly Settings[]): number {
+  return first(layers, (s) => s.worker?.slots) ?? DEFAULTS.slots;
+}
+
+function check(settings: Settings, where: string, label: (path: string) => string): Settings {
+  const parsed = settingsSchema.safeParse(settings);
+  if (!parsed.success) throw invalidSettings(parsed.error, where, label);
+  return parsed.data;
+}
+
+function first<T>(layers: readonly Settings[], read: (settings: Settings) => T | undefined): T | undefined {
+  for (const layer of layers) {
+    const value = read(layer);
+    if (value !== undefined) return value;
+  }
+  return undefined;
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) for (const inner of Object.values(value)) deepFreeze(inner);
+  return Object.freeze(value);
+}

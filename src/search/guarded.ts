@@ -1,0 +1,73 @@
+import type { Space } from '../catalog/space.js';
+import type { Executor, Row } from '../db/database.js';
+import { nearestInColumn } from './column.js';
+import { type Conditions, conditions } from './filter.js';
+import type { SearchLimits, SearchRequest } from './request.js';
+import { nearestInTable } from './table.js';
+import { type SearchTarget, versionSql } from './target.js';
+
+/** A row of the statement: the source's columns, and the hit's own in `__fv_…`. */
+export interface NearRow extends Row {
+  readonly __fv_key: string;
+  readonly __fv_distance: number;
+  readonly __fv_stale: boolean;
+  readonly __fv_model: string;
+}
+
+export interface GuardedStatement {
+  readonly text: string;
+  readonly params: unknown[];
+}
+
+const NEAREST: Readonly<Record<Space['store'], typeof nearestInColumn>> = {
+  column: nearestInColumn,
+  table: nearestInTable,
+};
+const FIRST_FILTER_PARAM = 6;
+
+/**
+ * The statement that reads vectors only if the pointer still is what the query was embedded for: the inner SELECT has
+ * a one-time filter, so a mismatch costs one look at the pointer, and looks different from "no hits".
+ * @param query of length `target.space.dimensions`
+ */
+export function guardedStatement(
+  target: SearchTarget,
+  vectorSchema: string,
+  query: Float32Array,
+  k: number,
+  request: SearchRequest,
+): GuardedStatement {
+  const { source, space, epoch, version } = target;
+  const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
+  return {
+    text: `SELECT __fv_p.__fv_valid, __fv_h.*
+FROM (
+  SELECT p.epoch = $3::bigint AND ${versionSql('o')} = $4::text AS __fv_valid
+  FROM freshvec.pointer p JOIN freshvec.source o ON o.id = p.source_id WHERE p.source_id = $5::int
+  OFFSET 0
+) __fv_p LEFT JOIN LATERAL (
+${NEAREST[space.store](target, vectorSchema, ['__fv_p.__fv_valid', ...filter.sql])}
+) __fv_h ON true
+ORDER BY __fv_h.__fv_distance`,
+    params: [JSON.stringify(Array.from(query)), k, epoch, version, source.id, ...filter.params],
+  };
+}
+
+/**
+ * Asks once, in the caller's transaction; undefined when the target is out of date.
+ * The scan is iterative in any case: a filter, the rows of another model and dead rows that no vacuum has seen yet all
+ * thin out the first candidates. `relaxed_order` is why the k rows are sorted again.
+ */
+export async function askGuarded(
+  tx: Executor,
+  statement: GuardedStatement,
+  { efSearch }: SearchLimits,
+): Promise<NearRow[] | undefined> {
+  await tx.query(
+    `SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
+    [String(efSearch)],
+  );
+  const rows = await tx.query<NearRow & { __fv_valid: boolean }>(statement.text, statement.params);
+  if (rows[0]?.__fv_valid !== true) return undefined;
+  return rows.filter((row) => row.__fv_key !== null);
+}

@@ -1,0 +1,108 @@
+import { functionsSql, readCaptureTarget, readWatched } from '../capture/index.js';
+import { type Content, getSource, type Source } from '../catalog/source.js';
+import { listMaintainedSpaces, type Space } from '../catalog/space.js';
+import type { Database } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+import { qualified } from '../db/identifiers.js';
+import { lockedTable } from './apply.js';
+import { readExpressions } from './base-columns.js';
+import { currentSource } from './current.js';
+import { NO_LOCK, type PlannedStatement } from './definition.js';
+import { SourceRefused } from './errors.js';
+import { type ExecuteOptions, executeStatements } from './execute.js';
+import { ownColumns } from './existing.js';
+import { rangesSql } from './ranges.js';
+import { expressionRefusals, ownColumnRefusals } from './refuse.js';
+import { captureStatements, lockWords, updateSourceSql } from './statements.js';
+import { readTable } from './table.js';
+
+export interface SourceChanges {
+  readonly content?: Content | undefined;
+  /** null takes the filter away. */
+  readonly where?: string | null | undefined;
+}
+
+export interface AlterPlan {
+  readonly source: Source;
+  /** Empty when nothing changes. */
+  readonly statements: readonly PlannedStatement[];
+}
+
+/**
+ * What changing content or filter will do. Every row is looked at again, page by page, and only those whose text, or
+ * whose place in the source, is another than before are embedded, or lose their vector.
+ */
+export async function planAlter(db: Database, name: string, changes: SourceChanges): Promise<AlterPlan> {
+  const before = await existingSource(db, name);
+  const content = changes.content ?? before.content;
+  const filter = changes.where === undefined ? before.filter : (changes.where ?? undefined);
+  if (JSON.stringify([content, filter]) === JSON.stringify([before.content, before.filter])) {
+    return { source: before, statements: [] };
+  }
+  const spaces = await listMaintainedSpaces(db, before.id);
+  const source: Source = {
+    ...before,
+    content,
+    filter,
+    baseColumns: await checkedColumns(db, before, spaces, content, filter),
+  };
+  const target = await readCaptureTarget(db, source, spaces);
+  const lock = lockWords('SHARE ROW EXCLUSIVE', target);
+  return {
+    source,
+    statements: [
+      { sql: updateSourceSql(source), lock: NO_LOCK, why: 'records the new content and filter' },
+      ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
+      ...captureStatements(target),
+      ...spaces.map((space) => ({
+        sql: rangesSql(source, space.id, 'sweep'),
+        lock,
+        why: 'has every row compared with its vector',
+      })),
+    ],
+  };
+}
+
+/** Plans and does it. */
+export async function alterSource(
+  db: Database,
+  name: string,
+  changes: SourceChanges,
+  options: ExecuteOptions = {},
+): Promise<AlterPlan> {
+  const plan = await planAlter(db, name, changes);
+  if (plan.statements.length > 0) {
+    await executeStatements(db, await lockedTable(db, plan.source), plan.statements, options);
+  }
+  return plan;
+}
+
+async function existingSource(db: Database, name: string): Promise<Source> {
+  const source = await getSource(db, name);
+  const current = await currentSource(db, source);
+  if (current) return current;
+  throw new FreshvecError(
+    'table_gone',
+    `The table ${source.relation.schema}.${source.relation.table} of source "${name}" was dropped. Remove the source.`,
+  );
+}
+
+async function checkedColumns(
+  db: Database,
+  source: Source,
+  spaces: readonly Space[],
+  content: Content,
+  filter: string | undefined,
+): Promise<string[]> {
+  const table = await readTable(db, qualified(source.relation.schema, source.relation.table));
+  const facts = await readExpressions(db, table, content, filter);
+  const own = (await ownColumns(db, table.oid)).map(({ column }) => column);
+  const onRows = spaces.some((space) => space.store === 'column');
+  const reasons = [
+    ...expressionRefusals(table, content, source.tenantColumn, facts),
+    ...ownColumnRefusals(facts, own, onRows),
+  ];
+  if (reasons.length > 0) throw new SourceRefused(`${table.schema}.${table.table}`, reasons);
+  const read = facts.wholeRow ? table.columns.map(({ name }) => name) : facts.columns;
+  return (await readWatched(db, table.oid, read)).map(({ name }) => name);
+}

@@ -1,0 +1,66 @@
+import type { Content, Source } from '../catalog/source.js';
+import type { Metric, Space, StoreKind, VectorType } from '../catalog/space.js';
+
+/** What a person says to make a table a source. */
+export interface SourceDefinition {
+  /** As in SQL: `memory`, `app.memory`, `"We.ird"."Na""me"`. */
+  readonly table: string;
+  /** By default the table's name. */
+  readonly name?: string | undefined;
+  readonly content: Content;
+  /** `provider/name@dimensions`. */
+  readonly model: string;
+  /** SQL condition over the row. */
+  readonly where?: string | undefined;
+  readonly tenant?: string | undefined;
+  /** Column of the vector in column mode; `embedding` by default. */
+  readonly column?: string | undefined;
+  readonly type?: VectorType | undefined;
+  readonly metric?: Metric | undefined;
+  readonly index?: 'hnsw' | 'none' | undefined;
+  readonly m?: number | undefined;
+  readonly efConstruction?: number | undefined;
+  /** By default what the table can bear: `column`, or `table` where freshvec's UPDATEs would hurt the app. */
+  readonly store?: StoreKind | undefined;
+}
+
+/** What the plan has to know of the model. */
+export interface PlanModel {
+  readonly spec: string;
+  readonly fingerprint: string;
+  readonly dimensions: number;
+  countTokens(text: string): number;
+  /** USD; unknown when absent. */
+  readonly pricePerMillionTokens?: number | undefined;
+}
+
+export interface PlannedStatement {
+  readonly sql: string;
+  /** The lock on the app's table, in words; `none` where there is none. */
+  readonly lock: string;
+  readonly why: string;
+}
+
+/** Everything that adding a source will do. What is shown, written to a file and executed is the same text. */
+export interface SourcePlan {
+  readonly source: Source;
+  readonly space: Space;
+  /** The source is there with this definition; nothing is left to do. */
+  readonly already: boolean;
+  readonly statements: readonly PlannedStatement[];
+  /** Rows to embed: they pass the filter and their text is not blank. */
+  readonly rows: number;
+  readonly rowsEstimated: boolean;
+  /** From a sample. */
+  readonly tokens: number;
+  /** USD; undefined when the price is unknown, 0 for a local model. */
+  readonly cost: number | undefined;
+  /** What this does to the app, and what else a person should know. */
+  readonly notes: readonly string[];
+  readonly proposedStore: StoreKind;
+}
+
+export const NO_LOCK = 'none';
+export const DEFAULT_COLUMN = 'embedding';
+/** pgvector's defaults. */
+export const DEFAULT_HNSW = { m: 16, efConstruction: 64 } as const;

@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database, Executor } from '../db/database.js';
+import { classify, FreshvecError } from '../db/errors.js';
+import { NO_LOCK, type PlannedStatement } from './definition.js';
+
+export interface ExecuteOptions {
+  /** Told before each wait. */
+  readonly onRetry?: ((attempt: number, reason: string) => void) | undefined;
+  /** How long to go on trying; 10 minutes by default. */
+  readonly giveUpMs?: number | undefined;
+}
+
+export interface LockedTable {
+  readonly oid: number;
+  /** Quoted, with its schema. */
+  readonly name: string;
+  /** How many tables the lock takes: the table and its partitions. */
+  readonly relations: number;
+}
+
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 30_000;
+const GIVE_UP_MS = 600_000;
+/** lock_timeout counts per lock, so a statement_timeout bounds them all. */
+const LOCK_MS = 80;
+const STATEMENT_MS = 90;
+/** What a partition adds to the time that the statements themselves take. */
+const PARTITION_MS = 5;
+
+/**
+ * Runs statements in one transaction that holds the app's table for one round trip: those without a lock first, then
+ * the lock, or an error at once if it is not free, then the rest as one block under a time limit. Whoever waited for a
+ * lock here would have every later query of the app wait behind it, so a try that does not get through is rolled back
+ * and made again later.
+ */
+export async function executeStatements(
+  db: Database,
+  table: LockedTable | undefined,
+  statements: readonly PlannedStatement[],
+  { onRetry, giveUpMs = GIVE_UP_MS }: ExecuteOptions = {},
+): Promise<void> {
+  const deadline = Date.now() + giveUpMs;
+  for (let attempt = 1, pauseMs = FIRST_PAUSE_MS; ; attempt++, pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    try {
+      return await db.tx((tx) => attemptOnce(tx, table, statements));
+    } catch (error) {
+      const failure = classify(error);
+      if (failure !== 'lock_timeout' && failure !== 'retry') throw error;
+      const holders = table ? await lockHolders(db, table.oid) : [];
+      if (Date.now() + pauseMs > deadline) throw gaveUp(table, holders, giveUpMs, error);
+      onRetry?.(
+        attempt,
+        `${table?.name ?? 'a table'} is in use${holders.length > 0 ? ` by ${holders.join(', ')}` : ''}`,
+      );
+      await sleep(pauseMs * (0.5 + Math.random() / 2));
+    }
+  }
+}
+
+async function attemptOnce(
+  tx: Executor,
+  table: LockedTable | undefined,
+  statements: readonly PlannedStatement[],
+): Promise<void> {
+  const first = statements.findIndex(({ lock }) => lock !== NO_LOCK);
+  const free = first < 0 || table === undefined ? statements : statements.slice(0, first);
+  for (const { sql } of free) await tx.query(sql);
+  if (free.length === statements.length || table === undefined) return;
+  const locking = statements.slice(first);
+  const mode = locking.some(({ lock }) => lock.startsWith('ACCESS EXCLUSIVE'))
+    ? 'ACCESS EXCLUSIVE'
+    : 'SHARE ROW EXCLUSIVE';
+  await tx.query(`SET LOCAL lock_timeout = '${LOCK_MS}ms'`);
+  await tx.query(`SET LOCAL statement_timeout = '${STATEMENT_MS + PARTITION_MS * (table.relations - 1)}ms'`);
+  await tx.query(block([`LOCK TABLE ${table.name} IN ${mode} MODE NOWAIT`, ...locking.map(({ sql }) => sql)]));
+}
+
+/** The statements as one, so that a distant client does not hold the lock for a round trip each. */
+function block(statements: readonly string[]): string {
+  const body = statements.map((sql) => `${sql};\n`).join('');
+  let tag = 'freshvec_ddl';
+  while (body.includes(`$${tag}$`)) tag += '_';
+  return `DO $${tag}$\nBEGIN\n${body}END\n$${tag}$`;
+}
+
+/** Sessions that hold the table, without what they run: it may hold content. */
+async function lockHolders(db: Executor, oid: number): Promise<string[]> {
+  const rows = await db.query<{ pid: number; name: string; state: string | null; mode: string }>(
+    `SELECT DISTINCT l.pid, COALESCE(a.application_name, '') AS name, a.state, l.mode
+     FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE l.granted AND l.pid <> pg_backend_pid()
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND l.relation IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
+     ORDER BY l.pid`,
+    [oid],
+  );
+  return rows.map(({ pid, name, state, mode }) => `pid ${pid} (${[name, state, mode].filter(Boolean).join(', ')})`);
+}
+
+function gaveUp(table: LockedTable | undefined, holders: string[], giveUpMs: number, cause: unknown): FreshvecError {
+  const who = holders.length > 0 ? `It is held by ${holders.join(', ')}.` : 'Nobody holds it at this moment.';
+  return new FreshvecError(
+    'lock_not_available',
+    `${table?.name ?? 'The table'} was never free for ${STATEMENT_MS} ms within ${Math.round(giveUpMs / 1000)} s; nothing was changed. ` +
+      `${who} End those sessions with SELECT pg_terminate_backend(pid), or try again at a quieter time.`,
+    { cause },
+  );
+}

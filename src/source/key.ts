@@ -1,0 +1,53 @@
+import type { KeyColumn } from '../catalog/source.js';
+import type { Executor } from '../db/database.js';
+
+/** Types whose text form is exact and goes back into the same value. */
+const KEY_TYPES: ReadonlySet<string> = new Set([
+  'smallint',
+  'integer',
+  'bigint',
+  'uuid',
+  'text',
+  'character varying',
+  'date',
+  'timestamp without time zone',
+  'timestamp with time zone',
+]);
+
+/** The primary key; without one, the columns of the narrowest unique index over NOT NULL columns. Empty: there is none. */
+export async function readKey(db: Executor, oid: number): Promise<KeyColumn[]> {
+  return db.query<{ name: string; type: string }>(
+    `SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
+     FROM (
+       SELECT i.indexrelid, i.indkey FROM pg_index i
+       WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid
+         AND i.indpred IS NULL AND i.indexprs IS NULL
+         AND NOT EXISTS (
+           SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
+           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+           WHERE k.n <= i.indnkeyatts AND NOT a.attnotnull)
+       ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) i
+     JOIN pg_index x ON x.indexrelid = i.indexrelid
+     CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
+     JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.attnum
+     WHERE k.n <= x.indnkeyatts ORDER BY k.n`,
+    [oid],
+  );
+}
+
+/** Why these columns cannot be a key; empty when they can. */
+export function keyRefusals(key: readonly KeyColumn[]): string[] {
+  if (key.length === 0) {
+    return [
+      'it has no primary key and no unique index over NOT NULL columns, so its rows cannot be named. ' +
+        'Add one, for example ALTER TABLE … ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.',
+    ];
+  }
+  return key
+    .filter(({ type }) => !KEY_TYPES.has(type))
+    .map(
+      ({ name, type }) =>
+        `its key column "${name}" is of type ${type}; keys may be of ${[...KEY_TYPES].join(', ')}. ` +
+        'Add a unique index over a NOT NULL column of such a type in place of this key.',
+    );
+}

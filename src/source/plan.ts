@@ -1,0 +1,177 @@
+import { readCaptureTarget, readWatched } from '../capture/index.js';
+import { assertSchema } from '../catalog/schema.js';
+import type { KeyColumn, Source } from '../catalog/source.js';
+import type { Space, StoreKind } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { sqlState } from '../db/errors.js';
+import { ident, qualified } from '../db/identifiers.js';
+import { readExpressions } from './base-columns.js';
+import { DEFAULT_COLUMN, DEFAULT_HNSW, type PlanModel, type SourceDefinition, type SourcePlan } from './definition.js';
+import { SourceRefused } from './errors.js';
+import { type Estimate, estimate } from './estimate.js';
+import { findSame, ownColumns } from './existing.js';
+import { readHazards } from './hazards.js';
+import { keyRefusals, readKey } from './key.js';
+import { notesFor } from './notes.js';
+import {
+  columnRefusals,
+  companionTypes,
+  expressionRefusals,
+  ownColumnRefusals,
+  relationRefusals,
+  spaceRefusals,
+  vectorExtensionRefusals,
+} from './refuse.js';
+import { addStatements } from './statements.js';
+import { readTable, type Table } from './table.js';
+
+/**
+ * Finds out all that making a table a source will do, without changing anything but the counters of two ids.
+ * Throws SourceRefused (`source_refused`) with every reason that it cannot work, `source_exists` when the name stands
+ * for another source, and what `assertSchema` throws.
+ */
+export async function planSource(db: Database, definition: SourceDefinition, model: PlanModel): Promise<SourcePlan> {
+  await assertSchema(db);
+  const table = await readTable(db, definition.table);
+  const name = qualifiedName(table);
+  refuseIf(name, relationRefusals(table));
+  const key = await readKey(db, table.oid);
+  const facts = await readExpressions(db, table, definition.content, definition.where);
+  const extension = await db.vectorExtension();
+  refuseIf(name, [
+    ...keyRefusals(key),
+    ...expressionRefusals(table, definition.content, definition.tenant, facts),
+    ...vectorExtensionRefusals(extension),
+  ]);
+  const hazards = await readHazards(db, table.oid);
+  const proposedStore: StoreKind = hazards.updateTriggers.length + hazards.publications.length > 0 ? 'table' : 'column';
+  const read = facts.wholeRow ? table.columns.map((column) => column.name) : facts.columns;
+  const baseColumns = (await readWatched(db, table.oid, read)).map((column) => column.name);
+  const wanted = sourceOf(definition, table, key, baseColumns);
+  const store = definition.store ?? proposedStore;
+  const space = spaceOf(definition, model, store);
+  const settings = await readSettings(db);
+
+  const existing = await findSame(db, wanted, space, definition);
+  if (!existing) {
+    const own = await ownColumns(db, table.oid);
+    const mine = store === 'column' ? companionTypes(space).map((column) => column.name) : [];
+    const takenBy = own.find(({ column }) => mine.includes(column));
+    refuseIf(name, [
+      ...ownColumnRefusals(facts, [...own.map(({ column }) => column), ...mine], store === 'column'),
+      ...spaceRefusals(space, table),
+      ...(store !== 'column'
+        ? []
+        : takenBy
+          ? [
+              `its column "${takenBy.column}" belongs to the source "${takenBy.source}". Choose another with \`--column NAME\`.`,
+            ]
+          : [...columnRefusals(space, table, hazards.publications), ...(await foreignVectors(db, table, space))]),
+    ]);
+  }
+  const amount = await estimateOrRefuse(db, wanted, model, name);
+  const { source, space: finalSpace } = existing ?? (await reserveIds(db, wanted, space));
+  const target = await readCaptureTarget(db, source, [finalSpace]);
+  return {
+    source,
+    space: finalSpace,
+    already: existing !== undefined,
+    statements: existing || !extension ? [] : addStatements(target, finalSpace, extension.schema),
+    rows: amount.rows,
+    rowsEstimated: amount.estimated,
+    tokens: amount.tokens,
+    cost: costOf(model, amount.tokens),
+    notes: extension ? notesFor(finalSpace, target, hazards, extension, settings) : [],
+    proposedStore,
+  };
+}
+
+function sourceOf(definition: SourceDefinition, table: Table, key: KeyColumn[], baseColumns: string[]): Source {
+  return {
+    id: 0,
+    name: definition.name ?? table.table,
+    relation: { oid: table.oid, schema: table.schema, table: table.table },
+    key,
+    content:
+      'columns' in definition.content ? { columns: [...definition.content.columns] } : { sql: definition.content.sql },
+    baseColumns,
+    filter: definition.where,
+    tenantColumn: definition.tenant,
+  };
+}
+
+function spaceOf(definition: SourceDefinition, model: PlanModel, store: StoreKind): Space {
+  return {
+    id: 0,
+    sourceId: 0,
+    spec: model.spec,
+    fingerprint: model.fingerprint,
+    dimensions: model.dimensions,
+    state: 'live',
+    store,
+    column: definition.column ?? DEFAULT_COLUMN,
+    type: definition.type ?? 'vector',
+    metric: definition.metric ?? 'cosine',
+    index: {
+      kind: definition.index ?? 'hnsw',
+      m: definition.m ?? DEFAULT_HNSW.m,
+      efConstruction: definition.efConstruction ?? DEFAULT_HNSW.efConstruction,
+    },
+  };
+}
+
+/** The ids are fixed before anything is done, so that the statements are the same wherever they are shown or run. */
+async function reserveIds(db: Executor, source: Source, space: Space): Promise<{ source: Source; space: Space }> {
+  const [ids] = await db.query<{ source: number; space: number }>(
+    `SELECT nextval(pg_get_serial_sequence('freshvec.source', 'id')) AS source,
+       nextval(pg_get_serial_sequence('freshvec.space', 'id')) AS space`,
+  );
+  if (!ids) throw new TypeError('nextval gave no row');
+  return { source: { ...source, id: ids.source }, space: { ...space, id: ids.space, sourceId: ids.source } };
+}
+
+/** A column of vectors that freshvec did not make would be written over. */
+async function foreignVectors(db: Executor, table: Table, space: Space): Promise<string[]> {
+  const has = (column: string) => table.columns.some(({ name }) => name === column);
+  if (!has(space.column) || has(`${space.column}_hash`)) return [];
+  const [row] = await db.query<{ used: boolean }>(
+    `SELECT EXISTS (SELECT FROM ${qualified(table.schema, table.table)} WHERE ${ident(space.column)} IS NOT NULL) AS used`,
+  );
+  if (!row?.used) return [];
+  return [
+    `its column "${space.column}" holds vectors that freshvec did not make and would write over. ` +
+      'Choose another with `--column NAME`, or set it to NULL first.',
+  ];
+}
+
+/** Content that fails on a row that is there would fail in every worker. */
+async function estimateOrRefuse(db: Database, source: Source, model: PlanModel, name: string): Promise<Estimate> {
+  try {
+    return await estimate(db, source, (text) => model.countTokens(text));
+  } catch (error) {
+    if (!(error instanceof Error) || !/^(22|P0)/.test(sqlState(error) ?? '')) throw error;
+    throw new SourceRefused(name, [`its content or filter fails on one of its rows (SQLSTATE ${sqlState(error)}).`], {
+      cause: error,
+    });
+  }
+}
+
+async function readSettings(db: Executor): Promise<{ preparedTransactions: boolean }> {
+  const [row] = await db.query<{ prepared: boolean }>(
+    `SELECT current_setting('max_prepared_transactions') <> '0' AS prepared`,
+  );
+  return { preparedTransactions: row?.prepared ?? false };
+}
+
+function costOf(model: PlanModel, tokens: number): number | undefined {
+  if (/^(static|fake)\//.test(model.spec)) return 0;
+  return model.pricePerMillionTokens === undefined ? undefined : (tokens / 1e6) * model.pricePerMillionTokens;
+}
+
+function qualifiedName(table: Table): string {
+  return `${table.schema}.${table.table}`;
+}
+
+function refuseIf(name: string, reasons: readonly string[]): void {
+  if (reasons.length > 0) throw new SourceRefused(name, reasons);
+}

@@ -1,0 +1,39 @@
+import { fromSource } from '../catalog/expressions.js';
+import type { Source } from '../catalog/source.js';
+import type { Executor } from '../db/database.js';
+import { literal } from '../db/identifiers.js';
+
+export type RangePurpose = 'load' | 'sweep';
+
+/** Pages of one range, and how many ranges a relation has at most; beyond that the ranges grow. */
+const RANGE_PAGES = 64;
+const MOST_RANGES = 4096;
+
+/**
+ * Has every page of the source visited once more: rows of ranges for each of its leaves, as they stand now. To be run
+ * after capture is installed, in the same transaction, so that whatever comes later is captured.
+ */
+export function rangesSql(source: Pick<Source, 'relation'>, spaceId: number, purpose: RangePurpose): string {
+  const relation = `${literal(fromSource(source))}::regclass`;
+  return `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+SELECT ${spaceId}, '${purpose}', leaf.oid, pg_relation_filenode(leaf.oid), page, least(page + leaf.step, leaf.pages)
+FROM (
+  SELECT size.oid, size.pages, greatest(${RANGE_PAGES}, (size.pages + ${MOST_RANGES - 1}) / ${MOST_RANGES}) AS step
+  FROM (
+    SELECT c.oid, pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages FROM pg_class c
+    WHERE c.relkind = 'r'
+      AND (c.oid = ${relation} OR c.oid IN (SELECT relid FROM pg_partition_tree(${relation})))
+  ) size
+) leaf CROSS JOIN LATERAL generate_series(0, leaf.pages - 1, leaf.step) AS page
+ORDER BY leaf.oid, page`;
+}
+
+/** Runs `rangesSql`. `load` is a space's first pass, `sweep` a later look at every row. */
+export async function insertLoadRanges(
+  tx: Executor,
+  source: Pick<Source, 'relation'>,
+  spaceId: number,
+  purpose: RangePurpose,
+): Promise<void> {
+  await tx.query(rangesSql(source, spaceId, purpose));
+}

@@ -1,0 +1,63 @@
+import { dropFunctionsSql, dropTriggersSql } from '../capture/index.js';
+import { getSource, listSources } from '../catalog/source.js';
+import type { Database } from '../db/database.js';
+import { dropSpaceSql } from '../store/index.js';
+import { lockedTable } from './apply.js';
+import { currentSource } from './current.js';
+import { NO_LOCK, type PlannedStatement } from './definition.js';
+import { type ExecuteOptions, executeStatements } from './execute.js';
+import { listSpaces } from './spaces.js';
+
+export interface RemoveOptions extends ExecuteOptions {
+  /** Also drop the vectors, for good; else the columns, or freshvec's table, stay. */
+  readonly dropVectors: boolean;
+}
+
+/** Takes a source away: triggers, functions and rows of the catalog at once, then what is left of its work. */
+export async function removeSource(db: Database, name: string, options: RemoveOptions): Promise<void> {
+  const recorded = await getSource(db, name);
+  const current = await currentSource(db, recorded);
+  const source = current ?? recorded;
+  const spaces = await listSpaces(db, source.id);
+  // Columns went with their table; a table that has its name now is somebody else's.
+  const doomed = spaces.filter((space) => current !== undefined || space.store !== 'column');
+  const lock = `ACCESS EXCLUSIVE on ${source.relation.schema}.${source.relation.table}, for milliseconds`;
+  const locking = (sql: string, why: string): PlannedStatement => ({ sql, lock, why });
+  const spaceIds = spaces.map(({ id }) => id).join(', ');
+  const statements: PlannedStatement[] = [
+    ...['failure', 'range'].map((table) => ({
+      sql: `DELETE FROM freshvec.${table} WHERE space_id IN (${spaceIds || 'NULL'})`,
+      lock: NO_LOCK,
+      why: 'drops what was still to be done',
+    })),
+    ...(await dropTriggersSql(db, source.id)).map((sql) => locking(sql, 'stops noticing what the app writes')),
+    ...dropFunctionsSql(source.id).map((sql) => locking(sql, 'drops what the triggers did')),
+    ...(options.dropVectors ? doomed.flatMap((space) => dropSpaceSql(source, space)) : []).map((sql) =>
+      locking(sql, 'drops the vectors'),
+    ),
+    locking(`DELETE FROM freshvec.source WHERE id = ${source.id}`, 'forgets the source'),
+  ];
+  await executeStatements(db, current && (await lockedTable(db, current)), statements, options);
+  await dropOrphans(db);
+}
+
+/** Takes all sources away, vectors included; for `freshvec uninstall`. Resolves to their names. */
+export async function uninstallSources(
+  db: Database,
+  options: RemoveOptions = { dropVectors: true },
+): Promise<string[]> {
+  const [schema] = await db.query<{ there: boolean }>(`SELECT to_regclass('freshvec.source') IS NOT NULL AS there`);
+  if (!schema?.there) return [];
+  const names = (await listSources(db)).map((source) => source.name);
+  for (const name of names) await removeSource(db, name, options);
+  return names;
+}
+
+/** Changes and leases of spaces that are gone; of a removal that was killed right here, too. */
+async function dropOrphans(db: Database): Promise<void> {
+  for (const table of ['change', 'lease']) {
+    await db.query(
+      `DELETE FROM freshvec.${table} o WHERE NOT EXISTS (SELECT FROM freshvec.space p WHERE p.id = o.space_id)`,
+    );
+  }
+}

@@ -1,0 +1,127 @@
+import { fromSource } from '../catalog/expressions.js';
+import { getSource, listSources, type Source } from '../catalog/source.js';
+import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { sqlState } from '../db/errors.js';
+import { openStore } from '../store/index.js';
+import type { StoreCount } from '../store/port.js';
+import type { VectorCodec } from '../store/vector-codec.js';
+import { openCodec } from './codec.js';
+import { type Pending, plannedRows, readPending } from './pending.js';
+
+/** How fresh one source is. fresh + stale + failed = rows; `leased` is part of `stale`. */
+export interface SourceStatus {
+  readonly source: string;
+  /** Eligible rows: they pass the filter and their text is not blank. */
+  readonly rows: number;
+  readonly fresh: number;
+  readonly stale: number;
+  readonly leased: number;
+  readonly failed: number;
+  /** fresh / rows, 0 to 1; 1 where there are no rows. */
+  readonly coverage: number;
+  /** 0 where nothing is stale; null where what is stale was never recorded (a sweep will find it). */
+  readonly oldestStaleSeconds: number | null;
+  readonly live: {
+    readonly fingerprint: string;
+    readonly epoch: number;
+    readonly dimensions: number;
+    readonly store: StoreKind;
+  } | null;
+  readonly spaces: readonly SpaceStatus[];
+  /** True where the numbers are estimates. */
+  readonly estimated?: true;
+  /** Why this source could not be counted: somebody dropped or renamed what it stands on. Every number is then 0. */
+  readonly problem?: string;
+}
+
+export interface SpaceStatus {
+  readonly id: number;
+  readonly fingerprint: string;
+  readonly state: SpaceState;
+  readonly vectors: number;
+}
+
+export interface StatusOptions {
+  /** One source; all of them without. */
+  readonly source?: string | undefined;
+  /** Counts by hash, however large the source is: reads all of it. */
+  readonly exact?: boolean | undefined;
+}
+
+/** Below so many rows a source is counted exactly without being asked to. */
+const EXACT_BELOW_ROWS = 100_000;
+
+export async function sourceStatus(db: Database, options: StatusOptions = {}): Promise<{ sources: SourceStatus[] }> {
+  const sources = options.source === undefined ? await listSources(db) : [await getSource(db, options.source)];
+  const result: SourceStatus[] = [];
+  if (sources.length === 0) return { sources: result };
+  const codec = await openCodec(db);
+  for (const source of sources) {
+    result.push(await db.tx((tx) => statusOf(tx, source, codec, options.exact ?? false)).catch(brokenStatus(source)));
+  }
+  return { sources: result };
+}
+
+/** One source whose table or column is gone must not hide how the others are. */
+function brokenStatus(source: Source): (error: unknown) => SourceStatus {
+  return (error) => {
+    const state = sqlState(error);
+    if (state !== '42P01' && state !== '42703') throw error;
+    return {
+      ...{ source: source.name, rows: 0, fresh: 0, stale: 0, leased: 0, failed: 0, coverage: 0 },
+      ...{ oldestStaleSeconds: null, live: null, spaces: [] },
+      problem: `${error instanceof Error ? error.message : String(error)}: rename it back, or run \`freshvec source remove ${source.name}\`.`,
+    };
+  };
+}
+
+async function statusOf(tx: Executor, source: Source, codec: VectorCodec, exact: boolean): Promise<SourceStatus> {
+  const live = await liveSpace(tx, source.id);
+  const spaces = await listMaintainedSpaces(tx, source.id);
+  const about = await aboutRows(tx, source);
+  const estimated = !exact && about >= EXACT_BELOW_ROWS;
+  const counts = new Map<number, StoreCount>();
+  for (const space of spaces) {
+    counts.set(
+      space.id,
+      estimated
+        ? estimate(about, await readPending(tx, space))
+        : await openStore(source, space, codec).count(tx),
+    );
+  }
+  const count = (live && counts.get(live.space.id)) ?? { rows: 0, fresh: 0, failed: 0, vectors: 0 };
+  const pending = live && (await readPending(tx, live.space));
+  const stale = Math.max(0, count.rows - count.fresh - count.failed);
+  return {
+    source: source.name,
+    rows: count.rows,
+    fresh: count.fresh,
+    stale,
+    leased: Math.min(pending?.leased ?? 0, stale),
+    failed: count.failed,
+    coverage: count.rows === 0 ? 1 : count.fresh / count.rows,
+    oldestStaleSeconds: stale === 0 ? 0 : (pending?.oldestSeconds ?? null),
+    live: live ? describeLive(live.epoch, live.space) : null,
+    spaces: spaces.map(({ id, fingerprint, state }) => ({ id, fingerprint, state, vectors: counts.get(id)?.vectors ?? 0 })),
+    ...(estimated ? { estimated } : {}),
+  };
+}
+
+function describeLive(epoch: number, space: Space): SourceStatus['live'] {
+  return { fingerprint: space.fingerprint, epoch, dimensions: space.dimensions, store: space.store };
+}
+
+/** Whatever is not pending is taken to be fresh: the sweep compares hashes and enqueues what is not. */
+function estimate(about: number, { keys, unvisited, failures }: Pending): StoreCount {
+  const failed = Math.min(failures, about);
+  const stale = Math.min(keys + unvisited, about - failed);
+  const fresh = about - failed - stale;
+  return { rows: about, fresh, failed, vectors: fresh };
+}
+
+/** Rows that pass the filter, as the planner sees it. */
+async function aboutRows(tx: Executor, source: Source): Promise<number> {
+  const filter = source.filter === undefined ? '' : ` WHERE (${source.filter})`;
+  return plannedRows(tx, `SELECT FROM ${fromSource(source)}${filter}`);
+}

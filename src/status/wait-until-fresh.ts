@@ -1,0 +1,96 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { getSource, type Source } from '../catalog/source.js';
+import { liveSpace } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+import { openStore } from '../store/index.js';
+import { openCodec } from './codec.js';
+
+export interface WaitOptions {
+  /** 30 s unless told. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The text of this row cannot be embedded; `reason` is the failure on record. */
+export class RowFailedError extends FreshvecError {
+  override readonly name = 'RowFailedError';
+  constructor(
+    readonly source: string,
+    readonly key: string,
+    readonly reason: { readonly code: string; readonly message: string },
+  ) {
+    super('row_failed', `The row ${key} of "${source}" could not be embedded: ${reason.message} (${reason.code}).`);
+  }
+}
+
+/** The row was not fresh in time. It is not lost: it stays stale until a worker comes to it. */
+export class FreshnessTimeoutError extends FreshvecError {
+  override readonly name = 'FreshnessTimeoutError';
+  constructor(
+    readonly source: string,
+    readonly key: string,
+    readonly timeoutMs: number,
+  ) {
+    super(
+      'freshness_timeout',
+      `The row ${key} of "${source}" was not fresh within ${timeoutMs} ms. Is a worker running? See \`freshvec status\`.`,
+    );
+  }
+}
+
+const DEFAULT_TIMEOUT_MS = 30_000;
+/** Ms between looks: short at first, because a row is usually fresh within tens of milliseconds. */
+const LOOK_MS = [5, 10, 20, 50, 100, 200] as const;
+
+/**
+ * Resolves once the row's vector in the live space is that of its present text, or the row should have none (it is gone,
+ * filtered out or blank).
+ * @param key the parts of the key, in key order
+ * Throws RowFailedError, FreshnessTimeoutError, FreshvecError `source_unknown`, or the signal's reason.
+ */
+export async function waitUntilFresh(
+  db: Database,
+  sourceName: string,
+  key: readonly string[] | Readonly<Record<string, string>>,
+  options: WaitOptions = {},
+): Promise<void> {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+  const deadline = performance.now() + timeoutMs;
+  const source = await getSource(db, sourceName);
+  const codec = await openCodec(db);
+  const text = await keyText(db, source, key);
+  for (let look = 0; ; look += 1) {
+    signal?.throwIfAborted();
+    const done = await db.tx(async (tx) => {
+      const live = await liveSpace(tx, source.id);
+      if (!live) return false;
+      const [row] = await openStore(source, live.space, codec).read(tx, [text]);
+      if (row === undefined || row.state !== 'wanted') return true;
+      if (row.failedHash !== null && row.failedHash === row.hash) throw await failureOf(tx, source, live.space.id, text);
+      return false;
+    });
+    if (done) return;
+    const leftMs = deadline - performance.now();
+    if (leftMs <= 0) throw new FreshnessTimeoutError(source.name, text, timeoutMs);
+    const pauseMs = Math.min(LOOK_MS[Math.min(look, LOOK_MS.length - 1)] ?? leftMs, leftMs);
+    await sleep(pauseMs, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
+  }
+}
+
+/** The key as freshvec writes it: each part goes through its column's type. */
+async function keyText(db: Executor, source: Source, key: unknown): Promise<string> {
+  const [row] = await db.query<{ key: string }>('SELECT freshvec.key_text($1, $2::jsonb) AS key', [
+    source.id,
+    JSON.stringify(key),
+  ]);
+  return row?.key ?? '';
+}
+
+async function failureOf(tx: Executor, source: Source, spaceId: number, key: string): Promise<RowFailedError> {
+  const [row] = await tx.query<{ code: string; message: string }>(
+    'SELECT code, message FROM freshvec.failure WHERE space_id = $1 AND key = $2',
+    [spaceId, key],
+  );
+  return new RowFailedError(source.name, key, row ?? { code: 'unknown', message: 'the failure was just taken off the list' });
+}
