@@ -65,6 +65,102 @@ BEGIN
 END
 $$;
 
+-- The text of a row as SQL over the row, as src/catalog/expressions.ts has it. `tab` is the table's name, quoted.
+CREATE OR REPLACE FUNCTION content_expression(tab text, content_columns text[], content_sql text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  parts text;
+BEGIN
+  IF content_sql IS NOT NULL THEN
+    RETURN format('(%s)::text', content_sql);
+  END IF;
+  SELECT string_agg(format('NULLIF(%s.%I::text, '''')', tab, name), ', ' ORDER BY i) INTO parts
+  FROM unnest(content_columns) WITH ORDINALITY AS u(name, i);
+  RETURN CASE WHEN cardinality(content_columns) > 1 THEN format('concat_ws(E''\n\n'', %s)', parts) ELSE parts END;
+END
+$$;
+
+-- The text form of a row's key as SQL over the row.
+CREATE OR REPLACE FUNCTION key_expression(tab text, key_columns text[]) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  parts text;
+BEGIN
+  SELECT string_agg(format('%s.%I::text', tab, name), ', ' ORDER BY i) INTO parts
+  FROM unnest(key_columns) WITH ORDINALITY AS u(name, i);
+  RETURN CASE WHEN cardinality(key_columns) > 1 THEN format('jsonb_build_array(%s)::text', parts) ELSE parts END;
+END
+$$;
+
+-- A table of vectors joined to the source below LIMIT: a vector whose row is not to be seen makes room for the next.
+CREATE OR REPLACE FUNCTION joined_vectors(space_id int, key_columns text[], tab text, relation text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  keys text;
+  same text;
+BEGIN
+  SELECT string_agg(format('%I AS __fv_k%s', name, i), ', ' ORDER BY i),
+      string_agg(format('%s.%I = __fv_k%s', tab, name, i), ' AND ' ORDER BY i)
+    INTO keys, same
+  FROM unnest(key_columns) WITH ORDINALITY AS u(name, i);
+  RETURN format(
+    '(SELECT %s, hash AS __fv_hash, model AS __fv_model, embedding AS __fv_embedding FROM freshvec.%I) __fv_v JOIN %s ON %s',
+    keys, 'vector_' || space_id, relation, same);
+END
+$$;
+
+-- The statement of `search`; its parameters are the query, the fingerprint and k.
+CREATE OR REPLACE FUNCTION search_statement(source text, fingerprint text, query_dimensions int) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  target record;
+  tab text;
+  relation text;
+  columns text[];
+  vector text;
+  hash text;
+  model text;
+  vectors text;
+  distance text;
+BEGIN
+  SELECT * INTO target FROM freshvec.search_target(source, fingerprint);
+  IF query_dimensions IS DISTINCT FROM target.dimensions THEN
+    RAISE EXCEPTION 'freshvec: the query has % dimensions, the vectors of "%" have %',
+      COALESCE(query_dimensions::text, 'no'), fingerprint, target.dimensions USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  tab := format('%I', target.table_name);
+  relation := format('%I.%I', target.schema_name, target.table_name);
+  SELECT array_agg(format('%I', a.attname) ORDER BY a.attnum) INTO columns
+  FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = relation::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (target.own_columns);
+  IF target.store = 'column' THEN
+    vectors := relation;
+    vector := format('%s.%I', tab, target.column_name);
+    model := format('%s.%I', tab, target.column_name || '_model');
+    hash := format('%s.%I', tab, target.column_name || '_hash');
+  ELSE
+    vectors := freshvec.joined_vectors(target.space_id, target.key_columns, tab, relation);
+    vector := '__fv_embedding';
+    model := '__fv_model';
+    hash := '__fv_hash';
+  END IF;
+  distance := format('%s OPERATOR(%I.%s) $1::%I.%I(%s)', vector, target.vector_schema,
+    CASE target.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END,
+    target.vector_schema, target.vector_type, target.dimensions);
+  RETURN format(
+    'SELECT __fv_key, __fv_distance, __fv_stale, (SELECT to_jsonb(__fv_r) FROM (SELECT %1$s) __fv_r)
+     FROM (SELECT %2$s, %3$s AS __fv_key, %4$s AS __fv_distance, freshvec.is_stale(%5$s, %6$s) AS __fv_stale
+           FROM %7$s WHERE %8$s IS NOT NULL AND %9$s = $2 AND %10$s
+           ORDER BY %4$s LIMIT $3) __fv_h
+     WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance',
+    (SELECT string_agg('__fv_h.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)),
+    (SELECT string_agg(tab || '.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)),
+    freshvec.key_expression(tab, target.key_columns), distance, hash,
+    freshvec.content_expression(tab, target.content_columns, target.content_sql), vectors, vector, model,
+    COALESCE('(' || target.filter_sql || ')', 'true'));
+END
+$$;
+
 CREATE OR REPLACE FUNCTION search(source text, fingerprint text, query vector, k int DEFAULT 10)
 RETURNS TABLE (key text, distance float8, stale boolean, "row" jsonb)
 LANGUAGE plpgsql
@@ -74,87 +170,20 @@ SET extra_float_digits = 1 SET bytea_output = 'hex'
 AS $$
 #variable_conflict use_column
 DECLARE
-  target record;
-  tab text;
-  parts text;
-  content text;
-  columns text[];
-  operand text;
-  relations text;
-  hash text;
-  model text;
-  vector text;
-  found_dimensions int;
-  former_ef text := current_setting('hnsw.ef_search', true);
-  former_scan text := current_setting('hnsw.iterative_scan', true);
+  former_ef text := NULLIF(current_setting('hnsw.ef_search', true), '');
+  former_scan text := NULLIF(current_setting('hnsw.iterative_scan', true), '');
+  -- From the text form, [1,2,3]: pgvector's functions are not to be had by name under every search_path.
+  query_dimensions int := cardinality(string_to_array(search.query::text, ','));
+  statement text;
 BEGIN
   IF search.k IS NULL OR search.k NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'freshvec: k must be 1 to 1000, not %', COALESCE(search.k::text, 'NULL')
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  SELECT * INTO target FROM freshvec.search_target(search.source, search.fingerprint);
-  EXECUTE format('SELECT %I.vector_dims($1)', target.vector_schema) INTO found_dimensions USING search.query;
-  IF found_dimensions IS DISTINCT FROM target.dimensions THEN
-    RAISE EXCEPTION 'freshvec: the query has % dimensions, the vectors of "%" have %',
-      COALESCE(found_dimensions::text, 'no'), search.fingerprint, target.dimensions
-      USING ERRCODE = 'invalid_parameter_value';
-  END IF;
-
-  tab := format('%I', target.table_name);
-  SELECT array_agg(format('%I', a.attname) ORDER BY a.attnum) INTO columns
-  FROM pg_catalog.pg_attribute a
-  WHERE a.attrelid = format('%I.%I', target.schema_name, target.table_name)::regclass
-    AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (target.own_columns);
-
-  SELECT string_agg(format('%s.%I::text', tab, name), ', ' ORDER BY i) INTO parts
-  FROM unnest(target.key_columns) WITH ORDINALITY AS u(name, i);
-  IF cardinality(target.key_columns) > 1 THEN
-    parts := format('jsonb_build_array(%s)::text', parts);
-  END IF;
-
-  IF target.content_sql IS NOT NULL THEN
-    content := format('(%s)::text', target.content_sql);
-  ELSE
-    SELECT string_agg(format('NULLIF(%s.%I::text, '''')', tab, name), ', ' ORDER BY i) INTO content
-    FROM unnest(target.content_columns) WITH ORDINALITY AS u(name, i);
-    IF cardinality(target.content_columns) > 1 THEN
-      content := format('concat_ws(E''\n\n'', %s)', content);
-    END IF;
-  END IF;
-
-  IF target.store = 'column' THEN
-    relations := format('%I.%I', target.schema_name, target.table_name);
-    vector := format('%s.%I', tab, target.column_name);
-    model := format('%s.%I', tab, target.column_name || '_model');
-    hash := format('%s.%I', tab, target.column_name || '_hash');
-  ELSE
-    SELECT format('(SELECT %s, hash AS __fv_hash, model AS __fv_model, embedding AS __fv_embedding FROM freshvec.%I) __fv_v JOIN %I.%I ON %s',
-        string_agg(format('%I AS __fv_k%s', name, i), ', ' ORDER BY i),
-        'vector_' || target.space_id, target.schema_name, target.table_name,
-        string_agg(format('%s.%I = __fv_k%s', tab, name, i), ' AND ' ORDER BY i))
-      INTO relations
-    FROM unnest(target.key_columns) WITH ORDINALITY AS u(name, i);
-    vector := '__fv_embedding';
-    model := '__fv_model';
-    hash := '__fv_hash';
-  END IF;
-  operand := format('%s OPERATOR(%I.%s) $1::%I.%I(%s)', vector, target.vector_schema,
-    CASE target.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END,
-    target.vector_schema, target.vector_type, target.dimensions);
-
+  statement := freshvec.search_statement(search.source, search.fingerprint, query_dimensions);
   PERFORM set_config('hnsw.ef_search', greatest(80, search.k, former_ef::int)::text, true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true);
-  RETURN QUERY EXECUTE format(
-    'SELECT __fv_key, __fv_distance, __fv_stale, (SELECT to_jsonb(__fv_r) FROM (SELECT %1$s) __fv_r)
-     FROM (SELECT %2$s, %3$s AS __fv_key, %4$s AS __fv_distance, freshvec.is_stale(%5$s, %6$s) AS __fv_stale
-           FROM %7$s WHERE %8$s IS NOT NULL AND %9$s = $2 AND %10$s
-           ORDER BY %4$s LIMIT $3) __fv_h
-     WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance',
-    (SELECT string_agg('__fv_h.' || c, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(c, i)),
-    (SELECT string_agg(tab || '.' || c, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(c, i)),
-    parts, operand, hash, content, relations, vector, model,
-    COALESCE('(' || target.filter_sql || ')', 'true'))
-  USING search.query, search.fingerprint, search.k;
+  RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
   PERFORM set_config('hnsw.ef_search', COALESCE(former_ef, '40'), true),
     set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true);
 END

@@ -1,5 +1,5 @@
 /** The Procfile's `embed`: keeps vectors fresh until SIGTERM. */
-import { loadWorkerConfig, serveUntil } from '../src/client/serve.js';
+import { loadWorkerConfig, serve } from '../src/client/serve.js';
 import { stopSignal } from '../src/client/signals.js';
 import { createLog } from '../src/observe/log.js';
 
@@ -7,7 +7,7 @@ let log = createLog('info');
 try {
   const config = await loadWorkerConfig();
   log = createLog(config.log.level);
-  await serveUntil(config, ['embed'], log, stopSignal());
+  await serve(config, ['embed'], log, stopSignal());
   process.exit(0);
 } catch (err) {
   log.fatal({ err }, 'the embedding worker cannot go on');

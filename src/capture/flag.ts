@@ -1,4 +1,5 @@
 import { ident } from '../db/identifiers.js';
+import { dollarQuote } from './dollar-quote.js';
 import { functionName, type Hook } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
@@ -16,13 +17,11 @@ export function flagHook(target: CaptureTarget, flag: string): Hook {
   return {
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql
-AS $freshvec$
-BEGIN
+AS ${dollarQuote(`BEGIN
   NEW.${ident(flag)} := true;
   PERFORM pg_catalog.set_config('freshvec.flagged', '1', true);
   RETURN NEW;
-END
-$freshvec$`,
+END`)}`,
     triggerSql: [
       `CREATE OR REPLACE TRIGGER ${trigger} BEFORE UPDATE${target.rewritten ? '' : ` OF ${columns}`}
   ON ${root} FOR EACH ROW

@@ -1,5 +1,6 @@
 import type { KeyColumn } from '../catalog/source.js';
 import { ident, literal } from '../db/identifiers.js';
+import { dollarQuote } from './dollar-quote.js';
 import type { CaptureTarget } from './target.js';
 
 /** One trigger function of a source and the triggers that call it. */
@@ -50,12 +51,10 @@ export function definerFunction(
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp${renderSettings(target.source.key)}
-AS $freshvec$
-BEGIN
+AS ${dollarQuote(`BEGIN
   ${body}
   RETURN NULL;
-END
-$freshvec$`,
+END`)}`,
   };
 }
 

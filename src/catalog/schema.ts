@@ -1,5 +1,5 @@
 import type { Database, Executor, VectorExtension } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
 import { ident, literal } from '../db/identifiers.js';
 import { ensureVectorExtension } from './pgvector.js';
 import { type SchemaFile, schemaFiles } from './schema-files.js';
@@ -132,7 +132,7 @@ async function lock(tx: Executor): Promise<void> {
 
 async function createVersionTable(tx: Executor): Promise<void> {
   const [there] = await tx.query(`SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'freshvec'`);
-  if (!there) await tx.query('CREATE SCHEMA freshvec');
+  if (!there) await tx.query('CREATE SCHEMA freshvec').catch(refuseWithoutPrivilege);
   await tx.query(
     `CREATE TABLE IF NOT EXISTS freshvec.schema_version (
        version int PRIMARY KEY,
@@ -165,6 +165,16 @@ async function checkServer(db: Executor): Promise<void> {
       `This server is PostgreSQL ${row.name}; freshvec needs ${OLDEST_SERVER} or later and is tested on 17 and 18.`,
     );
   }
+}
+
+function refuseWithoutPrivilege(error: unknown): never {
+  if (sqlState(error) !== '42501') throw error;
+  throw new FreshvecError(
+    'privilege_missing',
+    'This role may not create the schema freshvec. Let an administrator run GRANT CREATE ON DATABASE … TO it, ' +
+      'or run `freshvec schema apply` as the owner of the database.',
+    { cause: error },
+  );
 }
 
 function unknownBreaking(files: readonly SchemaFile[], applied: readonly AppliedMigration[]): AppliedMigration[] {

@@ -6,17 +6,15 @@ import type { Database } from '../db/database.js';
 import { createLog } from '../observe/log.js';
 import { createPointerCache, type SearchRequest, type SearchResult, search } from '../search/index.js';
 import { uninstallSources } from '../source/index.js';
-import type { DrainReport } from '../stages/context.js';
 import { type SourceStatus, type StatusOptions, sourceStatus } from '../status/status.js';
 import { type WaitOptions, waitUntilFresh } from '../status/wait-until-fresh.js';
 import { Connection } from './connection.js';
 import { embedText, type TextVector } from './embed.js';
 import { type FailuresApi, failuresApi } from './failures.js';
-import { keyParts } from './keys.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
-import { serveUntil } from './serve.js';
+import { runRoles } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
-import { workOnce, type WorkOnceOptions } from './work-once.js';
+import { type WorkOnceOptions, type WorkReport, workOnce } from './work-once.js';
 
 /** freshvec from inside an app. Opens nothing until it is used; `close()` lets the process end. */
 export interface Client {
@@ -35,9 +33,9 @@ export interface Client {
   /** Embeds one text with a model, in this process. Throws EmbedError. */
   embed(spec: string, text: string, options?: { signal?: AbortSignal }): Promise<TextVector>;
   /** Drains until nothing is left that can be done, then builds missing indexes. */
-  work(options: { once: true } & WorkOnceOptions): Promise<DrainReport>;
-  /** Runs workers and maintenance in this process until the signal aborts. */
-  work(options: { once?: false; signal: AbortSignal }): Promise<void>;
+  workOnce(options?: WorkOnceOptions): Promise<WorkReport>;
+  /** Runs workers and maintenance in this process until the signal aborts; an embedded database has no other process. */
+  work(options: { readonly signal: AbortSignal }): Promise<void>;
   readonly sources: SourcesApi;
   readonly failures: FailuresApi;
   readonly schema: {
@@ -83,22 +81,21 @@ export function clientOver(load: () => Promise<Config>, onError: (error: unknown
       return search({ db: await ready(), embedQuery, pointers }, source, request);
     },
     status: async (statusOptions) => sourceStatus(await ready(), statusOptions),
-    waitUntilFresh: async (source, key, wait) => waitUntilFresh(await ready(), source, keyParts(key), wait),
+    waitUntilFresh: async (source, key, wait) => waitUntilFresh(await ready(), source, key, wait),
     async embed(spec, text, { signal } = {}) {
       return embedText(await (await connection()).models.get(spec), text, 'document', signal);
     },
-    work: (async (work: { once?: boolean } & WorkOnceOptions) => {
+    workOnce: async (work = {}) => workOnce(await connection(), work),
+    async work({ signal }) {
       const open = await connection();
-      if (work.once) return workOnce(open, work);
-      const log = createLog(open.config.log.level);
-      return serveUntil(open, ['embed', 'maintain'], log, work.signal ?? new AbortController().signal);
-    }) as Client['work'],
+      await runRoles(open, ['embed', 'maintain'], createLog(open.config.log.level), signal);
+    },
     sources: sourcesApi(connection),
     failures: failuresApi(ready),
     schema: {
       async apply() {
-        const { config, ...open } = await connection();
-        return applySchema(await (await connection()).database(), { queueBackend: config.queue.backend });
+        const open = await connection();
+        return applySchema(await open.database(), { queueBackend: open.config.queue.backend });
       },
       status: async () => schemaStatus(await (await connection()).database()),
     },

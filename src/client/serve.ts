@@ -9,34 +9,8 @@ import { Connection } from './connection.js';
 /** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps. */
 export type Role = 'embed' | 'maintain';
 
-export interface Service {
-  /** Stops claiming, finishes or gives back what is in hand, closes everything; resolves within the grace time. */
+interface Service {
   stop(): Promise<void>;
-}
-
-/**
- * Starts these roles in this process.
- * Throws ConfigError, FreshvecError `schema_missing`, `schema_outdated`, `schema_too_new`, `queue_backend_mismatch`.
- */
-export async function serve(config: Config, roles: readonly Role[], log: Log): Promise<Service> {
-  const connection = new Connection(config, (err) => log.warn({ err }, 'an error that was survived'));
-  try {
-    const started = await startRoles(connection, roles, log);
-    log.info({ roles, queue: config.queue.backend, slots: config.worker.slots }, 'started');
-    return { stop: () => withinGrace(stopAll(connection, started), config.worker.graceMs, log) };
-  } catch (error) {
-    await connection.close();
-    throw error;
-  }
-}
-
-/** Runs connected roles until the signal aborts. */
-export async function serveUntil(config: Config, roles: readonly Role[], log: Log, stop: AbortSignal): Promise<void> {
-  const service = await serve(config, roles, log);
-  await aborted(stop);
-  log.info('stopping');
-  await service.stop();
-  log.info('stopped');
 }
 
 /** The configuration of a process of the fleet: it works on a server, never on an embedded database. */
@@ -49,30 +23,59 @@ export async function loadWorkerConfig(): Promise<Config> {
   );
 }
 
+/**
+ * Runs these roles in this process until `stop` aborts, then stops claiming, finishes or gives back what is in hand,
+ * closes everything, and resolves within the grace time.
+ * Throws ConfigError, FreshvecError `schema_missing`, `schema_outdated`, `schema_too_new`, `queue_backend_mismatch`.
+ */
+export async function serve(config: Config, roles: readonly Role[], log: Log, stop: AbortSignal): Promise<void> {
+  const connection = new Connection(config, (err) => log.warn({ err }, 'an error that was survived'));
+  try {
+    await runRoles(connection, roles, log, stop);
+  } finally {
+    await withinGrace(connection.close(), config.worker.graceMs, log);
+  }
+}
+
+/** The same over a connection that stays open. */
+export async function runRoles(
+  connection: Connection,
+  roles: readonly Role[],
+  log: Log,
+  stop: AbortSignal,
+): Promise<void> {
+  const { queue, worker } = connection.config;
+  const started = await startRoles(connection, roles, log);
+  log.info({ roles, queue: queue.backend, slots: worker.slots }, 'started');
+  await aborted(stop);
+  log.info('stopping');
+  await withinGrace(stopAll(started), worker.graceMs, log);
+  log.info('stopped');
+}
+
 async function startRoles(connection: Connection, roles: readonly Role[], log: Log): Promise<Service[]> {
-  const { config, onError, models } = connection;
-  const { slots, batchKeys, graceMs } = config.worker;
   const started: Service[] = [];
   try {
-    for (const role of roles) {
-      const [db, queue] = [await connection.ready(), await connection.queue()];
-      if (role === 'maintain') {
-        started.push(await startMaintainer({ db, queue, onError, schedule: config.maintenance.everyMs }));
-        continue;
-      }
-      const onReport = (spaceId: number, report: object) => log.debug({ spaceId, ...report }, 'drained');
-      started.push(await startWorker({ db, queue, models, slots, batchKeys, graceMs, onError, onReport }));
-    }
+    for (const role of roles) started.push(await start(role, connection, log));
     return started;
   } catch (error) {
-    await Promise.allSettled(started.map((service) => service.stop()));
+    await stopAll(started);
     throw error;
   }
 }
 
-async function stopAll(connection: Connection, started: readonly Service[]): Promise<void> {
+async function start(role: Role, connection: Connection, log: Log): Promise<Service> {
+  const { config, models, onError } = connection;
+  const { slots, batchKeys, graceMs } = config.worker;
+  const db = await connection.ready();
+  const queue = await connection.queue();
+  if (role === 'maintain') return startMaintainer({ db, queue, onError, schedule: config.maintenance.everyMs });
+  const onReport = (spaceId: number, report: object) => log.debug({ spaceId, ...report }, 'drained');
+  return startWorker({ db, queue, models, slots, batchKeys, graceMs, onError, onReport });
+}
+
+async function stopAll(started: readonly Service[]): Promise<void> {
   await Promise.allSettled(started.map((service) => service.stop()));
-  await connection.close();
 }
 
 /** What is not done by then is left: leases expire, and the next worker goes on from there. */

@@ -1,6 +1,6 @@
+import { suggest } from '../config/suggest.js';
 import { FreshvecError } from '../db/errors.js';
 import { ident } from '../db/identifiers.js';
-import { closest } from './closest.js';
 import type { SearchTarget, SourceColumn } from './target.js';
 
 export type Scalar = string | number | bigint | boolean | Date;
@@ -88,7 +88,7 @@ function condition(
   }
   throw invalid(
     `The filter on "${column.name}" has the operator "${operator}", which does not exist.` +
-      `${closest(operator, OPERATORS)} There are: ${OPERATORS.join(', ')}.`,
+      `${didYouMean(operator, OPERATORS)} There are: ${OPERATORS.join(', ')}.`,
   );
 }
 
@@ -113,7 +113,7 @@ function findColumn(target: SearchTarget, name: string): SourceColumn {
   const names = target.columns.filter(({ own }) => !own).map((column) => column.name);
   throw new FreshvecError(
     'filter_unknown_column',
-    `The table of "${target.source.name}" has no column "${name}".${closest(name, names)} There are: ${names.join(', ')}.`,
+    `The table of "${target.source.name}" has no column "${name}".${didYouMean(name, names)} There are: ${names.join(', ')}.`,
   );
 }
 
@@ -148,4 +148,9 @@ function notA(name: string, operator: string, value: unknown): FreshvecError {
 
 function invalid(message: string): FreshvecError {
   return new FreshvecError('filter_invalid', message);
+}
+
+function didYouMean(written: string, known: readonly string[]): string {
+  const near = suggest(written, known);
+  return near === undefined ? '' : ` Did you mean "${near}"?`;
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { dollarQuote } from '../capture/index.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, FreshvecError } from '../db/errors.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
@@ -77,10 +78,7 @@ async function attemptOnce(
 
 /** The statements as one, so that a distant client does not hold the lock for a round trip each. */
 function block(statements: readonly string[]): string {
-  const body = statements.map((sql) => `${sql};\n`).join('');
-  let tag = 'freshvec_ddl';
-  while (body.includes(`$${tag}$`)) tag += '_';
-  return `DO $${tag}$\nBEGIN\n${body}END\n$${tag}$`;
+  return `DO ${dollarQuote(`BEGIN\n${statements.map((sql) => `${sql};\n`).join('')}END`)}`;
 }
 
 /** Sessions that hold the table, without what they run: it may hold content. */

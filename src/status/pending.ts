@@ -1,4 +1,4 @@
-import type { Space } from '../catalog/space.js';
+import { listMaintainedSpaces, type Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 
 /** What is still to be done in a space, read from freshvec's own tables: cheap however large the source is. */
@@ -71,4 +71,14 @@ export async function plannedRows(db: Executor, statement: string, params: reado
   const plan: unknown = row?.['QUERY PLAN'];
   const found = /"Plan Rows":\s*(\d+)/.exec(typeof plan === 'string' ? plan : JSON.stringify(plan));
   return Number(found?.[1] ?? 0);
+}
+
+/** Keys that are still to be looked at in all maintained spaces; about, while pages of a first load are among them. */
+export async function remainingKeys(db: Executor): Promise<number> {
+  let sum = 0;
+  for (const space of await listMaintainedSpaces(db)) {
+    const { keys, unvisited } = await readPending(db, space);
+    sum += keys + unvisited;
+  }
+  return sum;
 }

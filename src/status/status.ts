@@ -85,9 +85,7 @@ async function statusOf(tx: Executor, source: Source, codec: VectorCodec, exact:
   for (const space of spaces) {
     counts.set(
       space.id,
-      estimated
-        ? estimate(about, await readPending(tx, space))
-        : await openStore(source, space, codec).count(tx),
+      estimated ? estimate(about, await readPending(tx, space)) : await openStore(source, space, codec).count(tx),
     );
   }
   const count = (live && counts.get(live.space.id)) ?? { rows: 0, fresh: 0, failed: 0, vectors: 0 };
@@ -103,7 +101,12 @@ async function statusOf(tx: Executor, source: Source, codec: VectorCodec, exact:
     coverage: count.rows === 0 ? 1 : count.fresh / count.rows,
     oldestStaleSeconds: stale === 0 ? 0 : (pending?.oldestSeconds ?? null),
     live: live ? describeLive(live.epoch, live.space) : null,
-    spaces: spaces.map(({ id, fingerprint, state }) => ({ id, fingerprint, state, vectors: counts.get(id)?.vectors ?? 0 })),
+    spaces: spaces.map(({ id, fingerprint, state }) => ({
+      id,
+      fingerprint,
+      state,
+      vectors: counts.get(id)?.vectors ?? 0,
+    })),
     ...(estimated ? { estimated } : {}),
   };
 }

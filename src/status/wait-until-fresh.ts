@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { KeyInput } from '../capture/index.js';
 import { getSource, type Source } from '../catalog/source.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { openStore } from '../store/index.js';
 import { openCodec } from './codec.js';
+import { keyText } from './key-text.js';
 
 export interface WaitOptions {
   /** 30 s unless told. */
@@ -46,13 +48,12 @@ const LOOK_MS = [5, 10, 20, 50, 100, 200] as const;
 /**
  * Resolves once the row's vector in the live space is that of its present text, or the row should have none (it is gone,
  * filtered out or blank).
- * @param key the parts of the key, in key order
  * Throws RowFailedError, FreshnessTimeoutError, FreshvecError `source_unknown`, or the signal's reason.
  */
 export async function waitUntilFresh(
   db: Database,
   sourceName: string,
-  key: readonly string[] | Readonly<Record<string, string>>,
+  key: KeyInput,
   options: WaitOptions = {},
 ): Promise<void> {
   const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
@@ -67,7 +68,8 @@ export async function waitUntilFresh(
       if (!live) return false;
       const [row] = await openStore(source, live.space, codec).read(tx, [text]);
       if (row === undefined || row.state !== 'wanted') return true;
-      if (row.failedHash !== null && row.failedHash === row.hash) throw await failureOf(tx, source, live.space.id, text);
+      if (row.failedHash !== null && row.failedHash === row.hash)
+        throw await failureOf(tx, source, live.space.id, text);
       return false;
     });
     if (done) return;
@@ -78,19 +80,14 @@ export async function waitUntilFresh(
   }
 }
 
-/** The key as freshvec writes it: each part goes through its column's type. */
-async function keyText(db: Executor, source: Source, key: unknown): Promise<string> {
-  const [row] = await db.query<{ key: string }>('SELECT freshvec.key_text($1, $2::jsonb) AS key', [
-    source.id,
-    JSON.stringify(key),
-  ]);
-  return row?.key ?? '';
-}
-
 async function failureOf(tx: Executor, source: Source, spaceId: number, key: string): Promise<RowFailedError> {
   const [row] = await tx.query<{ code: string; message: string }>(
     'SELECT code, message FROM freshvec.failure WHERE space_id = $1 AND key = $2',
     [spaceId, key],
   );
-  return new RowFailedError(source.name, key, row ?? { code: 'unknown', message: 'the failure was just taken off the list' });
+  return new RowFailedError(
+    source.name,
+    key,
+    row ?? { code: 'unknown', message: 'the failure was just taken off the list' },
+  );
 }

@@ -50,7 +50,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       return tx.query<RowText & Record<string, unknown>>(
         `SELECT __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
            CASE WHEN NOT __fv_i.__fv_there OR NOT __fv_i.__fv_eligible THEN 'unwanted' WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END AS state,
-           __fv_i.__fv_untidy AS untidy,
+           COALESCE(__fv_i.__fv_untidy, false) AS untidy,
            __fv_i.__fv_text AS text, __fv_i.__fv_hash AS hash, f.hash AS "failedHash"
          FROM (
            SELECT __fv_i.__fv_key, __fv_r.*, __fv_r.__fv_eligible IS NOT NULL AS __fv_there

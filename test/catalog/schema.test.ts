@@ -100,6 +100,25 @@ function suite(open: () => Promise<Database>, close: () => Promise<void>): void 
   });
 }
 
+test('a role that may not create a schema is told so', async () => {
+  const database = await freshDatabase();
+  const role = `${database.name}_guest`;
+  const owner = await openServer(database.url);
+  const url = new URL(database.url);
+  url.username = role;
+  url.password = 'x';
+  const guest = await openServer(url.href);
+  try {
+    await owner.exec(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`);
+    await expect(applySchema(guest, { queueBackend: 'redis' })).rejects.toMatchObject({ code: 'privilege_missing' });
+    await owner.exec(`DROP ROLE ${role}`);
+  } finally {
+    await guest.close();
+    await owner.close();
+    await database.drop();
+  }
+});
+
 describe('PostgreSQL', () => {
   let database: TestDatabase;
   suite(

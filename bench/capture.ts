@@ -1,0 +1,158 @@
+import type { Client } from 'pg';
+import { getSourceById } from '../src/catalog/source.js';
+import { getSpace } from '../src/catalog/space.js';
+import type { Database } from '../src/db/database.js';
+import { ensureIndex } from '../src/store/build-index.js';
+import type { Figure } from './support/figures.js';
+import type { Bench, Lab } from './support/lab.js';
+import { pgbench } from './support/pgbench.js';
+import { addSource, prepare, tableSql, textsSql } from './support/source.js';
+import { median, timed } from './support/stats.js';
+import { WorkerProcess } from './support/worker.js';
+
+const ROWS = 20_000;
+const DIMENSIONS = 384;
+const BULK_ROWS = 200_000;
+const SECONDS = 6;
+const REPETITIONS = 5;
+const CONTENT = { columns: ['body'] };
+
+/** Each workload runs on two equal tables, `plain` and `fresh`; only the second is a source. */
+const EDIT = (table: string) => `\\set id random(1, ${ROWS})
+\\set r random(1, 1000000000)
+UPDATE ${table} SET body = 'Note ' || :id || ', edited: ' || :r WHERE id = :id;`;
+const TOUCH = (table: string) => `\\set id random(1, ${ROWS})
+UPDATE ${table} SET n = n + 1 WHERE id = :id;`;
+
+/**
+ * What capture costs the app. Single rows: a worker runs, whose provider is slow, so that it notices, claims and waits
+ * as usual but does not take the app's processors to write vectors. Bulk: no worker.
+ */
+export const capture: Bench = async (lab) => {
+  const url = await lab.postgres();
+  const [db, client] = [lab.database(url), await lab.client(url)];
+  await prepare(db);
+  const spaceId = await twins(lab, db, client, url);
+  const figures = await singleRows(lab, db, client, url, spaceId);
+  return [...figures, ...(await bulk(lab, db, client, url))];
+};
+
+/** Two tables with the same rows and vectors; the vectors of `plain` are copied, as an app's own would be there. */
+async function twins(lab: Lab, db: Database, client: Client, url: string): Promise<number> {
+  await db.exec(tableSql('fresh', ROWS));
+  const spaceId = await addSource(db, {
+    table: 'fresh',
+    content: CONTENT,
+    model: `fake/bench@${DIMENSIONS}`,
+    store: 'column',
+  });
+  const worker = await WorkerProcess.start(lab, { url, mode: 'drain' });
+  await worker.drain();
+  await worker.stop();
+  await client.query(tableSql('plain', 0));
+  await client.query(`ALTER TABLE plain ADD COLUMN embedding vector(${DIMENSIONS})`);
+  await client.query('INSERT INTO plain SELECT id, body, n, embedding FROM fresh ORDER BY id');
+  await client.query('VACUUM FULL ANALYZE fresh');
+  await client.query('VACUUM ANALYZE plain');
+  return spaceId;
+}
+
+async function singleRows(lab: Lab, db: Database, client: Client, url: string, spaceId: number): Promise<Figure[]> {
+  const worker = await WorkerProcess.start(lab, { url, mode: 'serve', latencyMs: 3_600_000 });
+  const compare = (what: string, clients: number, script: (table: string) => string) =>
+    ratioOfRates(lab, client, what, (table) => pgbench({ url, clients, seconds: SECONDS, script: script(table) }));
+
+  const figures = [
+    { ...(await compare('single-row content edits, 32 clients', 32, EDIT)), atLeast: 0.6 },
+    { ...(await compare('single-row edits of another column, 32 clients', 32, TOUCH)), atLeast: 0.9 },
+  ];
+  await buildTwinIndexes(lab, db, client, spaceId);
+  figures.push({ ...(await compare('single-row content edits, 4 clients, HNSW index', 4, EDIT)), atLeast: 0.93 });
+  await worker.stop();
+  lab.setup.push(
+    `single rows: ${ROWS} rows with ${DIMENSIONS} dimensions, ${SECONDS} s × ${REPETITIONS}, alternating; a worker with a slow provider`,
+  );
+  return figures;
+}
+
+/** Rate on `fresh` / rate on `plain`, measured in turns. */
+async function ratioOfRates(
+  lab: Lab,
+  client: Client,
+  what: string,
+  rate: (table: string) => Promise<number>,
+): Promise<Figure> {
+  const ratios: number[] = [];
+  for (let i = 0; i < REPETITIONS; i++) {
+    const tps = new Map<string, number>();
+    for (const table of i % 2 === 0 ? ['plain', 'fresh'] : ['fresh', 'plain']) {
+      await client.query('TRUNCATE freshvec.change');
+      await client.query(`VACUUM ${table}`);
+      await client.query('CHECKPOINT');
+      tps.set(table, await rate(table));
+    }
+    const [plain, fresh] = [tps.get('plain') ?? 0, tps.get('fresh') ?? 0];
+    lab.say(`${what}: plain ${plain.toFixed(0)}/s, fresh ${fresh.toFixed(0)}/s`);
+    ratios.push(fresh / plain);
+  }
+  return { what: `${what}: × plain`, value: median(ratios), unit: '×' };
+}
+
+async function buildTwinIndexes(lab: Lab, db: Database, client: Client, spaceId: number): Promise<void> {
+  lab.say('building two HNSW indexes');
+  const space = await getSpace(db, spaceId);
+  const source = space && (await getSourceById(db, space.sourceId));
+  if (!space || !source) throw new Error('the space is gone');
+  await ensureIndex(db, source, space);
+  await client.query('CREATE INDEX ON plain USING hnsw (embedding vector_cosine_ops)');
+}
+
+async function bulk(lab: Lab, db: Database, client: Client, url: string): Promise<Figure[]> {
+  await db.exec(tableSql('bulk_plain', 0));
+  await db.exec(tableSql('bulk_fresh', 0));
+  await addSource(db, { table: 'bulk_fresh', content: CONTENT, model: 'fake/bench@8', index: 'none', store: 'column' });
+  const steps = [
+    { what: 'insert', sql: (table: string) => `INSERT INTO ${table} (id, body) ${textsSql(1, BULK_ROWS)}`, atMost: 2 },
+    { what: 'update of the content', sql: (table: string) => `UPDATE ${table} SET body = body || '!'`, atMost: 2 },
+    { what: 'update of another column', sql: (table: string) => `UPDATE ${table} SET n = n + 1`, atMost: 1.4 },
+  ];
+  const ratios = steps.map((): number[] => []);
+  for (let i = 0; i < REPETITIONS; i++) {
+    await client.query('TRUNCATE bulk_plain, bulk_fresh');
+    for (const [at, { what, sql }] of steps.entries()) {
+      const ms = new Map<string, number>();
+      for (const table of i % 2 === 0 ? ['bulk_plain', 'bulk_fresh'] : ['bulk_fresh', 'bulk_plain']) {
+        await client.query('TRUNCATE freshvec.change');
+        await client.query(`VACUUM ANALYZE ${table}`);
+        await client.query('CHECKPOINT');
+        ms.set(table, await timed(() => client.query(sql(table))));
+      }
+      const [plain, fresh] = [ms.get('bulk_plain') ?? 0, ms.get('bulk_fresh') ?? 0];
+      lab.say(`bulk ${what}: plain ${plain.toFixed(0)} ms, fresh ${fresh.toFixed(0)} ms`);
+      ratios[at]?.push(fresh / plain);
+    }
+  }
+  lab.setup.push(`bulk: ${BULK_ROWS} rows in one statement, × ${REPETITIONS}, alternating, no worker`);
+  return [
+    ...steps.map(({ what, atMost }, at): Figure => {
+      return { what: `bulk ${what}: time × plain`, value: median(ratios[at] ?? []), unit: '×', atMost };
+    }),
+    ...(await unrelatedEdits(lab, client, url)),
+  ];
+}
+
+/** All rows fresh, then an update of another column: nothing may be enqueued, nothing embedded. */
+async function unrelatedEdits(lab: Lab, client: Client, url: string): Promise<Figure[]> {
+  await client.query('TRUNCATE bulk_fresh');
+  await client.query(`INSERT INTO bulk_fresh (id, body) ${textsSql(1, BULK_ROWS)}`);
+  const worker = await WorkerProcess.start(lab, { url, mode: 'drain' });
+  await worker.drain();
+  await client.query('UPDATE bulk_fresh SET n = n + 1');
+  const { rows } = await client.query<{ changes: string }>('SELECT count(*) AS changes FROM freshvec.change');
+  const { report } = await worker.drain();
+  await worker.stop();
+  return [
+    { what: 'bulk update of another column: change rows', value: Number(rows[0]?.changes), unit: '', atMost: 0 },
+    { what: 'bulk update of another column: rows embedded', value: report.written, unit: '', atMost: 0 },
+  ];
+}

@@ -1,0 +1,80 @@
+import { readFileSync } from 'node:fs';
+import { openPostgres } from '../../src/db/postgres.js';
+import { openQueue } from '../../src/queue/open.js';
+import { createModels } from '../../src/worker/models.js';
+import { drainOnce } from '../../src/worker/once.js';
+import { startWorker } from '../../src/worker/run.js';
+import type { FromWorker, ToWorker, WorkerSettings } from './worker.js';
+
+/** The process behind `WorkerProcess`. Slots, keys and connections are the defaults of `src/config`. */
+const SLOTS = 3;
+const BATCH_KEYS = 200;
+
+interface Running {
+  drain(): Promise<FromWorker>;
+  stop(): Promise<void>;
+}
+
+let running: Running | undefined;
+
+process.on('message', (message: ToWorker) => {
+  obey(message).then(answer, (error: unknown) => {
+    complain(error);
+    process.exit(1);
+  });
+});
+
+async function obey(message: ToWorker): Promise<FromWorker> {
+  if (typeof message !== 'string') {
+    running = await start(message.start);
+    return 'ready';
+  }
+  if (!running) throw new Error('not started');
+  if (message === 'drain') return running.drain();
+  const peakRssMb = peakRss();
+  await running.stop();
+  setImmediate(() => process.disconnect());
+  return { peakRssMb };
+}
+
+async function start({ url, mode, redisUrl, latencyMs = 0 }: WorkerSettings): Promise<Running> {
+  const onError = complain;
+  const db = openPostgres({ url, poolSize: 2 * SLOTS + 4, applicationName: 'freshvec', onError });
+  const models = createModels({ requestTimeoutMs: 30_000, fake: { latencyMs } });
+  const common = { db, models, slots: SLOTS, batchKeys: BATCH_KEYS };
+  const closeAll = async () => {
+    await models.close();
+    await db.close();
+  };
+  if (mode === 'serve') {
+    const target =
+      redisUrl === undefined ? { backend: 'postgres' as const, url } : { backend: 'redis' as const, redisUrl };
+    const queue = await openQueue(target, { onError });
+    const worker = await startWorker({ ...common, queue, graceMs: 2_000, onError });
+    return {
+      drain: () => Promise.reject(new Error('this worker serves')),
+      stop: () => worker.stop().then(closeAll),
+    };
+  }
+  return {
+    async drain() {
+      const began = performance.now();
+      const drained = await drainOnce({ ...common, signal: new AbortController().signal });
+      return { drained, ms: performance.now() - began };
+    },
+    stop: closeAll,
+  };
+}
+
+/** VmHWM: getrusage's maximum would count what the parent held when it forked. */
+function peakRss(): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024;
+}
+
+function answer(message: FromWorker): void {
+  process.send?.(message);
+}
+
+function complain(error: unknown): void {
+  answer({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+}

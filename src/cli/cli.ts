@@ -1,0 +1,77 @@
+import { createInterface } from 'node:readline/promises';
+import { type Client, clientOver } from '../client/client.js';
+import type { Config } from '../config/config.js';
+import { loadConfig } from '../config/load.js';
+import { createLog, type Log } from '../observe/log.js';
+import type { GlobalFlags } from './flags.js';
+import { toSettings } from './flags.js';
+import { type CliIo, EXIT, type ExitCode } from './io.js';
+
+/** What a command is handed: the configuration, a client, and where to write. */
+export class Cli {
+  exitCode: ExitCode = EXIT.fine;
+  #config: Promise<Config> | undefined;
+  #client: Client | undefined;
+  #log: Log | undefined;
+
+  constructor(
+    readonly io: CliIo,
+    readonly flags: GlobalFlags,
+  ) {}
+
+  /** There is somebody to ask and to draw for. */
+  get interactive(): boolean {
+    return this.io.isTTY && !this.flags.json;
+  }
+
+  config(): Promise<Config> {
+    const { env, cwd } = this.io;
+    this.#config ??= loadConfig({ env, cwd, flags: toSettings(this.flags), file: this.flags.config });
+    return this.#config;
+  }
+
+  get client(): Client {
+    this.#client ??= clientOver(
+      () => this.config(),
+      (err) => this.log.warn({ err }, 'an error that was survived'),
+    );
+    return this.#client;
+  }
+
+  get log(): Log {
+    this.#log ??= createLog(this.flags.verbose ? 'debug' : 'info', this.io.stderr);
+    return this.#log;
+  }
+
+  /** The command's answer: JSON on stdout with --json, else text for people. */
+  answer(json: unknown, text: () => string): void {
+    this.io.stdout.write(this.flags.json ? `${JSON.stringify(json)}\n` : ensureNewline(text()));
+  }
+
+  /** A line for people, on stderr. */
+  say(text: string): void {
+    this.io.stderr.write(ensureNewline(text));
+  }
+
+  /** Asks y/N on the terminal; no answer is no. A no ends the command with 1: what was asked for is not done. */
+  async confirm(question: string): Promise<boolean> {
+    const terminal = createInterface({ input: this.io.stdin, output: this.io.stderr });
+    const closed = new Promise<string>((resolve) => terminal.once('close', () => resolve('')));
+    const answer = await Promise.race([terminal.question(`${question} [y/N] `), closed]);
+    terminal.close();
+    const yes = /^y(es)?$/i.test(answer.trim());
+    if (!yes) {
+      this.say('Nothing was changed.');
+      this.exitCode = EXIT.error;
+    }
+    return yes;
+  }
+
+  async close(): Promise<void> {
+    await this.#client?.close();
+  }
+}
+
+function ensureNewline(text: string): string {
+  return text === '' || text.endsWith('\n') ? text : `${text}\n`;
+}

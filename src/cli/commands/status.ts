@@ -1,0 +1,38 @@
+import type { SourceStatus } from '../../status/status.js';
+import type { Register } from '../run.js';
+import { table } from '../table.js';
+
+export const statusCommand: Register = (program, act) => {
+  program
+    .command('status')
+    .argument('[source]', 'only this one')
+    .description('how fresh every source is')
+    .option('--exact', 'count by hash, however large the table is (below 100,000 rows it is done anyway)')
+    .addHelpText('after', '\nExample:\n  $ freshvec status --exact --json')
+    .action(
+      act(async (cli, source: string | undefined, { exact }: { exact?: boolean }) => {
+        const status = await cli.client.status({ source, exact });
+        cli.answer(status, () => describe(status.sources));
+      }),
+    );
+};
+
+function describe(sources: readonly SourceStatus[]): string {
+  if (sources.length === 0)
+    return 'There are no sources. Add one with `freshvec source add TABLE --content … --model …`.';
+  const head = ['source', 'rows', 'fresh', 'stale', 'leased', 'failed', 'coverage', 'oldest stale', 'model'];
+  const rows = sources.map((s) => [
+    s.estimated ? `${s.source} (estimated)` : s.source,
+    ...[s.rows, s.fresh, s.stale, s.leased, s.failed],
+    `${(Math.floor(s.coverage * 1000) / 10).toFixed(1)} %`,
+    s.oldestStaleSeconds === null ? '?' : s.stale === 0 ? '-' : age(s.oldestStaleSeconds),
+    s.live?.fingerprint ?? '-',
+  ]);
+  const problems = sources.flatMap((s) => (s.problem ? [`${s.source}: ${s.problem}`] : []));
+  return [table(head, rows), ...problems].join('\n');
+}
+
+function age(seconds: number): string {
+  if (seconds < 120) return `${seconds.toFixed(1)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}

@@ -1,0 +1,51 @@
+import { Presets, SingleBar } from 'cli-progress';
+import type { WorkProgress } from '../client/work-once.js';
+import type { Cli } from './cli.js';
+import { count } from './table.js';
+
+export interface Progress {
+  readonly update: (progress: WorkProgress) => void;
+  end(): void;
+}
+
+const LINE_EVERY_MS = 5_000;
+
+/** A bar on a terminal, else a plain line now and then; both on stderr. */
+export function showProgress(cli: Cli): Progress {
+  return cli.interactive ? bar(cli) : lines(cli);
+}
+
+function bar(cli: Cli): Progress {
+  const drawn = new SingleBar(
+    {
+      stream: cli.io.stderr,
+      format: '{bar} {percentage} % | {value}/{total} rows | {eta_formatted} left',
+      hideCursor: true,
+      clearOnComplete: true,
+    },
+    Presets.shades_classic,
+  );
+  let started = false;
+  return {
+    update({ remaining, total }) {
+      if (total === 0) return;
+      if (!started) drawn.start(total, 0);
+      started = true;
+      drawn.setTotal(total);
+      drawn.update(total - remaining);
+    },
+    end: () => drawn.stop(),
+  };
+}
+
+function lines(cli: Cli): Progress {
+  let saidAt = performance.now();
+  return {
+    update({ remaining, total }) {
+      if (total === 0 || performance.now() - saidAt < LINE_EVERY_MS) return;
+      saidAt = performance.now();
+      cli.say(`${count(total - remaining)} of about ${count(total)} rows done`);
+    },
+    end() {},
+  };
+}

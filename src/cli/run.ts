@@ -1,0 +1,114 @@
+import { Command, CommanderError } from 'commander';
+import { Cli } from './cli.js';
+import { configCommands } from './commands/config.js';
+import { embedCommand } from './commands/embed.js';
+import { enqueueCommand } from './commands/enqueue.js';
+import { failureCommands } from './commands/failures.js';
+import { schemaCommands } from './commands/schema.js';
+import { searchCommand } from './commands/search.js';
+import { sourceCommands } from './commands/source.js';
+import { statusCommand } from './commands/status.js';
+import { uninstallCommand } from './commands/uninstall.js';
+import { upCommand } from './commands/up.js';
+import { workCommand } from './commands/work.js';
+import { tell } from './errors.js';
+import { addGlobalFlags, type GlobalFlags, settleEmbedded } from './flags.js';
+import { type CliIo, EXIT } from './io.js';
+import { packageVersion } from './version.js';
+
+/** Gives a command's action its Cli; what it throws is told by `run`. */
+export type Register = (program: Command, act: Act) => void;
+export type Act = <A extends unknown[]>(
+  action: (cli: Cli, ...args: A) => Promise<void>,
+) => (...args: A) => Promise<void>;
+
+const COMMANDS: readonly Register[] = [
+  schemaCommands,
+  sourceCommands,
+  workCommand,
+  upCommand,
+  statusCommand,
+  enqueueCommand,
+  searchCommand,
+  embedCommand,
+  failureCommands,
+  configCommands,
+  uninstallCommand,
+];
+
+/**
+ * Runs one command line, without the node binary and the script; resolves to its exit code and never throws. With
+ * --json exactly one document goes to stdout, an error's too.
+ */
+export async function run(argv: readonly string[], io: CliIo): Promise<number> {
+  const program = createProgram(io);
+  let cli: Cli | undefined;
+  const act: Act =
+    (action) =>
+    async (...args) => {
+      cli = new Cli(io, program.opts<GlobalFlags>());
+      await action(cli, ...args);
+    };
+  for (const register of COMMANDS) register(program, act);
+  forEachCommand(program, (command) => prepare(command, io));
+  try {
+    await program.parseAsync(settleEmbedded(argv), { from: 'user' });
+    return cli?.exitCode ?? EXIT.fine;
+  } catch (error) {
+    return fail(error, io, program.opts<GlobalFlags>().json ?? argv.includes('--json'), isVerbose(argv, io));
+  } finally {
+    await cli?.close().catch(() => {});
+  }
+}
+
+function createProgram(io: CliIo): Command {
+  const program = new Command('freshvec')
+    .description('Keeps vector embeddings of Postgres rows fresh.')
+    .version(packageVersion(), '--version')
+    .helpOption('-h, --help', 'how it is used')
+    .helpCommand('help [command]', 'how a command is used')
+    .addHelpText(
+      'after',
+      `
+Example, with no server at all:
+  $ npx freshvec schema apply --embedded
+  $ npx freshvec source add notes --content title,body --model static/mini@256 --embedded
+  $ npx freshvec work --once --embedded
+  $ npx freshvec search notes "how do I bake bread" --embedded`,
+    );
+  prepare(addGlobalFlags(program), io);
+  return program;
+}
+
+function prepare(command: Command, io: CliIo): void {
+  command
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true, helpWidth: 100 })
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      outputError: () => {}, // `fail` tells it, once.
+    });
+}
+
+function forEachCommand(command: Command, visit: (command: Command) => void): void {
+  for (const sub of command.commands) {
+    visit(sub);
+    forEachCommand(sub, visit);
+  }
+}
+
+function fail(error: unknown, io: CliIo, json: boolean, verbose: boolean): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT.fine;
+  // A group without its command: commander has shown the help already.
+  const shown = error instanceof CommanderError && error.code === 'commander.help';
+  const { code, message, exitCode } = tell(shown ? new CommanderError(2, error.code, 'a command is missing') : error);
+  if (json) io.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
+  else if (!shown) io.stderr.write(`freshvec: ${message}\n`);
+  if (verbose && error instanceof Error) io.stderr.write(`${error.stack ?? ''}\n`);
+  return exitCode;
+}
+
+function isVerbose(argv: readonly string[], io: CliIo): boolean {
+  return argv.includes('--verbose') || (io.env.DEBUG ?? '') !== '';
+}

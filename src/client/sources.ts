@@ -1,0 +1,122 @@
+import { getSource, listSources, type Source } from '../catalog/source.js';
+import { listMaintainedSpaces, liveSpace, type Space } from '../catalog/space.js';
+import type { Database } from '../db/database.js';
+import {
+  type AlterPlan,
+  alterSource,
+  applySource,
+  type ExecuteOptions,
+  planAlter,
+  planSource,
+  planSql,
+  removeSource,
+  type SourceChanges,
+  type SourceDefinition,
+  type SourcePlan,
+} from '../source/index.js';
+import type { Connection } from './connection.js';
+import { embedText } from './embed.js';
+import { pricePerMillionTokens } from './prices.js';
+
+/** A source as the catalog has it. */
+export interface SourceInfo {
+  readonly name: string;
+  readonly schema: string;
+  readonly table: string;
+  readonly key: Source['key'];
+  readonly content: Source['content'];
+  readonly where: string | null;
+  readonly tenant: string | null;
+  readonly live: { readonly space: number; readonly epoch: number } | null;
+  readonly spaces: readonly Omit<Space, 'sourceId'>[];
+}
+
+export interface SourcesApi {
+  /** What adding would do; changes nothing. Throws SourceRefused with every reason why it cannot work. */
+  plan(definition: SourceDefinition): Promise<SourcePlan>;
+  /** The plan as an SQL file. */
+  sql(plan: SourcePlan): string;
+  /** Does what a plan says, after one tiny paid call that shows whether key and dimensions are right. */
+  apply(plan: SourcePlan, options?: ExecuteOptions): Promise<void>;
+  /** Plans and applies. */
+  add(definition: SourceDefinition, options?: ExecuteOptions): Promise<SourcePlan>;
+  list(): Promise<SourceInfo[]>;
+  show(name: string): Promise<SourceInfo>;
+  planAlter(name: string, changes: SourceChanges): Promise<AlterPlan>;
+  /** Changes content or filter; what that makes stale is embedded again. */
+  alter(name: string, changes: SourceChanges, options?: ExecuteOptions): Promise<AlterPlan>;
+  /** Keeps the vectors unless told otherwise. */
+  remove(name: string, options?: ExecuteOptions & { readonly dropVectors?: boolean }): Promise<void>;
+}
+
+export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {
+  const ready = async () => (await connection()).ready();
+
+  async function plan(definition: SourceDefinition): Promise<SourcePlan> {
+    const { models, config } = await connection();
+    const db = await ready();
+    const model = await models.get(definition.model);
+    const price = pricePerMillionTokens(definition.model, config.models.openai.baseUrl);
+    return planSource(db, withDefaults(db, definition), {
+      spec: model.spec,
+      fingerprint: model.fingerprint,
+      dimensions: model.dimensions,
+      countTokens: (text) => model.countTokens(text),
+      pricePerMillionTokens: price,
+    });
+  }
+
+  async function apply(planned: SourcePlan, options?: ExecuteOptions): Promise<void> {
+    const db = await ready();
+    if (planned.already) return;
+    const { models } = await connection();
+    await embedText(await models.get(planned.space.spec), 'freshvec', 'document');
+    await applySource(db, planned, options);
+  }
+
+  return {
+    plan,
+    sql: planSql,
+    apply,
+    async add(definition, options) {
+      const planned = await plan(definition);
+      await apply(planned, options);
+      return planned;
+    },
+    async list() {
+      const db = await ready();
+      const infos: SourceInfo[] = [];
+      for (const source of await listSources(db)) infos.push(await describe(db, source));
+      return infos;
+    },
+    async show(name) {
+      const db = await ready();
+      return describe(db, await getSource(db, name));
+    },
+    planAlter: async (name, changes) => planAlter(await ready(), name, changes),
+    alter: async (name, changes, options) => alterSource(await ready(), name, changes, options),
+    remove: async (name, options) =>
+      removeSource(await ready(), name, { ...options, dropVectors: options?.dropVectors ?? false }),
+  };
+}
+
+/** HNSW builds slowly in the embedded database, where an exact search over 10,000 rows takes 10 ms. */
+function withDefaults(db: Database, definition: SourceDefinition): SourceDefinition {
+  return db.kind === 'pglite' ? { ...definition, index: definition.index ?? 'none' } : definition;
+}
+
+async function describe(db: Database, source: Source): Promise<SourceInfo> {
+  const live = await liveSpace(db, source.id);
+  const spaces = await listMaintainedSpaces(db, source.id);
+  return {
+    name: source.name,
+    schema: source.relation.schema,
+    table: source.relation.table,
+    key: source.key,
+    content: source.content,
+    where: source.filter ?? null,
+    tenant: source.tenantColumn ?? null,
+    live: live ? { space: live.space.id, epoch: live.epoch } : null,
+    spaces: spaces.map(({ sourceId: _, ...space }) => space),
+  };
+}

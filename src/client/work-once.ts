@@ -1,0 +1,65 @@
+import type { DrainReport } from '../stages/context.js';
+import { remainingKeys } from '../status/pending.js';
+import { maintainOnce } from '../worker/maintain.js';
+import { drainOnce } from '../worker/once.js';
+import type { Connection } from './connection.js';
+
+export interface WorkProgress {
+  /** Keys still to be looked at; about, while the pages of a first load are among them. */
+  readonly remaining: number;
+  /** What remained at the start, or more if more came in. */
+  readonly total: number;
+}
+
+export interface WorkReport extends DrainReport {
+  /** Keys that are still waiting: the provider is away, or the app holds the rows, or more came in meanwhile. */
+  readonly remaining: number;
+}
+
+export interface WorkOnceOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: WorkProgress) => void) | undefined;
+}
+
+/** How often progress is looked up, in ms. */
+const PROGRESS_MS = 500;
+
+/** Drains until nothing is left that can be done, then builds the indexes that wait for that. */
+export async function workOnce(connection: Connection, options: WorkOnceOptions): Promise<WorkReport> {
+  const { onProgress, signal = new AbortController().signal } = options;
+  const { models, config } = connection;
+  const { slots, batchKeys } = config.worker;
+  const db = await connection.ready();
+  let total = 0;
+  const look = async () => {
+    const remaining = await remainingKeys(db);
+    total = Math.max(total, remaining);
+    onProgress?.({ remaining, total });
+    return remaining;
+  };
+  await look();
+  const stopLooking = onProgress ? repeat(look, PROGRESS_MS) : async () => {};
+  try {
+    const report = await drainOnce({ db, models, slots, batchKeys, signal });
+    if (!signal.aborted) await maintainOnce({ db, signal });
+    return { ...report, remaining: await look() };
+  } finally {
+    await stopLooking();
+  }
+}
+
+/** Runs `task` again and again, never twice at a time; resolves its stop when the last run has ended. */
+function repeat(task: () => Promise<unknown>, everyMs: number): () => Promise<void> {
+  let running: Promise<unknown> | undefined;
+  const timer = setInterval(() => {
+    running ??= task()
+      .catch(() => {}) // Progress only; the work itself reports what is wrong.
+      .finally(() => {
+        running = undefined;
+      });
+  }, everyMs);
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}

@@ -1,0 +1,28 @@
+/** freshvec's public surface: `import { createClient } from 'freshvec'`. */
+export type { KeyInput, QueryClient } from './capture/index.js';
+export type { Migration, SchemaStatus } from './catalog/schema.js';
+export type { Content, KeyColumn, Source } from './catalog/source.js';
+export type { Metric, Space, SpaceState, StoreKind, VectorType } from './catalog/space.js';
+export { type Client, createClient } from './client/client.js';
+export type { TextVector } from './client/embed.js';
+export type { FailedRow, FailuresApi } from './client/failures.js';
+export type { KeyValue } from './client/keys.js';
+export type { ClientOptions } from './client/options.js';
+export type { SourceInfo, SourcesApi } from './client/sources.js';
+export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';
+export type { Config } from './config/config.js';
+export { ConfigError } from './config/errors.js';
+export type { Settings } from './config/settings.js';
+export type { Database, Executor } from './db/database.js';
+export { FreshvecError } from './db/errors.js';
+export { EmbedError, type EmbedFailure } from './embed/port.js';
+export type { SearchRequest, SearchResult } from './search/index.js';
+export {
+  type AlterPlan,
+  type SourceChanges,
+  type SourceDefinition,
+  type SourcePlan,
+  SourceRefused,
+} from './source/index.js';
+export type { SourceStatus, SpaceStatus, StatusOptions } from './status/status.js';
+export { FreshnessTimeoutError, RowFailedError, type WaitOptions } from './status/wait-until-fresh.js';

@@ -1,0 +1,179 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type LoadOptions, loadConfig, requireDatabase } from '../../src/config/load.js';
+import { maskConfig, maskText, maskUrl } from '../../src/config/mask.js';
+
+const URL_A = 'postgres://app:secret@db.internal:5432/app';
+
+let cwd: string;
+beforeEach(() => {
+  cwd = mkdtempSync(join(tmpdir(), 'freshvec-config-'));
+});
+afterEach(() => rmSync(cwd, { recursive: true }));
+
+const load = (options: LoadOptions = {}) => loadConfig({ cwd, env: {}, ...options });
+const file = (name: string, text: string) => writeFileSync(join(cwd, name), text);
+
+describe('precedence', () => {
+  test('flags before environment before file before defaults', async () => {
+    file('freshvec.config.json', JSON.stringify({ worker: { slots: 7, batchKeys: 70 }, database: { url: URL_A } }));
+    const env = { FRESHVEC_SLOTS: '8', DATABASE_URL: 'postgres://env/db' };
+    const flags = { database: { url: 'postgres://flag/db' } };
+    expect(await load()).toMatchObject({
+      worker: { slots: 7, batchKeys: 70, graceMs: 20_000 },
+      database: { url: URL_A },
+    });
+    expect(await load({ env })).toMatchObject({
+      worker: { slots: 8, batchKeys: 70 },
+      database: { url: 'postgres://env/db' },
+    });
+    expect(await load({ env, flags })).toMatchObject({ database: { url: 'postgres://flag/db', poolSize: 20 } });
+  });
+
+  test('defaults', async () => {
+    expect(await load()).toEqual({
+      database: undefined,
+      queue: { backend: 'postgres' },
+      models: {
+        openai: { apiKey: undefined, baseUrl: undefined, organization: undefined, project: undefined },
+        fake: { latencyMs: 0 },
+        requestTimeoutMs: 30_000,
+      },
+      worker: { slots: 3, batchKeys: 200, graceMs: 20_000 },
+      maintenance: { everyMs: {} },
+      log: { level: 'info' },
+      file: undefined,
+    });
+  });
+
+  test('TypeScript files are read, and one may be named', async () => {
+    file('freshvec.config.ts', 'const slots: number = 5;\nexport default { worker: { slots } };\n');
+    file('other.mjs', 'export default { worker: { slots: 6 } };\n');
+    expect((await load()).worker.slots).toBe(5);
+    const named = await load({ file: 'other.mjs' });
+    expect(named.worker.slots).toBe(6);
+    expect(named.file).toBe(join(cwd, 'other.mjs'));
+    expect((await load({ file: false })).worker.slots).toBe(3);
+    await expect(load({ file: 'missing.ts' })).rejects.toThrow(/no configuration file missing\.ts/);
+  });
+
+  test('the OpenAI variables under the names that people know', async () => {
+    const env = {
+      OPENAI_API_KEY: 'sk-1',
+      OPENAI_BASE_URL: 'http://127.0.0.1:1/v1',
+      OPENAI_ORG_ID: 'org',
+      OPENAI_PROJECT_ID: 'p',
+    };
+    const openai = { apiKey: 'sk-1', baseUrl: 'http://127.0.0.1:1/v1', organization: 'org', project: 'p' };
+    expect((await load({ env })).models.openai).toEqual(openai);
+  });
+
+  test('empty variables are not set', async () => {
+    expect((await load({ env: { DATABASE_URL: '', REDIS_URL: ' ' } })).database).toBeUndefined();
+  });
+
+  test('the result is frozen through and through', async () => {
+    const config = await load({ env: { DATABASE_URL: URL_A } });
+    expect(Object.isFrozen(config)).toBe(true);
+    expect(Object.isFrozen(config.models.openai)).toBe(true);
+  });
+});
+
+describe('the database', () => {
+  test('is never chosen silently', async () => {
+    const config = await load();
+    expect(() => requireDatabase(config)).toThrow(/DATABASE_URL.*--embedded/);
+  });
+
+  test('embedded: the default directory, or one that is named; the flag wins over DATABASE_URL', async () => {
+    const env = { DATABASE_URL: URL_A, REDIS_URL: 'redis://localhost' };
+    const embedded = await load({ env, flags: { database: { embedded: true } } });
+    expect(embedded.database).toEqual({ kind: 'pglite', dataDir: join(cwd, '.freshvec/db') });
+    expect(embedded.queue).toEqual({ backend: 'pglite' });
+    const named = await load({ flags: { database: { embedded: 'data' } } });
+    expect(named.database).toEqual({ kind: 'pglite', dataDir: join(cwd, 'data') });
+    file('freshvec.config.json', '{"database":{"embedded":true}}');
+    expect((await load({ env })).database?.kind).toBe('postgres');
+    expect((await load()).database?.kind).toBe('pglite');
+  });
+
+  test('both at once are refused', async () => {
+    await expect(load({ flags: { database: { embedded: true, url: URL_A } } })).rejects.toMatchObject({
+      code: 'config_invalid',
+    });
+  });
+});
+
+describe('the queue', () => {
+  test('REDIS_URL means redis, unless told otherwise', async () => {
+    const env = { DATABASE_URL: URL_A, REDIS_URL: 'redis://localhost' };
+    expect((await load({ env })).queue).toEqual({ backend: 'redis', redisUrl: 'redis://localhost' });
+    expect((await load({ env, flags: { queue: { backend: 'postgres' } } })).queue).toEqual({ backend: 'postgres' });
+    expect((await load({ env: { DATABASE_URL: URL_A } })).queue).toEqual({ backend: 'postgres' });
+  });
+
+  test('what does not go together is refused', async () => {
+    const on = (backend: 'redis' | 'postgres' | 'pglite', flags: object) =>
+      load({ flags: { ...flags, queue: { backend } } });
+    await expect(on('redis', {})).rejects.toThrow(/REDIS_URL is not set/);
+    await expect(on('pglite', { database: { url: URL_A } })).rejects.toThrow(/does not go with a PostgreSQL server/);
+    await expect(on('postgres', { database: { embedded: true } })).rejects.toThrow(
+      /does not go with the embedded database/,
+    );
+  });
+});
+
+describe('mistakes', () => {
+  const cases: [string, unknown, RegExp][] = [
+    ['a misspelt group', { databse: {} }, /no setting "databse"; did you mean "database"\?/],
+    ['a misspelt key', { worker: { slot: 3 } }, /no setting "worker\.slot"; did you mean "slots"\?/],
+    ['another spelling', { database: { direct_url: URL_A } }, /did you mean "directUrl"\?/],
+    ['the wrong place', { slots: 3 }, /no setting "slots"; did you mean "worker\.slots"\?/],
+    ['nothing near', { worker: { colour: 1 } }, /no setting "worker\.colour"; there are: slots, batchKeys, graceMs\./],
+    ['a wrong type', { worker: { slots: 'many' } }, /worker\.slots: .*expected number/],
+    ['out of range', { worker: { slots: 0 } }, /worker\.slots: .*>=1/],
+  ];
+  test.each(cases)('%s', async (_, settings, message) => {
+    file('freshvec.config.json', JSON.stringify(settings));
+    await expect(load()).rejects.toThrow(message);
+    await expect(load()).rejects.toMatchObject({ code: 'config_invalid', name: 'ConfigError' });
+  });
+
+  test('a bad variable is named, its value is not told', async () => {
+    const error = await load({ env: { DATABASE_URL: 'mysql://u:hunter2@h/d' } }).catch((e: unknown) => e);
+    expect(String(error)).toMatch(/DATABASE_URL: must begin with postgres:\/\//);
+    expect(String(error)).not.toContain('hunter2');
+    await expect(load({ env: { FRESHVEC_SLOTS: 'x' } })).rejects.toThrow(/FRESHVEC_SLOTS/);
+  });
+
+  test('a file that cannot be read says why', async () => {
+    file('freshvec.config.json', '{ "worker": ');
+    await expect(load()).rejects.toMatchObject({ code: 'config_invalid' });
+    file('freshvec.config.json', '[1]');
+    await expect(load()).rejects.toMatchObject({ code: 'config_invalid' });
+  });
+});
+
+describe('masking', () => {
+  test('passwords and keys never show', async () => {
+    const env = {
+      DATABASE_URL: URL_A,
+      DATABASE_DIRECT_URL: 'postgres://app@h/d?password=hunter2&sslmode=require',
+      REDIS_URL: 'redis://:hunter2@cache/0',
+      OPENAI_API_KEY: 'sk-hunter2',
+      OPENAI_BASE_URL: 'https://u:hunter2@proxy/v1',
+    };
+    const shown = JSON.stringify(maskConfig(await load({ env })));
+    expect(shown).not.toMatch(/hunter2|secret/);
+    expect(shown).toContain('postgres://app:***@db.internal:5432/app');
+    expect(shown).toContain('sslmode=require');
+  });
+
+  test('URLs inside text, and what is no URL', () => {
+    expect(maskText('connect to postgres://u:p@h/d failed')).toBe('connect to postgres://***@h/d failed');
+    expect(maskText('Incorrect API key provided: sk-abcdefghijkl.')).toBe('Incorrect API key provided: ***.');
+    expect(maskUrl('no url')).toBe('***');
+  });
+});

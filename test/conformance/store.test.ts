@@ -1,0 +1,182 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { StoreKind } from '../../src/catalog/space.js';
+import type { Store, WriteItem, WriteOutcome } from '../../src/store/port.js';
+import { type Engine, type Fixture, openFixture } from '../support/fixture.js';
+
+const KINDS: readonly [StoreKind, Engine][] = [
+  ['column', 'postgres'],
+  ['table', 'postgres'],
+  ['column', 'pglite'],
+  ['table', 'pglite'],
+];
+
+describe.each(KINDS)('store %s on %s', (kind, engine) => {
+  let fixture: Fixture;
+  let store: Store;
+  const token = randomUUID();
+
+  beforeAll(async () => {
+    fixture = await openFixture(engine);
+    await fixture.db.exec(
+      `CREATE TABLE doc (a int, b text, body text, visible boolean DEFAULT true, PRIMARY KEY (a, b))`,
+    );
+    ({ store } = await fixture.add({
+      table: 'doc',
+      content: { columns: ['body'] },
+      where: 'visible',
+      model: 'fake/m@8',
+      store: kind,
+      index: 'none',
+    }));
+  });
+  afterAll(() => fixture.close());
+
+  const key = (a: number) => `["${a}", "x"]`;
+  const vector = (seed: number) => Float32Array.from({ length: 8 }, (_, i) => Math.sin(seed + i));
+  const lease = (keys: readonly string[], held = token) =>
+    fixture.db.query(
+      `INSERT INTO freshvec.lease (space_id, key, token, expires_at, since)
+       SELECT $1, k, $2::uuid, now() + interval '1 minute', now() FROM unnest($3::text[]) k
+       ON CONFLICT (space_id, key) DO UPDATE SET token = excluded.token`,
+      [store.space.id, held, keys],
+    );
+  const insert = (a: number, body: string | null, visible = true) =>
+    fixture.db.query(
+      `INSERT INTO doc (a, b, body, visible) VALUES ($1, 'x', $2, $3)
+       ON CONFLICT (a, b) DO UPDATE SET body = excluded.body, visible = excluded.visible`,
+      [a, body, visible],
+    );
+  const read = async (...keys: string[]) => {
+    const rows = await fixture.db.tx((tx) => store.read(tx, keys));
+    return new Map(rows.map((row) => [row.key, row]));
+  };
+  const item = async (a: number): Promise<WriteItem> => ({
+    key: key(a),
+    hash: (await read(key(a))).get(key(a))?.hash ?? '',
+    vector: vector(a),
+  });
+  const write = (items: readonly WriteItem[], held = token): Promise<Map<string, WriteOutcome>> =>
+    fixture.db.tx((tx) => store.write(tx, held, items));
+  const pages = async () => {
+    const [row] = await fixture.db.query<{ oid: number }>(`SELECT 'doc'::regclass::oid::int8 AS oid`);
+    return { relationOid: row?.oid ?? 0, fromPage: 0, toPage: 1000 };
+  };
+  const diff = async (limit = 1000) => {
+    const all = await pages();
+    return (await fixture.db.tx((tx) => store.diff(tx, all, limit))).sort();
+  };
+  const dropLeases = () => fixture.db.query('DELETE FROM freshvec.lease');
+
+  test('reads wanted, blank, filtered and missing rows', async () => {
+    await insert(1, 'one');
+    await insert(2, '  \n ');
+    await insert(3, null);
+    await insert(4, 'hidden', false);
+    const rows = await read(key(1), key(2), key(3), key(4), key(99));
+    expect(rows.get(key(1))).toMatchObject({ state: 'wanted', exists: true, text: 'one' });
+    for (const a of [2, 3, 4]) expect(rows.get(key(a))).toMatchObject({ state: 'unwanted', exists: true, text: null });
+    expect(rows.get(key(99))).toMatchObject({ state: 'unwanted', exists: false, untidy: false });
+  });
+
+  test('writes under a lease, and the row is fresh', async () => {
+    await insert(10, 'ten');
+    await lease([key(10)]);
+    expect(await write([await item(10)])).toEqual(new Map([[key(10), 'written']]));
+    expect((await read(key(10))).get(key(10))).toMatchObject({ state: 'fresh', untidy: false });
+    await dropLeases();
+  });
+
+  test('writes nothing without the lease, or under another token', async () => {
+    await insert(11, 'eleven');
+    expect(await write([await item(11)])).toEqual(new Map([[key(11), 'lost']]));
+    await lease([key(11)], randomUUID());
+    expect(await write([await item(11)])).toEqual(new Map([[key(11), 'lost']]));
+    expect((await read(key(11))).get(key(11))?.state).toBe('wanted');
+    await dropLeases();
+  });
+
+  test('does not write over a text that changed, nor bring a deleted row back', async () => {
+    await insert(12, 'twelve');
+    await insert(13, 'thirteen');
+    await lease([key(12), key(13)]);
+    const items = [await item(12), await item(13)];
+    await insert(12, 'twelve, edited');
+    await fixture.db.query('DELETE FROM doc WHERE a = 13');
+    expect(await write(items)).toEqual(
+      new Map([
+        [key(12), 'changed'],
+        [key(13), 'gone'],
+      ]),
+    );
+    expect((await read(key(12))).get(key(12))?.state).toBe('wanted');
+    expect((await fixture.db.query('SELECT 1 FROM doc WHERE a = 13')).length).toBe(0);
+    await dropLeases();
+  });
+
+  test('a row that lost its text loses its vector, and only then', async () => {
+    await insert(14, 'fourteen');
+    await lease([key(14)]);
+    await write([await item(14)]);
+    expect(await fixture.db.tx((tx) => store.remove(tx, token, [key(14)]))).toEqual(new Map([[key(14), 'changed']]));
+    await insert(14, ' ');
+    expect((await read(key(14))).get(key(14))).toMatchObject({ state: 'unwanted', untidy: true });
+    expect(await fixture.db.tx((tx) => store.remove(tx, token, [key(14)]))).toEqual(new Map([[key(14), 'written']]));
+    expect((await read(key(14))).get(key(14))).toMatchObject({ state: 'unwanted', untidy: false });
+    await dropLeases();
+  });
+
+  test('diff names what is not as it should be, once nobody holds it', async () => {
+    await fixture.db.exec('TRUNCATE doc');
+    await dropLeases();
+    for (const a of [20, 21, 22]) await insert(a, `text ${a}`);
+    await insert(23, '');
+    if (kind === 'column') await fixture.db.exec('UPDATE doc SET embedding_stale = false WHERE a = 23');
+    expect(await diff()).toEqual([key(20), key(21), key(22)]);
+    expect((await diff(2)).length).toBe(2);
+    await lease([key(20), key(21)]);
+    expect(await diff()).toEqual([key(22)]);
+    await write([await item(20)]);
+    await dropLeases();
+    expect(await diff()).toEqual([key(21), key(22)]);
+  });
+
+  test('a text that failed is left alone until it changes', async () => {
+    await insert(24, 'bad');
+    const bad = await item(24);
+    await fixture.db.query(
+      `INSERT INTO freshvec.failure (space_id, key, code, message, attempts, hash) VALUES ($1, $2, 'x', 'x', 1, $3::uuid)`,
+      [store.space.id, key(24), bad.hash],
+    );
+    expect(await diff()).not.toContain(key(24));
+    expect((await read(key(24))).get(key(24))?.failedHash).toBe(bad.hash);
+    await insert(24, 'better');
+    expect(await diff()).toContain(key(24));
+  });
+
+  test('counts add up, and vectors without a row are pruned', async () => {
+    await insert(24, 'bad');
+    const count = await fixture.db.tx((tx) => store.count(tx));
+    expect(count).toEqual({ rows: 4, fresh: 1, failed: 1, vectors: kind === 'table' ? count.vectors : 1 });
+    await fixture.db.exec('DELETE FROM doc');
+    const pruned = await fixture.db.tx((tx) => store.prune(tx, 100));
+    if (kind === 'table') expect(pruned).toBeGreaterThan(0);
+    expect((await fixture.db.tx((tx) => store.count(tx))).vectors).toBe(0);
+  });
+
+  if (engine === 'postgres')
+    // One connection cannot hold a row against itself.
+    test('a row that the app holds is told from one that is gone', async () => {
+      await dropLeases();
+      await insert(30, 'thirty');
+      await lease([key(30)]);
+      const items = [await item(30)];
+      await fixture.db.session(async (app) => {
+        await app.query('BEGIN');
+        await app.query('SELECT 1 FROM doc WHERE a = 30 FOR UPDATE');
+        expect(await write(items)).toEqual(new Map([[key(30), 'locked']]));
+        await app.query('COMMIT');
+      });
+      expect(await write(items)).toEqual(new Map([[key(30), 'written']]));
+    });
+});
