@@ -115,6 +115,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     batchKeys: KEYS,
     cursor: new ClaimCursor(),
     pace: createPace(KEYS),
+    parked: [],
     stop: signal,
     cut: signal,
     report: emptyReport(),

@@ -6,6 +6,8 @@ CREATE TABLE setting (
   value text NOT NULL
 );
 COMMENT ON TABLE setting IS 'Facts that every process must agree on, such as the queue backend.';
+-- Tells the jobs of this database from those of others on the same Redis.
+INSERT INTO setting (name, value) VALUES ('installation', gen_random_uuid()::text);
 
 CREATE TABLE source (
   id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

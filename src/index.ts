@@ -16,7 +16,7 @@ export type { Settings } from './config/settings.js';
 export type { Database, Executor } from './db/database.js';
 export { FreshvecError } from './db/errors.js';
 export { EmbedError, type EmbedFailure } from './embed/port.js';
-export type { SearchRequest, SearchResult } from './search/index.js';
+export type { Filter, FilterOperators, SearchHit, SearchRequest, SearchResult } from './search/index.js';
 export {
   type AlterPlan,
   type SourceChanges,

@@ -16,7 +16,7 @@ import { type Claim, claimNext } from './stages/claim-next.js';
 import type { DrainContext } from './stages/context.js';
 import { type EmbeddedTexts, embedTexts } from './stages/embed-texts.js';
 import { readTexts } from './stages/read-texts.js';
-import { type Parked, writeVectors } from './stages/write-vectors.js';
+import { writeVectors } from './stages/write-vectors.js';
 
 /** How often rows that the app holds are asked for again, in ms: first, and at most; claims go on at `look` meanwhile. */
 const LOCKED_RETRY_MS = { first: 25, most: 1000, look: 50 };
@@ -29,11 +29,12 @@ export interface LeaseWatch {
 
 /**
  * Works a space off until there is nothing left to claim, the context's `stop` is raised, or the provider asks for a
- * pause (resolves to its ms). Whatever it still holds when it ends early is given back.
+ * pause (resolves to its ms). What it still holds when it fails is given back; vectors whose rows the app holds stay
+ * parked in the context, under their lease, for the next drain of the space.
  */
 export async function drain(context: DrainContext, leases: LeaseWatch): Promise<{ coolDownMs: number | undefined }> {
+  const { parked } = context;
   const held = new Set<string>();
-  const parked: Parked[] = [];
   let writing: Promise<void> = Promise.resolve();
   let coolDownMs: number | undefined;
   try {
@@ -63,7 +64,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     return { coolDownMs };
   } finally {
     await writing.catch(() => {});
-    await giveBack();
+    await giveBack(context, held, leases);
   }
 
   function hold({ token }: Claim): void {
@@ -73,26 +74,27 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
 
   async function write(batch: EmbeddedTexts): Promise<void> {
     const rest = await writeVectors(context, batch);
+    held.delete(batch.token);
     if (rest.items.length > 0) parked.push(rest);
-    else drop(batch.token);
+    else leases.drop(batch.token);
   }
 
   async function retryParked(): Promise<void> {
     for (const { token, items, losses } of parked.splice(0)) {
+      held.add(token);
       await write({ token, items, losses, confirm: [], remove: [], endings: [], coolDownMs: undefined });
     }
   }
+}
 
-  function drop(token: string): void {
-    held.delete(token);
+/** Gives every lease back that could not be ended; where the database is out of reach they expire. */
+export async function giveBack(
+  { db, store }: Pick<DrainContext, 'db' | 'store'>,
+  tokens: Iterable<string>,
+  leases: LeaseWatch,
+): Promise<void> {
+  for (const token of tokens) {
+    await release(db, store.space.id, token).catch(() => {});
     leases.drop(token);
-  }
-
-  /** Gives every lease back that the drain could not end. */
-  async function giveBack(): Promise<void> {
-    for (const token of held) {
-      await release(context.db, context.store.space.id, token).catch(() => {}); // Else it expires.
-      leases.drop(token);
-    }
   }
 }

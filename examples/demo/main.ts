@@ -15,7 +15,7 @@ import { progressBar, say, showResults } from './show.js';
 const QUESTIONS = [
   'How do I retry a failed job with exponential backoff?',
   'How can I validate user input against a schema?',
-  'run postgres in the browser or in node without a server',
+  'show a progress bar in the terminal',
 ] as const;
 
 const EDITED = 'Purple walruses tune their grand pianos by moonlight before every lighthouse concert.';
@@ -27,7 +27,7 @@ const attended = !flags.once && !flags.json && process.stdin.isTTY === true;
 const folder = join(packageRoot(), '.freshvec', 'demo');
 await rm(folder, { recursive: true, force: true });
 await rm(`${folder}.lock`, { force: true });
-const client = createClient({ embedded: folder, configFile: false, env: {} });
+const client = createClient({ embedded: folder, configFile: false, env: {}, settings: { log: { level: 'silent' } } });
 try {
   const report = await demo(client);
   if (flags.json) process.stdout.write(`${JSON.stringify(report)}\n`);
@@ -44,7 +44,9 @@ async function demo(freshvec: Client) {
   await freshvec.sources.add({ table: 'readme', content: { columns: ['title', 'body'] }, model: 'static/mini@256' });
   const began = performance.now();
   const bar = progressBar(documents);
-  const { written: embedded } = await freshvec.workOnce({ onProgress: ({ written }) => bar.update(written) });
+  const { written: embedded } = await freshvec.workOnce({
+    onProgress: ({ total, remaining }) => bar.update(total - remaining),
+  });
   bar.stop();
   const seconds = Number(((performance.now() - began) / 1000).toFixed(2));
   say(`   ${embedded} rows embedded and written in ${seconds} s.`);

@@ -1,5 +1,5 @@
 import cliProgress from 'cli-progress';
-import type { SearchHit } from '../../src/index.js';
+import type { SearchResult } from '../../src/index.js';
 
 /** Everything for people goes to stderr, so that stdout holds the JSON document and nothing else. */
 export function say(text: string): void {
@@ -16,7 +16,7 @@ export function progressBar(total: number): { update(done: number): void; stop()
 
 const SNIPPET = 140;
 
-export function showResults(question: string, hits: readonly SearchHit[]): void {
+export function showResults(question: string, hits: SearchResult['results']): void {
   say(`\n   ${question}`);
   for (const { row, distance } of hits) {
     const text = String(row.body).replace(/\s+/g, ' ');

@@ -8,9 +8,9 @@ export function deleteHook(target: CaptureTarget): Hook {
     target,
     'delete',
     `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-  SELECT __fv_s.id::int, ${laneSql('fv_old')}, ${keySql(target.source.key, 'fv_old')}, ${tenantSql(target, 'fv_old')}
-  FROM unnest(TG_ARGV) AS __fv_s(id), fv_old;
-  ${DOORBELL}`,
+    SELECT __fv_space, ${laneSql('fv_old')}, ${keySql(target.source.key, 'fv_old')}, ${tenantSql(target, 'fv_old')}
+    FROM fv_old;
+    ${DOORBELL}`,
   );
   return {
     name,

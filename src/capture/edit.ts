@@ -21,11 +21,11 @@ export function editHook(target: CaptureTarget): Hook {
     target,
     'edit',
     `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-  SELECT __fv_s.id::int, ${laneSql('fv_new')},
+    SELECT __fv_space, ${laneSql('fv_new')},
     ${either(keySql(key, 'fv_old'), keySql(key, 'fv_new'))}, ${either(tenantSql(target, 'fv_old'), tenantSql(target, 'fv_new'))}
-  FROM unnest(TG_ARGV) AS __fv_s(id), (fv_new FULL JOIN fv_old ON ${sameKey})
-  WHERE ${changedSql(target, 'fv_old', 'fv_new')};
-  ${DOORBELL}`,
+    FROM fv_new FULL JOIN fv_old ON ${sameKey}
+    WHERE ${changedSql(target, 'fv_old', 'fv_new')};
+    ${DOORBELL}`,
   );
   return {
     name,

@@ -7,7 +7,8 @@ import { type CaptureTarget, changedSql } from './target.js';
  * The row trigger that raises the flag of a row that changed, and remembers in the transaction that it did.
  *
  * Its name sorts last, so it sees what the app's own BEFORE triggers made of the row. It has nobody's rights but the
- * caller's, since it touches nothing but the row at hand; every name in it is qualified.
+ * caller's, since it touches nothing but the row at hand; every name in it is qualified. One assignment does both, being
+ * evaluated without a query: PERFORM would run one for each row.
  */
 export function flagHook(target: CaptureTarget, flag: string): Hook {
   const name = functionName(target, 'flag');
@@ -18,8 +19,7 @@ export function flagHook(target: CaptureTarget, flag: string): Hook {
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql
 AS ${dollarQuote(`BEGIN
-  NEW.${ident(flag)} := true;
-  PERFORM pg_catalog.set_config('freshvec.flagged', '1', true);
+  NEW.${ident(flag)} := pg_catalog.set_config('freshvec.flagged', '1', true) OPERATOR(pg_catalog.=) '1';
   RETURN NEW;
 END`)}`,
     triggerSql: [

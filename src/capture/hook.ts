@@ -30,8 +30,8 @@ export function tenantSql(target: CaptureTarget, row: string): string {
  * PREPARE TRANSACTION fails after one.
  */
 export const DOORBELL = `IF FOUND AND current_setting('max_prepared_transactions') = '0' AND EXISTS (SELECT FROM freshvec.sleeper) THEN
-    PERFORM pg_notify('freshvec', '');
-  END IF;`;
+      PERFORM pg_notify('freshvec', '');
+    END IF;`;
 
 const DATETIME = /^(date|time)/;
 
@@ -40,21 +40,25 @@ function renderSettings(key: readonly KeyColumn[]): string {
   return key.some(({ type }) => DATETIME.test(type)) ? `\n  SET timezone = 'UTC' SET datestyle = 'ISO, MDY'` : '';
 }
 
-/** Defines a function that writes into freshvec's tables with its owner's rights: the app's role needs none there. */
-export function definerFunction(
-  target: CaptureTarget,
-  verb: string,
-  body: string,
-): { name: string; functionSql: string } {
+/**
+ * Defines a function that writes into freshvec's tables with its owner's rights: the app's role needs none there.
+ * `body` may use `__fv_space`, the id of one of the spaces that the trigger names: it runs once for each.
+ */
+export function definerFunction(target: CaptureTarget, verb: string, body: string): Pick<Hook, 'name' | 'functionSql'> {
   const name = functionName(target, verb);
+  const loop = `DECLARE
+  __fv_space int;
+BEGIN
+  FOREACH __fv_space IN ARRAY TG_ARGV LOOP
+    ${body}
+  END LOOP;
+  RETURN NULL;
+END`;
   return {
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp${renderSettings(target.source.key)}
-AS ${dollarQuote(`BEGIN
-  ${body}
-  RETURN NULL;
-END`)}`,
+AS ${dollarQuote(loop)}`,
   };
 }
 

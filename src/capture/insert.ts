@@ -8,9 +8,9 @@ export function insertHook(target: CaptureTarget): Hook {
     target,
     'insert',
     `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-  SELECT __fv_s.id::int, ${laneSql('fv_new')}, ${keySql(target.source.key, 'fv_new')}, ${tenantSql(target, 'fv_new')}
-  FROM unnest(TG_ARGV) AS __fv_s(id), fv_new;
-  ${DOORBELL}`,
+    SELECT __fv_space, ${laneSql('fv_new')}, ${keySql(target.source.key, 'fv_new')}, ${tenantSql(target, 'fv_new')}
+    FROM fv_new;
+    ${DOORBELL}`,
   );
   return {
     name,

@@ -46,6 +46,6 @@ function comparing(target: CaptureTarget): string {
 
 function enqueue(target: CaptureTarget, row: 'old' | 'new'): string {
   return `INSERT INTO freshvec.change (space_id, key, tenant)
-    SELECT __fv_s.id::int, ${keySql(target.source.key, row)}, ${tenantSql(target, row)} FROM unnest(TG_ARGV) AS __fv_s(id);
+    VALUES (__fv_space, ${keySql(target.source.key, row)}, ${tenantSql(target, row)});
     ${DOORBELL}`;
 }

@@ -7,8 +7,8 @@ export function truncateHook(target: CaptureTarget): Hook {
     target,
     'truncate',
     `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
-  SELECT __fv_s.id::int, 'prune', TG_RELID, 0, 0, 0 FROM unnest(TG_ARGV) AS __fv_s(id);
-  ${DOORBELL}`,
+    VALUES (__fv_space, 'prune', TG_RELID, 0, 0, 0);
+    ${DOORBELL}`,
   );
   const trigger = `freshvec_truncate_${target.source.id}`;
   return {

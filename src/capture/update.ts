@@ -13,10 +13,9 @@ export function updateHook(target: CaptureTarget, flag: string): Hook {
     target,
     'update',
     `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-  SELECT __fv_s.id::int, ${laneSql('fv_new', ` WHERE ${flagged}`)}, ${keySql(target.source.key, 'fv_new')}, ${tenantSql(target, 'fv_new')}
-  FROM unnest(TG_ARGV) AS __fv_s(id), fv_new
-  WHERE ${flagged};
-  ${DOORBELL}`,
+    SELECT __fv_space, ${laneSql('fv_new', ` WHERE ${flagged}`)}, ${keySql(target.source.key, 'fv_new')}, ${tenantSql(target, 'fv_new')}
+    FROM fv_new WHERE ${flagged};
+    ${DOORBELL}`,
   );
   return {
     name,

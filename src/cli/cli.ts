@@ -10,6 +10,8 @@ import { type CliIo, EXIT, type ExitCode } from './io.js';
 /** What a command is handed: the configuration, a client, and where to write. */
 export class Cli {
   exitCode: ExitCode = EXIT.fine;
+  /** How long a database that does not answer is tried again: a person waits. Undefined for what has time. */
+  reachMs: number | undefined = 5_000;
   #config: Promise<Config> | undefined;
   #client: Client | undefined;
   #log: Log | undefined;
@@ -34,6 +36,7 @@ export class Cli {
     this.#client ??= clientOver(
       () => this.config(),
       (err) => this.log.warn({ err }, 'an error that was survived'),
+      () => this.reachMs,
     );
     return this.#client;
   }

@@ -27,12 +27,12 @@ function bar(cli: Cli): Progress {
   );
   let started = false;
   return {
-    update({ remaining, total }) {
+    update({ done, total }) {
       if (total === 0) return;
       if (!started) drawn.start(total, 0);
       started = true;
       drawn.setTotal(total);
-      drawn.update(total - remaining);
+      drawn.update(done);
     },
     end: () => drawn.stop(),
   };
@@ -41,10 +41,10 @@ function bar(cli: Cli): Progress {
 function lines(cli: Cli): Progress {
   let saidAt = performance.now();
   return {
-    update({ remaining, total }) {
+    update({ done, total }) {
       if (total === 0 || performance.now() - saidAt < LINE_EVERY_MS) return;
       saidAt = performance.now();
-      cli.say(`${count(total - remaining)} of about ${count(total)} rows done`);
+      cli.say(`${count(done)} of about ${count(total)} rows done`);
     },
     end() {},
   };

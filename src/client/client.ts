@@ -24,6 +24,8 @@ export interface Client {
    * `force`, which pays even for text that did not change. Resolves to the number of changes written.
    */
   enqueue(tx: QueryClient, source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
+  /** The same in a transaction of its own. */
+  enqueueNow(source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
   /** The rows nearest to a text or vector, nearest first. Never compares vectors of two models. */
   search(source: string, request: SearchRequest): Promise<SearchResult>;
   /** How fresh each source is. Exact below 100,000 rows, else estimated unless `exact`. */
@@ -61,17 +63,22 @@ export function createClient(options: ClientOptions = {}): Client {
 }
 
 /** A client whose configuration is loaded by somebody else, at its first use. */
-export function clientOver(load: () => Promise<Config>, onError: (error: unknown) => void): Client {
+export function clientOver(
+  load: () => Promise<Config>,
+  onError: (error: unknown) => void,
+  reachMs?: () => number | undefined,
+): Client {
   const pointers = createPointerCache();
   let opening: Promise<Connection> | undefined;
   const connection = (): Promise<Connection> => {
-    opening ??= load().then((config) => new Connection(config, onError));
+    opening ??= load().then((config) => new Connection(config, onError, reachMs?.()));
     return opening;
   };
   const ready = async () => (await connection()).ready();
 
   return {
     enqueue,
+    enqueueNow: async (source, keys, force) => (await ready()).tx((tx) => enqueue(tx, source, keys, force)),
     async search(source, request) {
       const { models } = await connection();
       const embedQuery = async (spec: string, text: string) => {

@@ -1,4 +1,5 @@
 import { assertSchema } from '../catalog/schema.js';
+import { getSetting } from '../catalog/settings.js';
 import type { Config } from '../config/config.js';
 import { requireDatabase } from '../config/load.js';
 import type { Database } from '../db/database.js';
@@ -16,10 +17,14 @@ export class Connection {
   #checked: Promise<void> | undefined;
   #closed = false;
 
-  /** @param onError told of errors that belong to no call: a dropped idle connection, a queue that is out of reach */
+  /**
+   * @param onError told of errors that belong to no call: a dropped idle connection, a queue that is out of reach
+   * @param reachMs how long a database that does not answer is tried again; 30 s unless told
+   */
   constructor(
     readonly config: Config,
     readonly onError: (error: unknown) => void,
+    readonly reachMs?: number,
   ) {
     this.models = createModels(config.models);
   }
@@ -48,7 +53,11 @@ export class Connection {
     const db = await this.ready();
     await assertSchema(db, { queueBackend: queue.backend });
     const settings = { onError: this.onError };
-    if (queue.backend === 'redis') return openQueue(queue, settings);
+    if (queue.backend === 'redis') {
+      // Databases that share a Redis must not take one another's jobs.
+      const installation = await getSetting(db, 'installation');
+      return openQueue({ ...queue, prefix: `freshvec:${installation}` }, settings);
+    }
     if (queue.backend === 'pglite') return openQueue({ backend: 'pglite', db: db as PgliteDatabase }, settings);
     if (database?.kind !== 'postgres') throw new FreshvecError('queue_backend_mismatch', 'No server for the queue.');
     return openQueue({ backend: 'postgres', url: database.directUrl ?? database.url }, settings);
@@ -65,6 +74,6 @@ export class Connection {
   #open(): Promise<Database> {
     const target = requireDatabase(this.config);
     if (target.kind === 'pglite') return openDatabase(target);
-    return openDatabase({ ...target, applicationName: 'freshvec', onError: this.onError });
+    return openDatabase({ ...target, applicationName: 'freshvec', onError: this.onError, reachMs: this.reachMs });
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../config/errors.js';
 import { loadConfig } from '../config/load.js';
@@ -23,21 +24,28 @@ export async function loadWorkerConfig(): Promise<Config> {
   );
 }
 
+/** What closing connections may take once the roles have stopped, in ms. */
+const CLOSE_MS = 1_000;
+
 /**
  * Runs these roles in this process until `stop` aborts, then stops claiming, finishes or gives back what is in hand,
- * closes everything, and resolves within the grace time.
+ * closes everything, and resolves within the grace time. What is not done by then is left: leases expire, and the next
+ * worker goes on from there.
  * Throws ConfigError, FreshvecError `schema_missing`, `schema_outdated`, `schema_too_new`, `queue_backend_mismatch`.
  */
 export async function serve(config: Config, roles: readonly Role[], log: Log, stop: AbortSignal): Promise<void> {
   const connection = new Connection(config, (err) => log.warn({ err }, 'an error that was survived'));
+  const graceMs = Math.max(0, config.worker.graceMs - CLOSE_MS);
+  const late = aborted(stop).then(() => sleep(graceMs, 'late', { ref: false }));
   try {
-    await runRoles(connection, roles, log, stop);
+    const ended = await Promise.race([runRoles(connection, roles, log, stop), late]);
+    if (ended === 'late') log.warn({ graceMs: config.worker.graceMs }, 'not everything stopped in time');
   } finally {
-    await withinGrace(connection.close(), config.worker.graceMs, log);
+    await Promise.race([connection.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
   }
 }
 
-/** The same over a connection that stays open. */
+/** The same over a connection that stays open, and with no limit but the worker's own. */
 export async function runRoles(
   connection: Connection,
   roles: readonly Role[],
@@ -45,11 +53,18 @@ export async function runRoles(
   stop: AbortSignal,
 ): Promise<void> {
   const { queue, worker } = connection.config;
-  const started = await startRoles(connection, roles, log);
-  log.info({ roles, queue: queue.backend, slots: worker.slots }, 'started');
+  log.info({ roles, queue: queue.backend, slots: worker.slots }, 'starting');
+  const starting = startRoles(connection, roles, log);
+  // Told to stop before there is anything to stop: a database that is away must not hold the process up.
+  const started = await Promise.race([starting, aborted(stop).then(() => undefined)]);
+  if (started === undefined) {
+    starting.then(stopAll, () => {});
+    return;
+  }
+  log.info('started');
   await aborted(stop);
   log.info('stopping');
-  await withinGrace(stopAll(started), worker.graceMs, log);
+  await stopAll(started);
   log.info('stopped');
 }
 
@@ -76,16 +91,6 @@ async function start(role: Role, connection: Connection, log: Log): Promise<Serv
 
 async function stopAll(started: readonly Service[]): Promise<void> {
   await Promise.allSettled(started.map((service) => service.stop()));
-}
-
-/** What is not done by then is left: leases expire, and the next worker goes on from there. */
-async function withinGrace(stopping: Promise<void>, graceMs: number, log: Log): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(() => resolve('late'), graceMs);
-  });
-  if ((await Promise.race([stopping, late])) === 'late') log.warn({ graceMs }, 'not everything stopped in time');
-  clearTimeout(timer);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,11 +1,14 @@
+import type { Database } from '../db/database.js';
 import type { DrainReport } from '../stages/context.js';
 import { remainingKeys } from '../status/pending.js';
+import { sourceStatus } from '../status/status.js';
 import { maintainOnce } from '../worker/maintain.js';
 import { drainOnce } from '../worker/once.js';
 import type { Connection } from './connection.js';
 
 export interface WorkProgress {
-  /** Keys still to be looked at; about, while the pages of a first load are among them. */
+  /** Keys done so far. About, like the others, while the pages of a first load are among what remains. */
+  readonly done: number;
   readonly remaining: number;
   /** What remained at the start, or more if more came in. */
   readonly total: number;
@@ -30,14 +33,7 @@ export async function workOnce(connection: Connection, options: WorkOnceOptions)
   const { models, config } = connection;
   const { slots, batchKeys } = config.worker;
   const db = await connection.ready();
-  let total = 0;
-  const look = async () => {
-    const remaining = await remainingKeys(db);
-    total = Math.max(total, remaining);
-    onProgress?.({ remaining, total });
-    return remaining;
-  };
-  await look();
+  const look = onProgress ? await progressLook(db, onProgress) : () => remainingKeys(db);
   const stopLooking = onProgress ? repeat(look, PROGRESS_MS) : async () => {};
   try {
     const report = await drainOnce({ db, models, slots, batchKeys, signal });
@@ -46,6 +42,23 @@ export async function workOnce(connection: Connection, options: WorkOnceOptions)
   } finally {
     await stopLooking();
   }
+}
+
+/** Tells the progress and resolves to what remains. What is known exactly at the start corrects the later estimates. */
+async function progressLook(db: Database, tell: (progress: WorkProgress) => void): Promise<() => Promise<number>> {
+  const guessed = await remainingKeys(db);
+  const { sources } = await sourceStatus(db);
+  const stale = sources.reduce((sum, source) => sum + source.stale, 0);
+  const scale = guessed > 0 && stale > 0 ? stale / guessed : 1;
+  let total = 0;
+  const look = async () => {
+    const remaining = Math.round((await remainingKeys(db)) * scale);
+    total = Math.max(total, remaining);
+    tell({ done: total - remaining, remaining, total });
+    return remaining;
+  };
+  await look();
+  return look;
 }
 
 /** Runs `task` again and again, never twice at a time; resolves its stop when the last run has ended. */

@@ -3,6 +3,7 @@ import type { EmbeddingModel } from '../embed/port.js';
 import type { Store } from '../store/port.js';
 import type { ClaimCursor } from './claim-cursor.js';
 import type { Pace } from './pace.js';
+import type { Parked } from './parked.js';
 
 /** Everything that one drain of one space works with. Opened by `worker/drainer.ts`. */
 export interface DrainContext {
@@ -15,6 +16,8 @@ export interface DrainContext {
   readonly batchKeys: number;
   readonly cursor: ClaimCursor;
   readonly pace: Pace;
+  /** Vectors of rows that the app holds; shared by this process's drains of the space. */
+  readonly parked: Parked[];
   /** Stop claiming; finish what is in hand. */
   readonly stop: AbortSignal;
   /** Drop what is in hand and give its leases back. */

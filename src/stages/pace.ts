@@ -9,6 +9,8 @@ export interface Pace {
   rows(): number;
   /** Tells how long a write of `rows` rows held its locks, in ms. */
   observe(rows: number, heldMs: number): void;
+  /** Starts anew at so many rows: an index came or went. */
+  restart(initial: number): void;
 }
 
 /**
@@ -19,6 +21,9 @@ export function createPace(initial: number): Pace {
   let rows = initial;
   return {
     rows: () => Math.round(rows),
+    restart(initial) {
+      rows = initial;
+    },
     observe(count, heldMs) {
       if (count === 0) return;
       const fitting = (count * LOCKS_HELD_MS * 0.8) / Math.max(heldMs, 0.1);

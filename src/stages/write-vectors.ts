@@ -2,18 +2,12 @@ import { type Ending, settle } from '../claim/settle.js';
 import type { WriteItem, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embed-texts.js';
+import type { Parked } from './parked.js';
 
 /** Longest wait of a key whose text keeps changing under the worker, in seconds. */
 const MAX_CHANGED_WAIT_SECONDS = 30;
 /** How soon a row that wants no payment is asked for again when somebody holds it, in seconds. */
 const LOCKED_WAIT_SECONDS = 0.25;
-
-/** Vectors whose rows the app holds locked: kept under their lease, and written when the app lets go. */
-export interface Parked {
-  readonly token: string;
-  readonly losses: ReadonlyMap<string, number>;
-  readonly items: readonly WriteItem[];
-}
 
 /**
  * Writes a batch in transactions that hold their locks for a moment only, and ends the leases in those transactions.

@@ -5,10 +5,11 @@ import { renew } from '../claim/renew.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { EmbedError } from '../embed/port.js';
-import { drain, type LeaseWatch } from '../pipeline.js';
+import { drain, giveBack, type LeaseWatch } from '../pipeline.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
 import { createPace, type Pace } from '../stages/pace.js';
+import type { Parked } from '../stages/parked.js';
 import { openStore } from '../store/index.js';
 import { indexState } from '../store/index-state.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
@@ -37,12 +38,23 @@ const COOL_DOWN_MS = 1000;
 /** How long a space rests after an error that a person must mend, in ms. */
 const BROKEN_REST_MS = 30_000;
 
-type SpaceRun = { readonly cursor: ClaimCursor; pace: Pace; indexed: boolean | undefined; restUntil: number };
+/** How often the index of a space that is being drained is looked at, in ms: a build may begin at any time. */
+const INDEX_LOOK_MS = 1000;
+
+/** What this process remembers of a space from drain to drain. */
+interface SpaceRun {
+  readonly cursor: ClaimCursor;
+  readonly pace: Pace;
+  readonly parked: Parked[];
+  indexed: boolean | undefined;
+  restUntil: number;
+}
 
 /** Runs drains of any space in this process and keeps their leases alive. */
 export class Drainer {
   private readonly spaces = new Map<number, SpaceRun>();
   private readonly tokens = new Set<string>();
+  private readonly parkedIn = new Map<number, DrainContext>();
   private readonly renewal: NodeJS.Timeout;
   private codec: Promise<VectorCodec> | undefined;
 
@@ -67,6 +79,7 @@ export class Drainer {
     if (this.restsMs(spaceId) > 0) return report;
     const context = await this.open(spaceId, run, report);
     if (!context) return report;
+    const watch = setInterval(() => void this.followIndex(context).catch(() => {}), INDEX_LOOK_MS);
     try {
       const { coolDownMs } = await drain(context, this.watch);
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
@@ -74,12 +87,30 @@ export class Drainer {
       if (run.cut.aborted) return report;
       if (error instanceof EmbedError) this.rest(spaceId, BROKEN_REST_MS);
       throw error;
+    } finally {
+      clearInterval(watch);
+      if (context.parked.length > 0) this.parkedIn.set(spaceId, context);
+      else this.parkedIn.delete(spaceId);
     }
     return report;
   }
 
-  close(): void {
+  /** Vectors wait here for rows that the app holds, so the space wants another drain. */
+  hasParked(spaceId: number): boolean {
+    return this.parkedIn.has(spaceId);
+  }
+
+  /** Gives back what is parked. No drain may run any more. */
+  async close(): Promise<void> {
     clearInterval(this.renewal);
+    for (const context of this.parkedIn.values()) {
+      await giveBack(
+        context,
+        context.parked.splice(0).map(({ token }) => token),
+        this.watch,
+      );
+    }
+    this.parkedIn.clear();
   }
 
   private readonly watch: LeaseWatch = {
@@ -99,7 +130,13 @@ export class Drainer {
   private runOf(spaceId: number): SpaceRun {
     let run = this.spaces.get(spaceId);
     if (!run) {
-      run = { cursor: new ClaimCursor(), pace: createPace(FIRST_WRITE.indexed), indexed: undefined, restUntil: 0 };
+      run = {
+        cursor: new ClaimCursor(),
+        pace: createPace(FIRST_WRITE.indexed),
+        parked: [],
+        indexed: undefined,
+        restUntil: 0,
+      };
       this.spaces.set(spaceId, run);
     }
     return run;
@@ -119,25 +156,32 @@ export class Drainer {
       throw error;
     }
     const state = this.runOf(spaceId);
-    const indexed = (await indexState(db, source, space)) !== 'none';
-    if (indexed !== state.indexed) {
-      state.indexed = indexed;
-      state.pace = createPace(indexed ? FIRST_WRITE.indexed : FIRST_WRITE.plain);
-    }
     this.codec ??= this.openCodec();
+    const store = openStore(source, space, await this.codec);
+    await this.followIndex({ store });
     return {
       db,
-      store: openStore(source, space, await this.codec),
+      store,
       model,
       worker,
       batchKeys,
       cursor: state.cursor,
       pace: state.pace,
+      parked: state.parked,
       stop: run.stop,
       cut: run.cut,
       report,
       moreThanOne: run.moreThanOne ?? (() => {}),
     };
+  }
+
+  /** Writes start small where they pay for an index. */
+  private async followIndex({ store: { source, space } }: Pick<DrainContext, 'store'>): Promise<void> {
+    const state = this.runOf(space.id);
+    const indexed = (await indexState(this.options.db, source, space)) !== 'none';
+    if (indexed === state.indexed) return;
+    state.indexed = indexed;
+    state.pace.restart(indexed ? FIRST_WRITE.indexed : FIRST_WRITE.plain);
   }
 
   private async openCodec(): Promise<VectorCodec> {

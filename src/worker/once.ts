@@ -51,11 +51,11 @@ export async function drainOnce({
     }
     return total;
   } finally {
-    drainer.close();
+    await drainer.close();
   }
 }
 
-/** Fills the slots as far as there is work for more than one, and waits for them all. */
+/** Fills the slots as far as there is work for more than one, and waits for them all, whether or not one fails. */
 async function drainSlots(
   drainer: Drainer,
   spaceId: number,
@@ -74,9 +74,10 @@ async function drainSlots(
     runs.push(drainer.drain(spaceId, { stop: signal, cut: signal, moreThanOne }));
   };
   startAnother();
-  const reports: DrainReport[] = [];
-  for (let i = 0; i < runs.length; i += 1) reports.push(await (runs[i] as Promise<DrainReport>));
-  return reports;
+  let ended: PromiseSettledResult<DrainReport>[];
+  do ended = await Promise.allSettled(runs);
+  while (ended.length < runs.length);
+  return Promise.all(runs);
 }
 
 function add(total: DrainReport, part: DrainReport): void {

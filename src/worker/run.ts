@@ -29,6 +29,9 @@ export interface Worker {
 /** Drains of one space that the whole fleet runs at a time, at most. */
 const MAX_FLEET_SLOTS = 64;
 
+/** A drain gives its slot up after this long, in ms, so that a long first load does not keep another space's edits waiting. */
+const SLICE_MS = 2000;
+
 /** The name under which this process holds leases. */
 export function workerName(): string {
   return `${hostname()}:${process.pid}`;
@@ -48,21 +51,26 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     const moreThanOne = () => {
       if (slot + 1 < MAX_FLEET_SLOTS) void queue.wake({ spaceId, slot: slot + 1 }).catch(onError);
     };
+    const slice = AbortSignal.timeout(SLICE_MS);
     const run = drainer
-      .drain(spaceId, { stop: stop.signal, cut: cut.signal, moreThanOne })
+      .drain(spaceId, { stop: AbortSignal.any([stop.signal, slice]), cut: cut.signal, moreThanOne })
       .then((report) => options.onReport?.(spaceId, report), onError);
     running.add(run);
     await run.finally(() => running.delete(run));
+    if ((slice.aborted || drainer.hasParked(spaceId)) && !stop.signal.aborted) wake(spaceId, slot).catch(onError);
+  }
+
+  async function wake(spaceId: number, slot: number): Promise<void> {
+    if (await queue.wake({ spaceId, slot })) return;
+    // The queue is out of reach: work without it, as many drains as this process has slots.
+    if (local.activeCount < slots) void local(() => drain(spaceId, slot)).catch(onError);
   }
 
   const doorbell = new Doorbell({
     db,
     onError,
     wake: async (spaceId) => {
-      if (drainer.restsMs(spaceId) > 0) return;
-      if (await queue.wake({ spaceId, slot: 0 })) return;
-      // The queue is out of reach: work without it, as many drains as this process has slots.
-      if (local.activeCount < slots) void local(() => drain(spaceId, 0)).catch(onError);
+      if (drainer.restsMs(spaceId) === 0) await wake(spaceId, 0);
     },
   });
   await queue.work({ drain: ({ spaceId, slot }) => drain(spaceId, slot) }, { concurrency: slots });
@@ -74,7 +82,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       const timer = setTimeout(() => cut.abort(), options.graceMs / 2);
       await Promise.allSettled([doorbell.stop(), queue.close(), ...running]);
       clearTimeout(timer);
-      drainer.close();
+      await drainer.close();
     },
   };
 }

@@ -38,7 +38,15 @@ async function relations(): Promise<unknown> {
 
 describe('from an empty database to a search', () => {
   test('without the schema every command says what to run', async () => {
-    for (const argv of [['status'], ADD, ['work', '--once'], ['search', 'notes', 'x'], ['up'], ['failures', 'list']]) {
+    for (const argv of [
+      ['status'],
+      ADD,
+      ['work', '--once'],
+      ['search', 'notes', 'x'],
+      ['up'],
+      ['failures', 'list'],
+      ['enqueue', 'notes', '1'],
+    ]) {
       const ran = await on(...argv);
       expect([argv[0], ran.code]).toEqual([argv[0], 1]);
       expect(ran.stderr).toContain('freshvec schema apply');

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient } from '../../src/index.js';
@@ -33,8 +36,9 @@ interface Child {
   readonly out: () => string;
 }
 
-function start(module: string, args: string[] = [], more: Record<string, string> = {}): Child {
+function start(module: string, args: string[] = [], more: Record<string, string> = {}, cwd = process.cwd()): Child {
   const child = spawn(process.execPath, [CHILD, module, ...args], {
+    cwd,
     env: { PATH: process.env.PATH, ...env, ...more },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -91,7 +95,9 @@ describe.each([
 test('workers/maintain.ts builds the index that is missing, and stops', async () => {
   const client = createClient({ env, configFile: false });
   await sql(database.url, `DROP INDEX IF EXISTS freshvec_space_1`);
-  const child = start('workers/maintain.ts', []);
+  const cwd = mkdtempSync(join(tmpdir(), 'freshvec-maintain-'));
+  writeFileSync(join(cwd, 'freshvec.config.json'), '{"maintenance":{"everyMs":{"index":500}}}');
+  const child = start('workers/maintain.ts', [], {}, cwd);
   try {
     await client.workOnce();
     await sql(database.url, `DROP INDEX IF EXISTS freshvec_space_1`);
@@ -102,6 +108,7 @@ test('workers/maintain.ts builds the index that is missing, and stops', async ()
     expect(await end(child, 'SIGTERM')).toBe(0);
   } finally {
     child.process.kill('SIGKILL');
+    rmSync(cwd, { recursive: true });
     await client.close();
   }
 });
@@ -111,4 +118,17 @@ test('workers know only DATABASE_URL, and say what is missing', async () => {
   const [code] = await once(child.process, 'exit');
   expect(code).toBe(1);
   expect(child.log()).toMatch(/database_missing.*DATABASE_URL/);
+});
+
+test('told to stop while the database is away: ends at once', async () => {
+  const child = start('workers/embed.ts', [], {
+    DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none',
+    FRESHVEC_LOG_LEVEL: 'debug',
+  });
+  const ended = once(child.process, 'exit');
+  await eventually(() => child.log().includes('starting'), { timeoutMs: 20_000, what: 'the start' });
+  const began = performance.now();
+  child.process.kill('SIGTERM');
+  expect((await ended)[0]).toBe(0);
+  expect(performance.now() - began).toBeLessThan(4_000);
 });

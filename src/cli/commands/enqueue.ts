@@ -10,8 +10,7 @@ export const enqueueCommand: Register = (program, act) => {
     .addHelpText('after', '\nExample:\n  $ freshvec enqueue notes 42 43 --force')
     .action(
       act(async (cli, source: string, keys: string[], options: { force?: boolean }) => {
-        const db = await cli.client.database();
-        const enqueued = await db.tx((tx) => cli.client.enqueue(tx, source, keys, options));
+        const enqueued = await cli.client.enqueueNow(source, keys, options);
         cli.answer({ enqueued }, () => `${enqueued} enqueued.`);
       }),
     );

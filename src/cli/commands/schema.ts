@@ -10,6 +10,7 @@ export const schemaCommands: Register = (program, act) => {
     .addHelpText('after', '\nExample:\n  $ DATABASE_URL=postgres://localhost/app freshvec schema apply')
     .action(
       act(async (cli) => {
+        cli.reachMs = undefined; // A deployment may start us before its database is up.
         const { applied, current } = await cli.client.schema.apply();
         cli.answer({ applied, current }, () =>
           applied.length === 0

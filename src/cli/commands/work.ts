@@ -22,6 +22,7 @@ export const workCommand: Register = (program, act) => {
 };
 
 async function workOnce(cli: Cli): Promise<void> {
+  cli.reachMs = undefined;
   const progress = showProgress(cli);
   const began = performance.now();
   let report: WorkReport;
