@@ -1,7 +1,7 @@
 import type { Executor } from '../db/database.js';
 
 /** Facts that every process must agree on. */
-export type SettingName = 'queue_backend';
+export type SettingName = 'queue_backend' | 'installation';
 
 export async function getSetting(db: Executor, name: SettingName): Promise<string | undefined> {
   const [row] = await db.query<{ value: string }>('SELECT value FROM freshvec.setting WHERE name = $1', [name]);

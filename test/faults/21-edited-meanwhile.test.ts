@@ -27,7 +27,8 @@ describe('fault 21: text edited during the provider call [C]', () => {
   });
   afterAll(() => fixture.close());
 
-  test.each(STORES)('store %s', async (store) => {
+  test.for(STORES)('store %s', async (store, { task }) => {
+    task.meta.tries = ROUNDS * ROWS;
     const { db } = fixture;
     const table = `note_${store}`;
     await db.exec(`CREATE TABLE ${table} (id bigint PRIMARY KEY, body text, n int DEFAULT 0);

@@ -35,7 +35,8 @@ describe('fault 22: row deleted during the provider call [C, no resurrection]', 
       INSERT INTO ${table} SELECT i, 'round ${round} of ' || i FROM generate_series(1, ${ROWS}) i`);
   }
 
-  test.each(STORES)('deleted, moved, deleted and inserted again: store %s', async (store) => {
+  test.for(STORES)('deleted, moved, deleted and inserted again: store %s', async (store, { task }) => {
+    task.meta.tries = ROUNDS * ROWS;
     const table = `note_${store}`;
     const held = await setUp(table, store);
     for (let round = 0; round < ROUNDS; round++) {
@@ -51,7 +52,7 @@ describe('fault 22: row deleted during the provider call [C, no resurrection]', 
     }
   });
 
-  test.each(STORES)('deleted by a transaction that commits while the write is tried: store %s', async (store) => {
+  test.for(STORES)('deleted by a transaction that commits while the write is tried: store %s', async (store) => {
     const { db } = fixture;
     const table = `slow_${store}`;
     const held = await setUp(table, store);
@@ -75,7 +76,7 @@ describe('fault 22: row deleted during the provider call [C, no resurrection]', 
     await expectFresh(fixture, held, EXPECTED);
   });
 
-  test.each(STORES)('truncated: store %s', async (store) => {
+  test.for(STORES)('truncated: store %s', async (store) => {
     const table = `wiped_${store}`;
     const held = await setUp(table, store);
     for (let round = 0; round < 3; round++) {
@@ -91,7 +92,7 @@ describe('fault 22: row deleted during the provider call [C, no resurrection]', 
     }
   });
 
-  test.each(STORES)('again and again while workers go on: store %s', async (store) => {
+  test.for(STORES)('again and again while workers go on: store %s', async (store) => {
     const { db } = fixture;
     const table = `busy_${store}`;
     const held = await setUp(table, store);

@@ -95,9 +95,11 @@ describe.each<StoreKind>(['column', 'table'])('any history on the %s store', (ki
            UNION ALL SELECT 'range' FROM freshvec.range`,
         );
         expect(left).toEqual([]);
-        expect(count.vectors).toBe(count.fresh);
+        // A row whose new text was refused keeps its old vector, and search says that it is stale.
+        expect(count.vectors - count.fresh).toBeGreaterThanOrEqual(0);
+        expect(count.vectors - count.fresh).toBeLessThanOrEqual(count.failed);
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     );
   });
 });

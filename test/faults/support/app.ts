@@ -5,9 +5,9 @@ import { type Client, createClient } from '../../../src/index.js';
 import { standInVector } from './provider.js';
 
 export interface AppOptions {
-  /** Writes a second; 40 unless told. */
+  /** Writes a second; 25 unless told. */
   readonly writesPerSecond?: number;
-  /** Ms between two searches; 100 unless told. */
+  /** Ms between two searches; 200 unless told. */
   readonly searchEveryMs?: number;
   /**
    * How long a statement may wait for a lock before the server fails it: invariant Q, by the server's own count. The
@@ -51,7 +51,7 @@ export class App {
   }
 
   start(): void {
-    const { writesPerSecond = 40, searchEveryMs = 100 } = this.options;
+    const { writesPerSecond = 25, searchEveryMs = 200 } = this.options;
     const write = () => this.write();
     const search = () => this.search();
     this.loops = Promise.all([this.repeat(1000 / writesPerSecond, write), this.repeat(searchEveryMs, search)]);

@@ -8,8 +8,8 @@ import { eventually } from '../../support/eventually.js';
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** Longer than any build: a lock of that age was left by a run that was killed. */
-const STALE_LOCK_MS = 120_000;
-const LOCK = path.join(ROOT, 'node_modules', '.freshvec-build-lock');
+const STALE_LOCK_MS = 180_000;
+const LOCK = path.join(ROOT, 'dist', '.build-lock');
 
 let built: Promise<void> | undefined;
 
@@ -19,8 +19,8 @@ export function ensureBuilt(): Promise<void> {
     const sources = await Promise.all(['src', 'workers'].map((folder) => newest(path.join(ROOT, folder))));
     if ((await modifiedAt(path.join(ROOT, 'dist/workers/embed.js'))) > Math.max(...sources)) return;
     const tsc = path.join(ROOT, 'node_modules/typescript/bin/tsc');
-    const args = [tsc, '-p', path.join(ROOT, 'tsconfig.build.json')];
-    await promisify(execFile)(process.execPath, args, { cwd: ROOT, timeout: 110_000 }).catch((error: unknown) => {
+    const args = [tsc, '-p', path.join(ROOT, 'tsconfig.build.json'), '--pretty', 'false'];
+    await promisify(execFile)(process.execPath, args, { cwd: ROOT, timeout: 170_000 }).catch((error: unknown) => {
       const report = error instanceof Error && 'stdout' in error ? String(error.stdout) : '';
       throw new Error(`The workers do not compile:\n${report}`, { cause: error });
     });
@@ -31,6 +31,7 @@ export function ensureBuilt(): Promise<void> {
 async function underLock(fn: () => Promise<void>): Promise<void> {
   const take = async () => {
     if (Date.now() - (await modifiedAt(LOCK)) > STALE_LOCK_MS) await rm(LOCK, { recursive: true, force: true });
+    await mkdir(path.dirname(LOCK), { recursive: true });
     await mkdir(LOCK);
     return true;
   };

@@ -3,6 +3,7 @@
  * counts what is paid, real worker processes, and an app that keeps writing and searching. The parts: `app.ts` (Q, X),
  * `oracle.ts` (C), `log.ts` (F), `provider.ts` ($), `workers.ts`, `barrier.ts`.
  */
+import { beforeAll } from 'vitest';
 import type { Space } from '../../../src/catalog/space.js';
 import type { Database } from '../../../src/db/database.js';
 import { openDatabase } from '../../../src/db/open.js';
@@ -15,7 +16,11 @@ import { type Barrier, installBarrier } from './barrier.js';
 import { assertOneWriter, installLog, writesOf } from './log.js';
 import { assertFresh, backlog, countFresh } from './oracle.js';
 import { type StandIn, standInVector, startStandIn } from './provider.js';
+import { ensureBuilt } from './build.js';
 import { Fleet, type WorkerProcess } from './workers.js';
+
+/** Before the first test, not in it: a build would take its time. */
+beforeAll(ensureBuilt, 180_000);
 
 export interface SystemOptions {
   /** A server of the test's own, as its superuser; else the run's. */

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import { eventually } from '../../support/eventually.js';
 import { atExit } from '../../support/servers/cleanup.js';
-import { ensureBuilt, ROOT } from './build.js';
+import { ROOT } from './build.js';
 
 export interface Exit {
   readonly code: number | null;
@@ -37,7 +37,6 @@ export class Fleet {
   constructor(private readonly env: Readonly<Record<string, string>>) {}
 
   async start({ role = 'embed', env = {}, wait = true }: StartOptions = {}): Promise<WorkerProcess> {
-    await ensureBuilt();
     const name = `worker-${this.all.length + 1}`;
     const url = new URL(this.env.DATABASE_URL ?? '');
     url.searchParams.set('application_name', name);
