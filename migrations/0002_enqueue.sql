@@ -53,13 +53,20 @@ DECLARE
   found_any boolean := false;
   added int;
   total int := 0;
+  wanted text[];
 BEGIN
+  IF NOT EXISTS (SELECT FROM freshvec.source s WHERE s.name = enqueue.source) THEN
+    BEGIN
+      wanted := parse_ident(enqueue.source);
+    EXCEPTION WHEN invalid_parameter_value THEN
+      wanted := ARRAY[enqueue.source];
+    END;
+  END IF;
   FOR target IN
     SELECT s.id, cardinality(s.key_columns) AS width FROM freshvec.source s
     LEFT JOIN pg_class c ON c.oid = s.relation_oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE s.name = enqueue.source
-       OR NOT EXISTS (SELECT FROM freshvec.source o WHERE o.name = enqueue.source)
-          AND enqueue.source IN (c.relname, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname))
+       OR wanted IN (ARRAY[c.relname::text], ARRAY[n.nspname::text, c.relname::text])
     ORDER BY s.id
   LOOP
     found_any := true;

@@ -14,13 +14,8 @@ import { workCommand } from './commands/work.js';
 import { tell } from './errors.js';
 import { addGlobalFlags, type GlobalFlags, settleEmbedded } from './flags.js';
 import { type CliIo, EXIT } from './io.js';
+import type { Act, Register } from './register.js';
 import { packageVersion } from './version.js';
-
-/** Gives a command's action its Cli; what it throws is told by `run`. */
-export type Register = (program: Command, act: Act) => void;
-export type Act = <A extends unknown[]>(
-  action: (cli: Cli, ...args: A) => Promise<void>,
-) => (...args: A) => Promise<void>;
 
 const COMMANDS: readonly Register[] = [
   schemaCommands,

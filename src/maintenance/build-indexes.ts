@@ -3,6 +3,7 @@ import { listMaintainedSpaces, type Space } from '../catalog/space.js';
 import { asSingleton } from '../claim/singleton.js';
 import type { Database } from '../db/database.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
+import { forEach } from './for-each.js';
 
 /** Rows that may still be on their way when a first pass counts as done. */
 const STRAGGLERS = 1000;
@@ -13,16 +14,16 @@ const STRAGGLERS = 1000;
  */
 export async function buildIndexes(db: Database, options: BuildOptions = {}): Promise<number> {
   let built = 0;
-  for (const space of await listMaintainedSpaces(db)) {
+  await forEach(await listMaintainedSpaces(db), async (space) => {
     options.signal?.throwIfAborted();
-    if (space.index.kind === 'none' || !(await isLoaded(db, space))) continue;
+    if (space.index.kind === 'none' || !(await isLoaded(db, space))) return;
     const source = await getSourceById(db, space.sourceId);
-    if (!source) continue;
+    if (!source) return;
     await asSingleton(db, `index:${source.relation.oid}`, async (lost) => {
       const signal = options.signal ? AbortSignal.any([lost, options.signal]) : lost;
       if ((await ensureIndex(db, source, space, { ...options, signal })) === 'built') built += 1;
     });
-  }
+  });
   return built;
 }
 

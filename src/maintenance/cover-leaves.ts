@@ -6,6 +6,7 @@ import { lockedTable } from '../source/apply.js';
 import { executeStatements } from '../source/execute.js';
 import { insertLoadRanges } from '../source/ranges.js';
 import { captureStatements } from '../source/statements.js';
+import { forEach } from './for-each.js';
 
 /** A partition whose lock is not to be had is left for the next round. */
 const GIVE_UP_MS = 5_000;
@@ -16,8 +17,8 @@ const GIVE_UP_MS = 5_000;
  */
 export async function coverLeaves(db: Database): Promise<number> {
   let covered = 0;
-  for (const source of await listSources(db)) {
-    if (!(await hasBareRelation(db, source))) continue;
+  await forEach(await listSources(db), async (source) => {
+    if (!(await hasBareRelation(db, source))) return;
     const spaces = await listMaintainedSpaces(db, source.id);
     const target = await readCaptureTarget(db, source, spaces);
     await executeStatements(db, await lockedTable(db, source), captureStatements(target), { giveUpMs: GIVE_UP_MS });
@@ -25,7 +26,7 @@ export async function coverLeaves(db: Database): Promise<number> {
       for (const space of spaces) await insertLoadRanges(tx, source, space.id, 'sweep');
     });
     covered += 1;
-  }
+  });
   return covered;
 }
 

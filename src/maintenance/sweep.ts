@@ -2,6 +2,7 @@ import { getSourceById } from '../catalog/source.js';
 import { listMaintainedSpaces } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { insertLoadRanges } from '../source/ranges.js';
+import { forEach } from './for-each.js';
 
 /**
  * Has every row of every source looked at once more, by its hash: what capture could not see (triggers that were
@@ -10,9 +11,9 @@ import { insertLoadRanges } from '../source/ranges.js';
  */
 export async function sweep(db: Database, sourceName?: string): Promise<number> {
   let swept = 0;
-  for (const space of await listMaintainedSpaces(db)) {
+  await forEach(await listMaintainedSpaces(db), async (space) => {
     const source = await getSourceById(db, space.sourceId);
-    if (!source || (sourceName !== undefined && source.name !== sourceName)) continue;
+    if (!source || (sourceName !== undefined && source.name !== sourceName)) return;
     swept += await db.tx(async (tx) => {
       // The row lock keeps two sweepers apart.
       await tx.query('SELECT 1 FROM freshvec.space WHERE id = $1 FOR UPDATE', [space.id]);
@@ -26,6 +27,6 @@ export async function sweep(db: Database, sourceName?: string): Promise<number> 
       );
       return 1;
     });
-  }
+  });
   return swept;
 }

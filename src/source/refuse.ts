@@ -1,3 +1,4 @@
+import { RESERVED_PREFIX } from '../catalog/expressions.js';
 import type { Content } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { VectorExtension } from '../db/database.js';
@@ -24,7 +25,11 @@ export function relationRefusals(table: Table): string[] {
   const kind = KINDS[table.kind];
   if (kind !== undefined) return [kind];
   const name = `${table.schema}.${table.table}`;
+  const reserved = table.columns.filter((column) => column.name.startsWith(RESERVED_PREFIX));
   return [
+    ...reserved.map(
+      (column) => `its column "${column.name}" begins with ${RESERVED_PREFIX}, which freshvec needs. Rename it.`,
+    ),
     ...(table.temporary ? ['it is a temporary table: no worker can see it. Make it a permanent one.'] : []),
     ...(table.partitionOf === null
       ? []

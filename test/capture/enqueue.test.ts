@@ -32,11 +32,11 @@ describe.for(ENGINES)('enqueue on %s', ([, open]) => {
   test('by the name of a source, and by the name of a table for every source on it', async () => {
     expect(await call('second', '1')).toBe(1);
     expect(await call('app.memory', '2')).toBe(2);
-    expect(await call('"app"."memory"', '3').catch(() => 'unknown')).toBe('unknown');
+    expect(await call('App."memory"', '3')).toBe(2);
     expect(await call('memory', '4')).toBe(1);
     const changes = await takeChanges(db);
     expect(changes.map(({ key, lane, force }) => [key, lane, force])).toEqual(
-      ['1', '2', '2', '4'].map((key) => [key, 0, null]),
+      ['1', '2', '2', '3', '3', '4'].map((key) => [key, 0, null]),
     );
   });
 
@@ -59,6 +59,7 @@ describe.for(ENGINES)('enqueue on %s', ([, open]) => {
 
   test.for([
     ['nothing', '1', /no source.*"nothing"/],
+    ['not a "name', '1', /no source.*"not a "name"/],
     [null, '1', /no source/],
     ['memory', null, /key is null/],
     ['memory', 'abc', /key column "id" is no bigint/],

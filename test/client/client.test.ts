@@ -194,7 +194,7 @@ describe('a client', () => {
   });
 
   test('that is configured for another queue refuses to work, but may search', async () => {
-    const other = open({ redisUrl: 'redis://127.0.0.1:1' });
+    const other = open({ redisUrl: 'redis://127.0.0.1:1', settings: { log: { level: 'silent' } } });
     await expect(other.work({ signal: new AbortController().signal })).rejects.toMatchObject({
       code: 'queue_backend_mismatch',
     });

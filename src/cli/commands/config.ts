@@ -1,5 +1,5 @@
 import { maskConfig } from '../../config/mask.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 export const configCommands: Register = (program, act) => {
   const config = program.command('config').description('the configuration');

@@ -1,4 +1,4 @@
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 export const enqueueCommand: Register = (program, act) => {
   program

@@ -1,4 +1,4 @@
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 import { excerpt, keyText, table } from '../table.js';
 
 export const failureCommands: Register = (program, act) => {

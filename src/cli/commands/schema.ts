@@ -1,5 +1,5 @@
 import type { Migration } from '../../catalog/schema.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 export const schemaCommands: Register = (program, act) => {
   const schema = program.command('schema').description("freshvec's own tables");

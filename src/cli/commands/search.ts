@@ -1,6 +1,6 @@
 import type { SearchResult } from '../../search/index.js';
 import { pairs, whole } from '../flags.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 import { excerpt, keyText, table } from '../table.js';
 
 interface SearchFlags {

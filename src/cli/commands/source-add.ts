@@ -6,7 +6,7 @@ import type { Cli } from '../cli.js';
 import { UsageError } from '../errors.js';
 import { list, whole } from '../flags.js';
 import { describePlan } from '../plan.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 type AddFlags = Omit<SourceDefinition, 'table' | 'content'> & {
   readonly content?: string[];

@@ -2,7 +2,7 @@ import type { SourceChanges } from '../../source/index.js';
 import { UsageError } from '../errors.js';
 import { list } from '../flags.js';
 import { describeStatements } from '../plan.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 interface AlterFlags {
   readonly content?: string[];

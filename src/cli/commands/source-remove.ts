@@ -1,5 +1,5 @@
 import { UsageError } from '../errors.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 export const removeCommand: Register = (source, act) => {
   source

@@ -1,5 +1,5 @@
 import type { SourceInfo } from '../../client/sources.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 import { table } from '../table.js';
 import { addCommand } from './source-add.js';
 import { alterCommand } from './source-alter.js';

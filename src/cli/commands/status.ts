@@ -1,5 +1,5 @@
 import type { SourceStatus } from '../../status/status.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 import { table } from '../table.js';
 
 export const statusCommand: Register = (program, act) => {

@@ -1,5 +1,5 @@
 import { serve } from '../../client/serve.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 
 export const upCommand: Register = (program, act) => {
   program

@@ -3,7 +3,7 @@ import type { WorkReport } from '../../client/work-once.js';
 import type { Cli } from '../cli.js';
 import { EXIT } from '../io.js';
 import { showProgress } from '../progress.js';
-import type { Register } from '../run.js';
+import type { Register } from '../register.js';
 import { count } from '../table.js';
 
 export const workCommand: Register = (program, act) => {
