@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { maskText } from '../config/mask.js';
+import { sqlState } from '../db/errors.js';
 
 export type Log = Logger;
 
@@ -18,8 +19,14 @@ export function createLog(
 export function describeError(error: unknown): { code: string; message: string } {
   if (!(error instanceof Error)) return { code: 'unexpected', message: maskText(String(error)) };
   const code = 'code' in error && typeof error.code === 'string' ? error.code : 'unexpected';
+  if (QUOTES_VALUES.test(sqlState(error) ?? '')) {
+    return { code, message: 'PostgreSQL refused a value; what it says of it may hold content and is not shown.' };
+  }
   return { code, message: maskText(messageOf(error)) };
 }
+
+/** Data exceptions ("invalid input syntax for type integer: …") and what the app's own functions raise. */
+const QUOTES_VALUES = /^(22|P0001)/;
 
 /** An AggregateError (a refused connection on two addresses) has no message of its own. */
 function messageOf(error: Error): string {

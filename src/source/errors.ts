@@ -22,7 +22,7 @@ export class SourceRefused extends FreshvecError {
 export function didYouMean(given: string, existing: readonly string[]): string {
   const near = existing
     .map((name) => ({ name, distance: editDistance(given.toLowerCase(), name.toLowerCase()) }))
-    .filter(({ name, distance }) => distance <= Math.max(1, Math.floor(Math.max(name.length, given.length) / 3)))
+    .filter(({ name, distance }) => distance <= Math.ceil(Math.max(name.length, given.length) / 3))
     .sort((a, b) => a.distance - b.distance)[0];
   if (near) return ` Did you mean "${near.name}"?`;
   return existing.length === 0 ? '' : ` There are: ${existing.slice(0, 40).join(', ')}.`;

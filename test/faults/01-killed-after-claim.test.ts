@@ -1,25 +1,28 @@
 import { test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { withSystem } from './support/system.js';
+import { type SystemOptions, withSystem } from './support/system.js';
 import { eachTry } from './support/tries.js';
 
+const VARIANTS: readonly SystemOptions[] = [{ store: 'column' }, { store: 'table' }, { redisUrl: false }];
+
 test('fault 01: worker SIGKILLed after claim [C F]', async (context) => {
-  await withSystem({}, async (system) => {
-    const { provider, workers, app } = system;
-    app.start();
-    await eachTry(context, ['column'], async () => {
+  await eachTry(context, VARIANTS, (variant) =>
+    withSystem(variant, async (system) => {
+      const { provider, workers, app } = system;
+      app.start();
       provider.hold();
       const victim = await workers.start();
-      const holds = async () => (await system.leasesOf(victim)) > 0 && provider.waiting > 0;
+      const holds = async () => provider.waiting > 0 && (await system.leasesOf(victim)) > 0;
       await eventually(holds, { what: 'a claim whose texts are with the provider' });
       await victim.end('SIGKILL');
       await system.expireLeases(victim);
       provider.release();
       await workers.start();
-    });
-    await app.stop();
-    await system.assertFresh();
-    await system.assertOneWriter();
-    app.assertUndisturbed();
-  });
+      await system.probe(30_000);
+      await app.stop();
+      await system.assertFresh();
+      await system.assertOneWriter();
+      app.assertUndisturbed();
+    }),
+  );
 });

@@ -14,6 +14,8 @@ export interface AppOptions {
    * budget of 100 ms is measured by bench/app-wait on a machine of its own; here processes outnumber the cores.
    */
   readonly lockBudgetMs?: number;
+  /** False: no row is hidden and shown again, which pays for its text again by right. */
+  readonly hides?: boolean;
 }
 
 export interface Statement {
@@ -102,7 +104,8 @@ export class App {
     if (dice < 0.65) return ['edit', `UPDATE doc SET body = $1 WHERE ${some}`, [this.text()]];
     if (dice < 0.72) return ['hot edit', 'UPDATE doc SET body = $1 WHERE id = 1', [this.text()]];
     if (dice < 0.8) return ['note', `UPDATE doc SET note = $1 WHERE ${some}`, [this.text()]];
-    if (dice < 0.85) return ['hide', `UPDATE doc SET hidden = NOT hidden WHERE ${some}`, []];
+    if (dice < 0.85 && this.options.hides !== false)
+      return ['hide', `UPDATE doc SET hidden = NOT hidden WHERE ${some}`, []];
     if (dice < 0.88) return ['blank', `UPDATE doc SET title = NULL, body = ' ' WHERE ${some}`, []];
     if (dice < 0.9)
       return ['import', 'INSERT INTO doc (body) SELECT $1 || i FROM generate_series(1, 5) i', [this.text()]];

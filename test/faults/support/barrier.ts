@@ -13,11 +13,20 @@ export interface Barrier {
 
 let serial = 0;
 
+export interface BarrierOptions {
+  /** Not at the event but at the COMMIT of its transaction: the server then commits whatever becomes of the client. */
+  readonly atCommit?: boolean;
+}
+
 /**
  * `at`: the trigger's event, such as `BEFORE DELETE ON freshvec.lease`. Only backends whose application_name begins
  * with `worker` stop there. Installed before the workers start: a trigger needs a lock on its table.
  */
-export async function installBarrier(url: string, at: string): Promise<Barrier> {
+export async function installBarrier(
+  url: string,
+  at: string,
+  { atCommit = false }: BarrierOptions = {},
+): Promise<Barrier> {
   serial += 1;
   const lock = 7_000_000 + serial;
   const name = `oracle_barrier_${lock}`;
@@ -31,7 +40,8 @@ export async function installBarrier(url: string, at: string): Promise<Barrier> 
       IF current_setting('application_name') LIKE 'worker%' THEN PERFORM pg_advisory_xact_lock_shared(${lock}); END IF;
       RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
     END $$;
-    CREATE TRIGGER ${name} ${at} FOR EACH ROW EXECUTE FUNCTION oracle.${name}()`);
+    CREATE ${atCommit ? 'CONSTRAINT ' : ''}TRIGGER ${name} ${at} ${atCommit ? 'DEFERRABLE INITIALLY DEFERRED' : ''}
+      FOR EACH ROW EXECUTE FUNCTION oracle.${name}()`);
   let closed = false;
   const barrier: Barrier = {
     async close() {

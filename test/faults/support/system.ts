@@ -3,20 +3,23 @@
  * counts what is paid, real worker processes, and an app that keeps writing and searching. The parts: `app.ts` (Q, X),
  * `oracle.ts` (C), `log.ts` (F), `provider.ts` ($), `workers.ts`, `barrier.ts`.
  */
+import { randomUUID } from 'node:crypto';
 import { beforeAll } from 'vitest';
 import type { Space } from '../../../src/catalog/space.js';
 import type { Database } from '../../../src/db/database.js';
 import { openDatabase } from '../../../src/db/open.js';
 import { createClient, type StoreKind } from '../../../src/index.js';
+import { vectorTable } from '../../../src/store/table.js';
 import { asAdmin, createDatabase, databaseUrl, dropDatabase } from '../../support/admin.js';
 import { freshDatabase, type TestDatabase } from '../../support/database.js';
+import { eventually } from '../../support/eventually.js';
 import { redisDatabase } from '../../support/redisDatabase.js';
 import { App, type AppOptions } from './app.js';
-import { type Barrier, installBarrier } from './barrier.js';
+import { type Barrier, type BarrierOptions, installBarrier } from './barrier.js';
+import { ensureBuilt } from './build.js';
 import { assertOneWriter, installLog, writesOf } from './log.js';
 import { assertFresh, backlog, countFresh } from './oracle.js';
 import { type StandIn, standInVector, startStandIn } from './provider.js';
-import { ensureBuilt } from './build.js';
 import { Fleet, type WorkerProcess } from './workers.js';
 
 /** Before the first test, not in it: a build would take its time. */
@@ -54,8 +57,8 @@ export class System {
     this.workers = new Fleet(env);
   }
 
-  async barrier(at: string): Promise<Barrier> {
-    const barrier = await installBarrier(this.url, at);
+  async barrier(at: string, options?: BarrierOptions): Promise<Barrier> {
+    const barrier = await installBarrier(this.url, at, options);
     this.barriers.push(barrier);
     return barrier;
   }
@@ -99,6 +102,29 @@ export class System {
        WHERE token IS NOT NULL AND worker LIKE '%:' || $1`,
       [String(worker.pid)],
     );
+  }
+
+  /** Waits until the server has noticed that a dead worker is gone, so that its open transactions are ended. */
+  async forgotten(worker: WorkerProcess): Promise<void> {
+    const sql = 'SELECT FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()';
+    const gone = async () => (await this.db.query(sql, [worker.name])).length === 0;
+    await eventually(gone, { what: `the end of the sessions of ${worker.name}` });
+  }
+
+  /** Writes one more row and waits until it has its vector: work goes on. */
+  async probe(timeoutMs = 20_000): Promise<void> {
+    const [row] = await this.db.query<{ id: number }>('INSERT INTO doc (body) VALUES ($1) RETURNING id', [
+      `probe ${randomUUID()}`,
+    ]);
+    const sql = this.vectorOfRow();
+    const fresh = async () => (await this.db.query(sql, [row?.id])).length > 0;
+    await eventually(fresh, { timeoutMs, what: 'the vector of a row written just now' });
+  }
+
+  private vectorOfRow(): string {
+    return this.space.store === 'column'
+      ? 'SELECT FROM doc WHERE id = $1 AND embedding IS NOT NULL'
+      : `SELECT FROM ${vectorTable(this.space)} WHERE id = $1`;
   }
 
   async close(): Promise<void> {

@@ -1,16 +1,22 @@
 import type { TestContext } from 'vitest';
 
-/** Injects a fault once for each of `variants`, one after the other, and tells the report how often. */
+/**
+ * Injects a fault once for each of `variants`, each in a system of its own, side by side (most of a try is waiting), and
+ * tells the report how often. The first failure is thrown when all have ended.
+ */
 export async function eachTry<T>(
   { task }: Pick<TestContext, 'task'>,
   variants: readonly T[],
-  fn: (variant: T, attempt: number) => Promise<void>,
+  fn: (variant: T) => Promise<void>,
 ): Promise<void> {
   task.meta.tries = variants.length;
-  for (const [attempt, variant] of variants.entries()) {
-    await fn(variant, attempt).catch((error: unknown) => {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new Error(`try ${attempt + 1} (${JSON.stringify(variant)}): ${reason}`, { cause: error });
-    });
-  }
+  const tries = await Promise.allSettled(variants.map(fn));
+  const failures = tries.flatMap((result, i) =>
+    result.status === 'rejected' ? [`try ${i + 1}, ${JSON.stringify(variants[i])}: ${messageOf(result.reason)}`] : [],
+  );
+  if (failures.length > 0) throw new Error(failures.join('\n\n'));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,0 +1,73 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { type System, withSystem } from './support/system.js';
+import { eachTry } from './support/tries.js';
+
+/** The worker that slept wakes with an answer in its hands, or in the middle of a transaction, or anywhere. */
+const VARIANTS = ['with its texts at the provider', 'between write and settle', 'at random, often'] as const;
+
+const STOP: Record<(typeof VARIANTS)[number], (system: System) => Promise<void>> = {
+  async 'with its texts at the provider'(system) {
+    const { provider, workers } = system;
+    provider.hold();
+    const sleeper = await workers.start();
+    const holds = async () => provider.waiting > 0 && (await system.leasesOf(sleeper)) > 0;
+    await eventually(holds, { what: 'a claim whose texts are with the provider' });
+    sleeper.send('SIGSTOP');
+    provider.release();
+    await system.expireLeases(sleeper);
+    await workers.start();
+    const takenOver = async () => (await system.leasesOf(sleeper)) === 0;
+    await eventually(takenOver, { timeoutMs: 30_000, what: 'somebody else to take over' });
+    const written = await system.writesOf(sleeper);
+    sleeper.send('SIGCONT');
+    const says = () => system.probe();
+    await says();
+    expect(written).toBe(0);
+  },
+
+  async 'between write and settle'(system) {
+    const { workers } = system;
+    const barrier = await system.barrier('BEFORE DELETE ON freshvec.lease');
+    await barrier.close();
+    const sleeper = await workers.start();
+    await barrier.reached();
+    sleeper.send('SIGSTOP');
+    await barrier.open();
+    await system.expireLeases(sleeper);
+    await workers.start();
+    await system.probe(30_000);
+    sleeper.send('SIGCONT');
+    await system.probe();
+  },
+
+  async 'at random, often'(system) {
+    const { workers, provider } = system;
+    provider.latencyMs = 20;
+    const all = [await workers.start(), await workers.start()];
+    for (let i = 0; i < 8; i++) {
+      const sleeper = all[i % 2];
+      if (!sleeper) continue;
+      await system.probe(30_000);
+      await sleep(Math.random() * 100);
+      sleeper.send('SIGSTOP');
+      await system.expireLeases(sleeper);
+      await sleep(300);
+      sleeper.send('SIGCONT');
+    }
+    await system.probe(30_000);
+  },
+};
+
+test('fault 04: worker SIGSTOPped past its lease, then continued [F C]', async (context) => {
+  await eachTry(context, VARIANTS, (variant) =>
+    withSystem({ app: { lockBudgetMs: 10_000 } }, async (system) => {
+      system.app.start();
+      await STOP[variant](system);
+      await system.app.stop();
+      await system.assertFresh();
+      await system.assertOneWriter();
+    }),
+  );
+});
