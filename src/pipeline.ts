@@ -36,6 +36,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
   const { parked } = context;
   const held = new Set<string>();
   let writing: Promise<void> = Promise.resolve();
+  let lookAgain = false;
   let coolDownMs: number | undefined;
   try {
     let retryMs = LOCKED_RETRY_MS.first;
@@ -50,10 +51,16 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
         await writing;
         writing = write(batch);
         writing.catch(() => {}); // Seen where it is awaited.
+        lookAgain = true;
         continue;
       }
       await writing;
-      if (parked.length === 0) break;
+      if (parked.length === 0) {
+        // The last write may have put keys back that changed meanwhile.
+        if (!lookAgain) break;
+        lookAgain = false;
+        continue;
+      }
       await sleep(Math.min(retryMs, LOCKED_RETRY_MS.look), undefined, { signal: context.stop }).catch(() => {});
       if (performance.now() < retryAt) continue;
       await retryParked();
@@ -80,8 +87,9 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
   }
 
   async function retryParked(): Promise<void> {
-    for (const { token, items, losses } of parked.splice(0)) {
-      held.add(token);
+    const taken = parked.splice(0);
+    for (const { token } of taken) held.add(token);
+    for (const { token, items, losses } of taken) {
       await write({ token, items, losses, confirm: [], remove: [], endings: [], coolDownMs: undefined });
     }
   }

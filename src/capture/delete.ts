@@ -15,10 +15,11 @@ export function deleteHook(target: CaptureTarget): Hook {
   return {
     name,
     functionSql,
-    triggerSql: target.relations.map(
-      (relation) => `CREATE OR REPLACE TRIGGER freshvec_delete_${target.source.id} AFTER DELETE ON ${relation}
+    rowTriggerSql: [],
+    statementTriggerSql: (relation) => [
+      `CREATE OR REPLACE TRIGGER freshvec_delete_${target.source.id} AFTER DELETE ON ${relation}
   REFERENCING OLD TABLE AS fv_old FOR EACH STATEMENT
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
-    ),
+    ],
   };
 }

@@ -30,11 +30,12 @@ export function editHook(target: CaptureTarget): Hook {
   return {
     name,
     functionSql,
-    triggerSql: target.relations.map(
-      (relation) => `CREATE OR REPLACE TRIGGER freshvec_edit_${target.source.id} AFTER UPDATE ON ${relation}
+    rowTriggerSql: [],
+    statementTriggerSql: (relation) => [
+      `CREATE OR REPLACE TRIGGER freshvec_edit_${target.source.id} AFTER UPDATE ON ${relation}
   REFERENCING OLD TABLE AS fv_old NEW TABLE AS fv_new FOR EACH STATEMENT
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
-    ),
+    ],
   };
 }
 

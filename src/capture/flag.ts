@@ -22,12 +22,13 @@ AS ${dollarQuote(`BEGIN
   NEW.${ident(flag)} := pg_catalog.set_config('freshvec.flagged', '1', true) OPERATOR(pg_catalog.=) '1';
   RETURN NEW;
 END`)}`,
-    triggerSql: [
+    rowTriggerSql: [
       `CREATE OR REPLACE TRIGGER ${trigger} BEFORE UPDATE${target.rewritten ? '' : ` OF ${columns}`}
   ON ${root} FOR EACH ROW
   WHEN (${changedSql(target, 'OLD', 'NEW')})
   EXECUTE FUNCTION ${name}()`,
       `ALTER TABLE ${root} ENABLE ALWAYS TRIGGER ${trigger}`,
     ],
+    statementTriggerSql: () => [],
   };
 }

@@ -8,7 +8,10 @@ export interface Hook {
   /** Function with its schema, without arguments. */
   readonly name: string;
   readonly functionSql: string;
-  readonly triggerSql: readonly string[];
+  /** Row triggers, on the source: PostgreSQL itself clones them to the partitions. */
+  readonly rowTriggerSql: readonly string[];
+  /** Statement triggers, on one relation: they fire only for the table that a statement names, so each has them. */
+  statementTriggerSql(relation: string): string[];
 }
 
 /** Statements that touch more rows than this go into the bulk lane, so that an import does not delay a person's edit. */

@@ -15,10 +15,11 @@ export function insertHook(target: CaptureTarget): Hook {
   return {
     name,
     functionSql,
-    triggerSql: target.relations.map(
-      (relation) => `CREATE OR REPLACE TRIGGER freshvec_insert_${target.source.id} AFTER INSERT ON ${relation}
+    rowTriggerSql: [],
+    statementTriggerSql: (relation) => [
+      `CREATE OR REPLACE TRIGGER freshvec_insert_${target.source.id} AFTER INSERT ON ${relation}
   REFERENCING NEW TABLE AS fv_new FOR EACH STATEMENT
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
-    ),
+    ],
   };
 }

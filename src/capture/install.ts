@@ -34,5 +34,13 @@ export function functionsSql(target: CaptureTarget): string[] {
 
 /** Puts the triggers on; SHARE ROW EXCLUSIVE on the source and all below it. Every statement may be run again. */
 export function triggersSql(target: CaptureTarget): string[] {
-  return hooks(target).flatMap((hook) => hook.triggerSql);
+  return [
+    ...hooks(target).flatMap((hook) => hook.rowTriggerSql),
+    ...target.relations.flatMap((relation) => statementTriggersSql(target, relation)),
+  ];
+}
+
+/** What one more partition needs; SHARE ROW EXCLUSIVE on it alone. */
+export function statementTriggersSql(target: CaptureTarget, relation: string): string[] {
+  return hooks(target).flatMap((hook) => hook.statementTriggerSql(relation));
 }

@@ -16,11 +16,12 @@ export function replicaHook(target: CaptureTarget): Hook {
   return {
     name,
     functionSql,
-    triggerSql: [
+    rowTriggerSql: [
       `CREATE OR REPLACE TRIGGER ${trigger} AFTER INSERT OR UPDATE${tables ? ' OR DELETE' : ''} ON ${root} FOR EACH ROW
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
       `ALTER TABLE ${root} ENABLE REPLICA TRIGGER ${trigger}`,
     ],
+    statementTriggerSql: () => [],
   };
 }
 

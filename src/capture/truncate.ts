@@ -14,11 +14,12 @@ export function truncateHook(target: CaptureTarget): Hook {
   return {
     name,
     functionSql,
-    triggerSql: target.relations.flatMap((relation) => [
+    rowTriggerSql: [],
+    statementTriggerSql: (relation) => [
       `CREATE OR REPLACE TRIGGER ${trigger} AFTER TRUNCATE ON ${relation} FOR EACH STATEMENT
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
       // Logical replication runs this one as a statement, so it needs no stand-in.
       `ALTER TABLE ${relation} ENABLE ALWAYS TRIGGER ${trigger}`,
-    ]),
+    ],
   };
 }

@@ -20,11 +20,12 @@ export function updateHook(target: CaptureTarget, flag: string): Hook {
   return {
     name,
     functionSql,
-    triggerSql: target.relations.map(
-      (relation) => `CREATE OR REPLACE TRIGGER freshvec_update_${target.source.id} AFTER UPDATE ON ${relation}
+    rowTriggerSql: [],
+    statementTriggerSql: (relation) => [
+      `CREATE OR REPLACE TRIGGER freshvec_update_${target.source.id} AFTER UPDATE ON ${relation}
   REFERENCING NEW TABLE AS fv_new FOR EACH STATEMENT
   WHEN (current_setting('freshvec.flagged', true) = '1')
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
-    ),
+    ],
   };
 }

@@ -35,6 +35,27 @@ export async function readKey(db: Executor, oid: number): Promise<KeyColumn[]> {
   );
 }
 
+const OWN_NAMES: ReadonlySet<string> = new Set(['chunk_no', 'hash', 'model', 'embedding']);
+
+/** Why freshvec's own table, which has the key's columns beside its own, cannot hold the keys of this table. */
+export async function ownTableRefusals(db: Executor, oid: number): Promise<string[]> {
+  const names = (await readKey(db, oid)).map(({ name }) => name);
+  const blind = await db.query<{ name: string }>(
+    `SELECT a.attname AS name FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation
+     WHERE a.attrelid = $1 AND a.attname = ANY($2::text[]) AND NOT c.collisdeterministic`,
+    [oid, names],
+  );
+  return [
+    ...names
+      .filter((name) => OWN_NAMES.has(name))
+      .map((name) => `its key column "${name}" has a name that a table of vectors needs: use \`--store column\`.`),
+    ...blind.map(
+      ({ name }) =>
+        `its key column "${name}" has a collation that takes different keys for one: use \`--store column\`.`,
+    ),
+  ];
+}
+
 /** Why these columns cannot be a key; empty when they can. */
 export function keyRefusals(key: readonly KeyColumn[]): string[] {
   if (key.length === 0) {

@@ -2,16 +2,16 @@ import { readCaptureTarget, readWatched } from '../capture/index.js';
 import { assertSchema } from '../catalog/schema.js';
 import type { KeyColumn, Source } from '../catalog/source.js';
 import type { Space, StoreKind } from '../catalog/space.js';
-import type { Database, Executor } from '../db/database.js';
+import type { Database, Executor, VectorExtension } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
-import { readExpressions } from './base-columns.js';
+import { type ExpressionFacts, readExpressions } from './base-columns.js';
 import { DEFAULT_COLUMN, DEFAULT_HNSW, type PlanModel, type SourceDefinition, type SourcePlan } from './definition.js';
 import { SourceRefused } from './errors.js';
 import { type Estimate, estimate } from './estimate.js';
 import { findSame, ownColumns } from './existing.js';
-import { readHazards } from './hazards.js';
-import { keyRefusals, readKey } from './key.js';
+import { type Hazards, readHazards } from './hazards.js';
+import { keyRefusals, ownTableRefusals, readKey } from './key.js';
 import { notesFor } from './notes.js';
 import {
   columnRefusals,
@@ -33,57 +33,70 @@ import { readTable, type Table } from './table.js';
 export async function planSource(db: Database, definition: SourceDefinition, model: PlanModel): Promise<SourcePlan> {
   await assertSchema(db);
   const table = await readTable(db, definition.table);
-  const name = qualifiedName(table);
-  refuseIf(name, relationRefusals(table));
-  const key = await readKey(db, table.oid);
-  const facts = await readExpressions(db, table, definition.content, definition.where);
-  const extension = await db.vectorExtension();
-  refuseIf(name, [
-    ...keyRefusals(key),
-    ...expressionRefusals(table, definition.content, definition.tenant, facts),
-    ...vectorExtensionRefusals(extension),
-  ]);
+  refuseIf(table, relationRefusals(table));
+  const { wanted, facts, extension } = await readSource(db, table, definition);
   const hazards = await readHazards(db, table.oid);
   const proposedStore: StoreKind = hazards.updateTriggers.length + hazards.publications.length > 0 ? 'table' : 'column';
-  const read = facts.wholeRow ? table.columns.map((column) => column.name) : facts.columns;
-  const baseColumns = (await readWatched(db, table.oid, read)).map((column) => column.name);
-  const wanted = sourceOf(definition, table, key, baseColumns);
-  const store = definition.store ?? proposedStore;
-  const space = spaceOf(definition, model, store);
-  const settings = await readSettings(db);
-
+  const space = spaceOf(definition, model, definition.store ?? proposedStore);
   const existing = await findSame(db, wanted, space, definition);
-  if (!existing) {
-    const own = await ownColumns(db, table.oid);
-    const mine = store === 'column' ? companionTypes(space).map((column) => column.name) : [];
-    const takenBy = own.find(({ column }) => mine.includes(column));
-    refuseIf(name, [
-      ...ownColumnRefusals(facts, [...own.map(({ column }) => column), ...mine], store === 'column'),
-      ...spaceRefusals(space, table),
-      ...(store !== 'column'
-        ? []
-        : takenBy
-          ? [
-              `its column "${takenBy.column}" belongs to the source "${takenBy.source}". Choose another with \`--column NAME\`.`,
-            ]
-          : [...columnRefusals(space, table, hazards.publications), ...(await foreignVectors(db, table, space))]),
-    ]);
-  }
-  const amount = await estimateOrRefuse(db, wanted, model, name);
-  const { source, space: finalSpace } = existing ?? (await reserveIds(db, wanted, space));
-  const target = await readCaptureTarget(db, source, [finalSpace]);
+  if (!existing) refuseIf(table, await newSpaceRefusals(db, table, space, facts, hazards));
+  const amount = await estimateOrRefuse(db, table, wanted, model);
+  const final = existing ?? (await reserveIds(db, wanted, space));
+  const target = await readCaptureTarget(db, final.source, [final.space]);
   return {
-    source,
-    space: finalSpace,
+    ...final,
     already: existing !== undefined,
-    statements: existing || !extension ? [] : addStatements(target, finalSpace, extension.schema),
+    statements: existing ? [] : addStatements(target, final.space, extension.schema),
     rows: amount.rows,
     rowsEstimated: amount.estimated,
     tokens: amount.tokens,
     cost: costOf(model, amount.tokens),
-    notes: extension ? notesFor(finalSpace, target, hazards, extension, settings) : [],
+    notes: notesFor(final.space, target, hazards, extension, await readSettings(db)),
     proposedStore,
   };
+}
+
+/** The source as asked for, still without an id, and what its expressions read. */
+async function readSource(
+  db: Database,
+  table: Table,
+  definition: SourceDefinition,
+): Promise<{ wanted: Source; facts: ExpressionFacts; extension: VectorExtension }> {
+  const key = await readKey(db, table.oid);
+  const facts = await readExpressions(db, table, definition.content, definition.where);
+  const extension = await db.vectorExtension();
+  const reasons = [
+    ...keyRefusals(key),
+    ...expressionRefusals(table, definition.content, definition.tenant, facts),
+    ...vectorExtensionRefusals(extension),
+  ];
+  if (reasons.length > 0 || !extension) throw new SourceRefused(nameOf(table), reasons);
+  const read = facts.wholeRow ? table.columns.map((column) => column.name) : facts.columns;
+  const baseColumns = (await readWatched(db, table.oid, read)).map((column) => column.name);
+  return { wanted: sourceOf(definition, table, key, baseColumns), facts, extension };
+}
+
+async function newSpaceRefusals(
+  db: Executor,
+  table: Table,
+  space: Space,
+  facts: ExpressionFacts,
+  hazards: Hazards,
+): Promise<string[]> {
+  const onRows = space.store === 'column';
+  const others = await ownColumns(db, table.oid);
+  const mine = onRows ? companionTypes(space).map((column) => column.name) : [];
+  const taken = others.find(({ column }) => mine.includes(column));
+  return [
+    ...ownColumnRefusals(facts, [...new Set([...others.map(({ column }) => column), ...mine])], onRows),
+    ...spaceRefusals(space, table),
+    ...(taken
+      ? [`its column "${taken.column}" belongs to the source "${taken.source}". Choose another with \`--column NAME\`.`]
+      : []),
+    ...(onRows ? [] : await ownTableRefusals(db, table.oid)),
+    ...(onRows && !taken ? columnRefusals(space, table, hazards.publications) : []),
+    ...(onRows && !taken ? await foreignVectors(db, table, space) : []),
+  ];
 }
 
 function sourceOf(definition: SourceDefinition, table: Table, key: KeyColumn[], baseColumns: string[]): Source {
@@ -145,14 +158,18 @@ async function foreignVectors(db: Executor, table: Table, space: Space): Promise
 }
 
 /** Content that fails on a row that is there would fail in every worker. */
-async function estimateOrRefuse(db: Database, source: Source, model: PlanModel, name: string): Promise<Estimate> {
+async function estimateOrRefuse(db: Database, table: Table, source: Source, model: PlanModel): Promise<Estimate> {
   try {
     return await estimate(db, source, (text) => model.countTokens(text));
   } catch (error) {
     if (!(error instanceof Error) || !/^(22|P0)/.test(sqlState(error) ?? '')) throw error;
-    throw new SourceRefused(name, [`its content or filter fails on one of its rows (SQLSTATE ${sqlState(error)}).`], {
-      cause: error,
-    });
+    throw new SourceRefused(
+      nameOf(table),
+      [`its content or filter fails on one of its rows (SQLSTATE ${sqlState(error)}).`],
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -168,10 +185,10 @@ function costOf(model: PlanModel, tokens: number): number | undefined {
   return model.pricePerMillionTokens === undefined ? undefined : (tokens / 1e6) * model.pricePerMillionTokens;
 }
 
-function qualifiedName(table: Table): string {
+function nameOf(table: Table): string {
   return `${table.schema}.${table.table}`;
 }
 
-function refuseIf(name: string, reasons: readonly string[]): void {
-  if (reasons.length > 0) throw new SourceRefused(name, reasons);
+function refuseIf(table: Table, reasons: readonly string[]): void {
+  if (reasons.length > 0) throw new SourceRefused(nameOf(table), reasons);
 }

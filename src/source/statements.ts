@@ -3,6 +3,7 @@ import { functionsSql, triggersSql } from '../capture/index.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { literal, qualified } from '../db/identifiers.js';
+import { shareTableSql } from '../search/index.js';
 import { createSpaceSql } from '../store/index.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 import { rangesSql } from './ranges.js';
@@ -25,6 +26,9 @@ export function addStatements(target: CaptureTarget, space: Space, vectorSchema:
       lock: onSource ? lockWords('ACCESS EXCLUSIVE', target) : NO_LOCK,
       why: onSource ? 'makes room for the vectors on the rows' : 'makes a table for the vectors',
     })),
+    ...(onSource ? [] : shareTableSql(source, space)).map((sql) =>
+      catalog(sql, 'lets whoever may read the rows search their vectors'),
+    ),
     ...captureStatements(target),
     {
       sql: rangesSql(source, space.id, 'load'),

@@ -47,6 +47,7 @@ interface SpaceRun {
   readonly pace: Pace;
   readonly parked: Parked[];
   indexed: boolean | undefined;
+  indexLookedAt: number;
   restUntil: number;
 }
 
@@ -135,6 +136,7 @@ export class Drainer {
         pace: createPace(FIRST_WRITE.indexed),
         parked: [],
         indexed: undefined,
+        indexLookedAt: Number.NEGATIVE_INFINITY,
         restUntil: 0,
       };
       this.spaces.set(spaceId, run);
@@ -178,6 +180,8 @@ export class Drainer {
   /** Writes start small where they pay for an index. */
   private async followIndex({ store: { source, space } }: Pick<DrainContext, 'store'>): Promise<void> {
     const state = this.runOf(space.id);
+    if (performance.now() - state.indexLookedAt < INDEX_LOOK_MS) return;
+    state.indexLookedAt = performance.now();
     const indexed = (await indexState(this.options.db, source, space)) !== 'none';
     if (indexed === state.indexed) return;
     state.indexed = indexed;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { getSource } from '../../src/catalog/source.js';
 import type { Database } from '../../src/db/database.js';
-import { removeSource } from '../../src/source/index.js';
+import { captureNewPartitions, removeSource } from '../../src/source/index.js';
 import { addSource, ENGINES, type Subject, takeChanges, takeKeys } from './support.js';
 
 describe.for(ENGINES)('capture of partitioned tables on %s', ([, open]) => {
@@ -116,6 +117,21 @@ describe.for(ENGINES)('capture of partitioned tables on %s', ([, open]) => {
       expect(await takeKeys(db)).toEqual(['["c", "1"]']);
       await db.query('DROP TABLE part_c');
       await takeKeys(db);
+    });
+
+    test('a partition that comes with its rows is captured from the next maintenance on', async () => {
+      await db.query('DELETE FROM freshvec.range');
+      await db.query('CREATE TABLE part_d (LIKE part INCLUDING ALL)');
+      await db.query(`INSERT INTO part_d (id, region, t) VALUES (1, 'd', 'x')`);
+      await db.query(`ALTER TABLE part ATTACH PARTITION part_d FOR VALUES IN ('d')`);
+      const source = await getSource(db, 'part');
+      expect(await captureNewPartitions(db, source)).toEqual(['public.part_d']);
+      expect(await captureNewPartitions(db, source)).toEqual([]);
+      const ranges = await db.query('SELECT relation_oid::regclass::text AS name, purpose FROM freshvec.range');
+      expect(ranges).toEqual([{ name: 'part_d', purpose: 'load' }]);
+      await db.query(`UPDATE part_d SET t = 'new'`);
+      expect(await takeKeys(db)).toEqual(['["d", "1"]']);
+      await db.query('DROP TABLE part_d');
     });
 
     test('a partition goes and comes back', async () => {

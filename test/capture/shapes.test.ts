@@ -26,7 +26,7 @@ const AWKWARD = [
   LONGEST,
 ];
 
-describe.for(ENGINES)('capture of tables of every shape on %s', ([, open]) => {
+describe.for(ENGINES)('capture of tables of every shape on %s', ([engine, open]) => {
   let subject: Subject;
   let db: Database;
   beforeAll(async () => {
@@ -35,33 +35,37 @@ describe.for(ENGINES)('capture of tables of every shape on %s', ([, open]) => {
   });
   afterAll(() => subject.close());
 
-  test.for(AWKWARD)('a table, its key, content, filter and tenant called %s', async (name) => {
-    const quoted = ident(name);
-    await db.query(`CREATE SCHEMA IF NOT EXISTS ${quoted}`);
-    for (const store of ['column', 'table'] as const) {
-      // A column each for what may be one: content and filter; the key is a column of the same awkward kind.
-      const key = ident(`${name.slice(0, 25)}k`);
-      await db.query(`CREATE TABLE ${qualified(name, name)} (${key} bigint PRIMARY KEY, ${quoted} text)`);
-      await addSource(db, {
-        table: qualified(name, name),
-        content: { columns: [name] },
-        where: `${quoted} <> 'no'`,
-        tenant: name,
-        store,
-      });
-      await db.query(`INSERT INTO ${qualified(name, name)} VALUES (1, 'one'), (2, 'two')`);
-      await db.query(`UPDATE ${qualified(name, name)} SET ${quoted} = 'new' WHERE ${key} = 2`);
-      await db.query('SELECT freshvec.enqueue($1, $2)', [name, '07']);
-      expect((await takeChanges(db)).map((change) => [change.key, change.tenant])).toEqual([
-        ['1', 'one'],
-        ['2', 'two'],
-        ['2', 'new'],
-        ['7', null],
-      ]);
-      await removeSource(db, name, { dropVectors: true });
-      await db.query(`DROP TABLE ${qualified(name, name)}`);
-    }
-  });
+  // The SQL is the same on both: a few will do on the slower one.
+  test.for(engine === 'PGlite' ? AWKWARD.slice(0, 3) : AWKWARD)(
+    'a table, its key, content, filter and tenant called %s',
+    async (name) => {
+      const quoted = ident(name);
+      await db.query(`CREATE SCHEMA IF NOT EXISTS ${quoted}`);
+      for (const store of ['column', 'table'] as const) {
+        // A column each for what may be one: content and filter; the key is a column of the same awkward kind.
+        const key = ident(`${name.slice(0, 25)}k`);
+        await db.query(`CREATE TABLE ${qualified(name, name)} (${key} bigint PRIMARY KEY, ${quoted} text)`);
+        await addSource(db, {
+          table: qualified(name, name),
+          content: { columns: [name] },
+          where: `${quoted} <> 'no'`,
+          tenant: name,
+          store,
+        });
+        await db.query(`INSERT INTO ${qualified(name, name)} VALUES (1, 'one'), (2, 'two')`);
+        await db.query(`UPDATE ${qualified(name, name)} SET ${quoted} = 'new' WHERE ${key} = 2`);
+        await db.query('SELECT freshvec.enqueue($1, $2)', [name, '07']);
+        expect((await takeChanges(db)).map((change) => [change.key, change.tenant])).toEqual([
+          ['1', 'one'],
+          ['2', 'two'],
+          ['2', 'new'],
+          ['7', null],
+        ]);
+        await removeSource(db, name, { dropVectors: true });
+        await db.query(`DROP TABLE ${qualified(name, name)}`);
+      }
+    },
+  );
 
   test.for([
     ['smallint', '7', '-7'],

@@ -1,12 +1,12 @@
 import { test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { type SystemOptions, withSystem } from './support/system.js';
-import { eachTry } from './support/tries.js';
+import { type SystemOptions, TIMEOUT_MS, withSystem } from './support/system.js';
+import { sideBySide } from './support/tries.js';
 
 const VARIANTS: readonly SystemOptions[] = [{ store: 'column' }, { store: 'table' }, { redisUrl: false }];
 
-test('fault 01: worker SIGKILLed after claim [C F]', async (context) => {
-  await eachTry(context, VARIANTS, (variant) =>
+test('fault 01: worker SIGKILLed after claim [C F]', { timeout: TIMEOUT_MS }, async (context) => {
+  await sideBySide(context, VARIANTS, (variant) =>
     withSystem(variant, async (system) => {
       const { provider, workers, app } = system;
       app.start();

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { withSystem } from './support/system.js';
-import { eachTry } from './support/tries.js';
+import { TIMEOUT_MS, withSystem } from './support/system.js';
+import { sideBySide } from './support/tries.js';
 
 const VARIANTS = [
   { store: 'column', at: 'the answer' },
@@ -8,8 +8,10 @@ const VARIANTS = [
   { store: 'table', at: 'the first row of the write' },
 ] as const;
 
-test('fault 02: worker SIGKILLed after the provider answered, before the write [C $]', async (context) => {
-  await eachTry(context, VARIANTS, ({ store, at }) =>
+test('fault 02: worker SIGKILLed after the provider answered, before the write [C $]', {
+  timeout: TIMEOUT_MS,
+}, async (context) => {
+  await sideBySide(context, VARIANTS, ({ store, at }) =>
     // The app may wait for the barrier, which stands in a transaction of the worker: that is the test's doing.
     withSystem({ store, app: { hides: false, lockBudgetMs: 10_000 } }, async (system) => {
       const { provider, workers, app, space } = system;

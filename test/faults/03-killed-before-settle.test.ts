@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { withSystem } from './support/system.js';
-import { eachTry } from './support/tries.js';
+import { TIMEOUT_MS, withSystem } from './support/system.js';
+import { sideBySide } from './support/tries.js';
 
 /** Write and settle are one transaction: a kill between them leaves neither, a kill during its COMMIT leaves both. */
 const VARIANTS = [
@@ -9,8 +9,10 @@ const VARIANTS = [
   { store: 'column', at: 'commit' },
 ] as const;
 
-test('fault 03: worker SIGKILLed after the write, before it settled [C $]', async (context) => {
-  await eachTry(context, VARIANTS, ({ store, at }) =>
+test('fault 03: worker SIGKILLed after the write, before it settled [C $]', {
+  timeout: TIMEOUT_MS,
+}, async (context) => {
+  await sideBySide(context, VARIANTS, ({ store, at }) =>
     // The app may wait for the barrier, which stands in a transaction of the worker: that is the test's doing.
     withSystem({ store, app: { hides: false, lockBudgetMs: 10_000 } }, async (system) => {
       const { provider, workers, app } = system;

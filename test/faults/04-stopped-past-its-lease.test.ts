@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { type System, withSystem } from './support/system.js';
-import { eachTry } from './support/tries.js';
+import { type System, TIMEOUT_MS, withSystem } from './support/system.js';
+import { sideBySide } from './support/tries.js';
 
 /** The worker that slept wakes with an answer in its hands, or in the middle of a transaction, or anywhere. */
 const VARIANTS = ['with its texts at the provider', 'between write and settle', 'at random, often'] as const;
@@ -60,8 +60,8 @@ const STOP: Record<(typeof VARIANTS)[number], (system: System) => Promise<void>>
   },
 };
 
-test('fault 04: worker SIGSTOPped past its lease, then continued [F C]', async (context) => {
-  await eachTry(context, VARIANTS, (variant) =>
+test('fault 04: worker SIGSTOPped past its lease, then continued [F C]', { timeout: TIMEOUT_MS }, async (context) => {
+  await sideBySide(context, VARIANTS, (variant) =>
     withSystem({ app: { lockBudgetMs: 10_000 } }, async (system) => {
       system.app.start();
       await STOP[variant](system);

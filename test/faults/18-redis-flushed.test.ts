@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
 import { type RedisServer, startRedis } from '../support/servers.js';
-import { withSystem } from './support/system.js';
+import { TIMEOUT_MS, withSystem } from './support/system.js';
 
 /** FLUSHALL reaches every database, so the Redis is this file's own. */
 let redis: RedisServer;
@@ -14,7 +14,7 @@ afterAll(() => redis.stop());
 
 const TRIES = 12;
 
-test('fault 18: Redis FLUSHALL in mid-run [C]', async ({ task }) => {
+test('fault 18: Redis FLUSHALL in mid-run [C]', { timeout: TIMEOUT_MS }, async ({ task }) => {
   task.meta.tries = TRIES;
   await withSystem({ redisUrl: redis.url, env: { FRESHVEC_SLOTS: '2' } }, async (system) => {
     const { provider, workers, app } = system;

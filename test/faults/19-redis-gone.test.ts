@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/servers.js';
-import { withSystem } from './support/system.js';
+import { TIMEOUT_MS, withSystem } from './support/system.js';
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -13,7 +13,9 @@ afterAll(() => redis.stop());
 const GONE_MS = 10_000;
 const RESTARTS = 3;
 
-test('fault 19: Redis killed and restarted empty; Redis gone for a minute (here 10 s) [C]', async ({ task }) => {
+test('fault 19: Redis killed and restarted empty; Redis gone for a minute (here 10 s) [C]', {
+  timeout: TIMEOUT_MS,
+}, async ({ task }) => {
   task.meta.tries = RESTARTS + 1;
   await withSystem({ redisUrl: redis.url }, async (system) => {
     const { workers, app } = system;

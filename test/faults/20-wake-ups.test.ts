@@ -3,7 +3,7 @@ import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/servers.js';
-import { type System, withSystem } from './support/system.js';
+import { type System, TIMEOUT_MS, withSystem } from './support/system.js';
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -57,7 +57,9 @@ const FAULTS: Record<string, (wire: Wire) => Promise<void>> = {
   },
 };
 
-test('fault 20: wake-ups delivered twice, late, out of order, never [C $]', async ({ task }) => {
+test('fault 20: wake-ups delivered twice, late, out of order, never [C $]', { timeout: TIMEOUT_MS }, async ({
+  task,
+}) => {
   task.meta.tries = Object.keys(FAULTS).length;
   const options = { redisUrl: redis.url, app: { hides: false }, env: { FRESHVEC_BATCH_KEYS: '5' } };
   await withSystem(options, async (system) => {

@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { type System, withSystem } from './support/system.js';
-import { eachTry } from './support/tries.js';
+import { type System, TIMEOUT_MS, withSystem } from './support/system.js';
+import { sideBySide } from './support/tries.js';
 
 const GRACE_MS = 8_000;
 /** For a machine that is busy with other tests. */
@@ -29,8 +29,8 @@ const LOAD: Record<(typeof VARIANTS)[number], (system: System) => Promise<() => 
   },
 };
 
-test('fault 51: worker gets SIGTERM under load [C $]', async (context) => {
-  await eachTry(context, VARIANTS, (variant) =>
+test('fault 51: worker gets SIGTERM under load [C $]', { timeout: TIMEOUT_MS }, async (context) => {
+  await sideBySide(context, VARIANTS, (variant) =>
     withSystem({ rows: 400, app: { hides: false, lockBudgetMs: 0 } }, async (system) => {
       const { provider, workers, app, db } = system;
       const end = await LOAD[variant](system);

@@ -25,6 +25,9 @@ import { Fleet, type WorkerProcess } from './workers.js';
 /** Before the first test, not in it: a build would take its time. */
 beforeAll(ensureBuilt, 180_000);
 
+/** Of a test: most take 20 s, on a machine that is busy with others thrice as long. */
+export const TIMEOUT_MS = 180_000;
+
 export interface SystemOptions {
   /** A server of the test's own, as its superuser; else the run's. */
   readonly postgresUrl?: string;
