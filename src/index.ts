@@ -1,12 +1,12 @@
 /** freshvec's public surface: `import { createClient } from 'freshvec'`. */
 export type { KeyInput, QueryClient } from './capture/index.js';
+export type { KeyValue } from './catalog/key-value.js';
 export type { Migration, SchemaStatus } from './catalog/schema.js';
 export type { Content, KeyColumn, Source } from './catalog/source.js';
 export type { Metric, Space, SpaceState, StoreKind, VectorType } from './catalog/space.js';
 export { type Client, createClient } from './client/client.js';
 export type { TextVector } from './client/embed.js';
 export type { FailedRow, FailuresApi } from './client/failures.js';
-export type { KeyValue } from './client/keys.js';
 export type { ClientOptions } from './client/options.js';
 export type { SourceInfo, SourcesApi } from './client/sources.js';
 export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';

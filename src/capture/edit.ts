@@ -3,17 +3,13 @@ import { ident } from '../db/identifiers.js';
 import { callWithSpaces, DOORBELL, definerFunction, type Hook, laneSql, tenantSql } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
-const TEXT = /^(text|character varying)/;
-
 /**
  * Vectors in a table of their own: there is no flag to look at, so old and new rows are joined by key. A key that went
  * away is a change too, since its vector must go.
  */
 export function editHook(target: CaptureTarget): Hook {
   const { key } = target.source;
-  const sameKey = key
-    .map(({ name, type }) => `${[`fv_old.${ident(name)}`, `fv_new.${ident(name)}`].map(exact(type)).join(' = ')}`)
-    .join(' AND ');
+  const sameKey = key.map(({ name }) => `fv_old.${ident(name)} = fv_new.${ident(name)}`).join(' AND ');
   const first = ident(key[0]?.name ?? '');
   const either = (before: string, after: string) =>
     `CASE WHEN fv_new.${first} IS NULL THEN ${before} ELSE ${after} END`;
@@ -37,9 +33,4 @@ export function editHook(target: CaptureTarget): Hook {
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
     ],
   };
-}
-
-/** Text keys are told apart as text: under a case-blind collation 'A' and 'a' are one key, with two renderings. */
-function exact(type: string): (column: string) => string {
-  return (column) => (TEXT.test(type) ? `${column}::text COLLATE "C"` : column);
 }

@@ -23,6 +23,8 @@ export interface Source {
   /** SQL condition over the row; rows that fail it have no vector. */
   readonly filter: string | undefined;
   readonly tenantColumn: string | undefined;
+  /** Tells one definition from the next, as long as the row stands; absent in a plan. */
+  readonly version?: string;
 }
 
 type SourceRow = {
@@ -38,6 +40,7 @@ type SourceRow = {
   base_columns: string[];
   filter_sql: string | null;
   tenant_column: string | null;
+  version: string;
 };
 
 function toSource(row: SourceRow): Source {
@@ -50,15 +53,26 @@ function toSource(row: SourceRow): Source {
     baseColumns: row.base_columns,
     filter: row.filter_sql ?? undefined,
     tenantColumn: row.tenant_column ?? undefined,
+    version: row.version,
   };
 }
 
+/** SQL that holds while the source's definition is still this one; a worker's may be from before an `alter`. */
+export function stillDefinedSql(source: Source): string {
+  if (source.version === undefined) return 'true';
+  return `EXISTS (SELECT FROM freshvec.source __fv_d WHERE __fv_d.id = ${source.id} AND __fv_d.xmin::text = '${source.version}')`;
+}
+
 export async function listSources(db: Executor): Promise<Source[]> {
-  return (await db.query<SourceRow>('SELECT * FROM freshvec.source ORDER BY name')).map(toSource);
+  return (await db.query<SourceRow>('SELECT *, xmin::text AS version FROM freshvec.source ORDER BY name')).map(
+    toSource,
+  );
 }
 
 export async function findSource(db: Executor, name: string): Promise<Source | undefined> {
-  const [row] = await db.query<SourceRow>('SELECT * FROM freshvec.source WHERE name = $1', [name]);
+  const [row] = await db.query<SourceRow>('SELECT *, xmin::text AS version FROM freshvec.source WHERE name = $1', [
+    name,
+  ]);
   return row && toSource(row);
 }
 
@@ -75,6 +89,6 @@ export async function getSource(db: Executor, name: string): Promise<Source> {
 }
 
 export async function getSourceById(db: Executor, id: number): Promise<Source | undefined> {
-  const [row] = await db.query<SourceRow>('SELECT * FROM freshvec.source WHERE id = $1', [id]);
+  const [row] = await db.query<SourceRow>('SELECT *, xmin::text AS version FROM freshvec.source WHERE id = $1', [id]);
   return row && toSource(row);
 }

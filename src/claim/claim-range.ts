@@ -1,8 +1,10 @@
+import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
 
 /** What a store must answer for its pages to be visited; `store/port.ts` has the whole. */
 export interface RangeVisitor {
+  readonly source: Source;
   diff(
     tx: Executor,
     pages: { relationOid: number; fromPage: number; toPage: number },
@@ -42,7 +44,7 @@ export function claimRange(
   { token, worker, limit }: { token: string; worker: string; limit: number },
 ): Promise<RangeClaim> {
   return db.tx(async (tx) => {
-    const range = await takeRange(tx, spaceId);
+    const range = await takeRange(tx, spaceId, visitor.source);
     if (!range) return { leased: [], visited: false };
     if (range.purpose === 'prune') {
       if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
@@ -59,11 +61,12 @@ export function claimRange(
   });
 }
 
-async function takeRange(tx: Executor, spaceId: number): Promise<RangeRow | undefined> {
+/** A worker that knows the source from before an `alter` would find rows in order that are not. */
+async function takeRange(tx: Executor, spaceId: number, source: Source): Promise<RangeRow | undefined> {
   const [row] = await tx.query<RangeRow>(
     `SELECT r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
        pg_relation_filenode(r.relation_oid::regclass)::int8 AS present_filenode
-     FROM freshvec.range r WHERE r.space_id = $1 ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED`,
+     FROM freshvec.range r WHERE r.space_id = $1 AND ${stillDefinedSql(source)} ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED`,
     [spaceId],
   );
   return row;

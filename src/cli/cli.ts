@@ -1,17 +1,20 @@
 import { createInterface } from 'node:readline/promises';
 import { type Client, clientOver } from '../client/client.js';
+import { Connection } from '../client/connection.js';
 import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
 import { createLog, type Log } from '../observe/log.js';
 import type { GlobalFlags } from './flags.js';
 import { toSettings } from './flags.js';
-import { type CliIo, EXIT, type ExitCode } from './io.js';
+import { type CliIo, EXIT, type ExitCode, type Run } from './io.js';
 
 /** What a command is handed: the configuration, a client, and where to write. */
 export class Cli {
   exitCode: ExitCode = EXIT.fine;
   /** How long a database that does not answer is tried again: a person waits. Undefined for what has time. */
   reachMs: number | undefined = 5_000;
+  /** A process that has the embedded database open may run this command in our place. */
+  forwards = true;
   #config: Promise<Config> | undefined;
   #client: Client | undefined;
   #log: Log | undefined;
@@ -19,6 +22,7 @@ export class Cli {
   constructor(
     readonly io: CliIo,
     readonly flags: GlobalFlags,
+    readonly run: Run,
   ) {}
 
   /** There is somebody to ask and to draw for. */
@@ -27,17 +31,14 @@ export class Cli {
   }
 
   config(): Promise<Config> {
-    const { env, cwd } = this.io;
+    const { env, cwd, connection } = this.io;
+    if (connection) return Promise.resolve(connection.config);
     this.#config ??= loadConfig({ env, cwd, flags: toSettings(this.flags), file: this.flags.config });
     return this.#config;
   }
 
   get client(): Client {
-    this.#client ??= clientOver(
-      () => this.config(),
-      (err) => this.log.warn({ err }, 'an error that was survived'),
-      () => this.reachMs,
-    );
+    this.#client ??= clientOver(async () => this.io.connection ?? this.#connect());
     return this.#client;
   }
 
@@ -71,7 +72,12 @@ export class Cli {
   }
 
   async close(): Promise<void> {
-    await this.#client?.close();
+    if (!this.io.connection) await this.#client?.close();
+  }
+
+  async #connect(): Promise<Connection> {
+    const onError = (err: unknown) => this.log.warn({ err }, 'an error that was survived');
+    return new Connection(await this.config(), onError, this.reachMs);
   }
 }
 

@@ -10,9 +10,9 @@ export interface Progress {
 
 const LINE_EVERY_MS = 5_000;
 
-/** A bar on a terminal, else a plain line now and then; both on stderr. */
+/** A bar on a terminal of our own, else a plain line now and then; both on stderr. */
 export function showProgress(cli: Cli): Progress {
-  return cli.interactive ? bar(cli) : lines(cli);
+  return cli.interactive && !cli.io.connection ? bar(cli) : lines(cli);
 }
 
 function bar(cli: Cli): Progress {

@@ -13,7 +13,8 @@ import { upCommand } from './commands/up.js';
 import { workCommand } from './commands/work.js';
 import { tell } from './errors.js';
 import { addGlobalFlags, type GlobalFlags, settleEmbedded } from './flags.js';
-import { type CliIo, EXIT } from './io.js';
+import { type CliIo, EXIT, type ExitCode } from './io.js';
+import { type Forward, forwarder } from './knock.js';
 import type { Act, Register } from './register.js';
 import { packageVersion } from './version.js';
 
@@ -33,16 +34,22 @@ const COMMANDS: readonly Register[] = [
 
 /**
  * Runs one command line, without the node binary and the script; resolves to its exit code and never throws. With
- * --json exactly one document goes to stdout, an error's too.
+ * --json exactly one document goes to stdout, an error's too. A command that needs the embedded database of another
+ * process is run there (`door.ts`).
  */
-export async function run(argv: readonly string[], io: CliIo): Promise<number> {
+export async function run(argv: readonly string[], world: CliIo): Promise<ExitCode> {
+  const io = withOneStopSignal(world);
   const program = createProgram(io);
+  const forward = forwarder(argv);
   let cli: Cli | undefined;
   const act: Act =
     (action) =>
     async (...args) => {
-      cli = new Cli(io, program.opts<GlobalFlags>());
-      await action(cli, ...args);
+      for (let over = false; !over; ) {
+        await cli?.close();
+        cli = new Cli(io, program.opts<GlobalFlags>(), run);
+        over = await finish(action(cli, ...args), cli, forward);
+      }
     };
   for (const register of COMMANDS) register(program, act);
   forEachCommand(program, (command) => prepare(command, io));
@@ -54,6 +61,28 @@ export async function run(argv: readonly string[], io: CliIo): Promise<number> {
   } finally {
     await cli?.close().catch(() => {});
   }
+}
+
+/** Resolves to false when the command is to be tried again. */
+async function finish(action: Promise<void>, cli: Cli, forward: Forward): Promise<boolean> {
+  try {
+    await action;
+    return true;
+  } catch (error) {
+    return forward(cli, error);
+  }
+}
+
+/** Each call of a process's `stopSignal` adds listeners; a command that is tried again asks again. */
+function withOneStopSignal(io: CliIo): CliIo {
+  let signal: AbortSignal | undefined;
+  return {
+    ...io,
+    stopSignal() {
+      signal ??= io.stopSignal();
+      return signal;
+    },
+  };
 }
 
 function createProgram(io: CliIo): Command {
@@ -93,7 +122,7 @@ function forEachCommand(command: Command, visit: (command: Command) => void): vo
   }
 }
 
-function fail(error: unknown, io: CliIo, json: boolean, verbose: boolean): number {
+function fail(error: unknown, io: CliIo, json: boolean, verbose: boolean): ExitCode {
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.fine;
   // A group without its command: commander has shown the help already.
   const shown = error instanceof CommanderError && error.code === 'commander.help';

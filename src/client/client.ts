@@ -1,11 +1,10 @@
 import { enqueue, type KeyInput, type QueryClient } from '../capture/index.js';
-import { applySchema, dropSchema, type Migration, type SchemaStatus, schemaStatus } from '../catalog/schema.js';
+import { applySchema, type Migration, type SchemaStatus, schemaStatus } from '../catalog/schema.js';
 import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
 import type { Database } from '../db/database.js';
 import { createLog } from '../observe/log.js';
 import { createPointerCache, type SearchRequest, type SearchResult, search } from '../search/index.js';
-import { uninstallSources } from '../source/index.js';
 import { type SourceStatus, type StatusOptions, sourceStatus } from '../status/status.js';
 import { type WaitOptions, waitUntilFresh } from '../status/wait-until-fresh.js';
 import { Connection } from './connection.js';
@@ -14,6 +13,7 @@ import { type FailuresApi, failuresApi } from './failures.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
 import { runRoles } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
+import { type Uninstalled, uninstall } from './uninstall.js';
 import { type WorkOnceOptions, type WorkReport, workOnce } from './work-once.js';
 
 /** freshvec from inside an app. Opens nothing until it is used; `close()` lets the process end. */
@@ -45,8 +45,8 @@ export interface Client {
     apply(): Promise<{ applied: Migration[]; current: number }>;
     status(): Promise<SchemaStatus>;
   };
-  /** Takes freshvec away: triggers, functions, its schema and, unless told otherwise, all vectors. */
-  uninstall(options?: { dropVectors?: boolean }): Promise<{ sources: string[] }>;
+  /** Takes freshvec away: triggers, functions, its queues, its schema and, unless told otherwise, all vectors. */
+  uninstall(options?: { dropVectors?: boolean }): Promise<Uninstalled>;
   /** The database itself, for the app's own SQL: an embedded one has no other door. */
   database(): Promise<Database>;
   config(): Promise<Config>;
@@ -59,19 +59,15 @@ export interface Client {
  */
 export function createClient(options: ClientOptions = {}): Client {
   const onError = options.onError ?? createStderrReporter();
-  return clientOver(() => loadConfig(toLoadOptions(options)), onError);
+  return clientOver(async () => new Connection(await loadConfig(toLoadOptions(options)), onError));
 }
 
-/** A client whose configuration is loaded by somebody else, at its first use. */
-export function clientOver(
-  load: () => Promise<Config>,
-  onError: (error: unknown) => void,
-  reachMs?: () => number | undefined,
-): Client {
+/** A client over a connection that is made at its first use. */
+export function clientOver(connect: () => Promise<Connection>): Client {
   const pointers = createPointerCache();
   let opening: Promise<Connection> | undefined;
   const connection = (): Promise<Connection> => {
-    opening ??= load().then((config) => new Connection(config, onError, reachMs?.()));
+    opening ??= connect();
     return opening;
   };
   const ready = async () => (await connection()).ready();
@@ -106,12 +102,7 @@ export function clientOver(
       },
       status: async () => schemaStatus(await (await connection()).database()),
     },
-    async uninstall({ dropVectors = true } = {}) {
-      const db = await (await connection()).database();
-      const sources = await uninstallSources(db, { dropVectors });
-      await dropSchema(db);
-      return { sources };
-    },
+    uninstall: async ({ dropVectors = true } = {}) => uninstall(await connection(), { dropVectors }),
     database: async () => (await connection()).database(),
     config: async () => (await connection()).config,
     async close() {

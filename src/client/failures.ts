@@ -1,9 +1,9 @@
 import type { KeyInput } from '../capture/index.js';
+import { type KeyValue, keyValue } from '../catalog/key-value.js';
 import { getSource, listSources } from '../catalog/source.js';
 import { discardFailures, listFailures, retryFailures } from '../claim/failures.js';
 import type { Database } from '../db/database.js';
 import { keyText } from '../status/key-text.js';
-import { type KeyValue, keyValue } from './keys.js';
 
 /** A row whose text cannot be embedded, and why. */
 export interface FailedRow {

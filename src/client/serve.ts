@@ -10,9 +10,13 @@ import { Connection } from './connection.js';
 /** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps. */
 export type Role = 'embed' | 'maintain';
 
-interface Service {
+/** Something that runs until it is told to stop. */
+export interface Service {
   stop(): Promise<void>;
 }
+
+/** Starts something over the roles' connection, once they run. */
+export type Beside = (connection: Connection) => Promise<Service>;
 
 /** The configuration of a process of the fleet: it works on a server, never on an embedded database. */
 export async function loadWorkerConfig(): Promise<Config> {
@@ -30,15 +34,21 @@ const CLOSE_MS = 1_000;
 /**
  * Runs these roles in this process until `stop` aborts, then stops claiming, finishes or gives back what is in hand,
  * closes everything, and resolves within the grace time. What is not done by then is left: leases expire, and the next
- * worker goes on from there.
+ * worker goes on from there. `beside` runs along with the roles, over the same connection.
  * Throws ConfigError, FreshvecError `schema_missing`, `schema_outdated`, `schema_too_new`, `queue_backend_mismatch`.
  */
-export async function serve(config: Config, roles: readonly Role[], log: Log, stop: AbortSignal): Promise<void> {
+export async function serve(
+  config: Config,
+  roles: readonly Role[],
+  log: Log,
+  stop: AbortSignal,
+  beside?: Beside,
+): Promise<void> {
   const connection = new Connection(config, (err) => log.warn({ err }, 'an error that was survived'));
   const graceMs = Math.max(0, config.worker.graceMs - CLOSE_MS);
   const late = aborted(stop).then(() => sleep(graceMs, 'late', { ref: false }));
   try {
-    const ended = await Promise.race([runRoles(connection, roles, log, stop), late]);
+    const ended = await Promise.race([runRoles(connection, roles, log, stop, beside), late]);
     if (ended === 'late') log.warn({ graceMs: config.worker.graceMs }, 'not everything stopped in time');
   } finally {
     await Promise.race([connection.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
@@ -51,10 +61,11 @@ export async function runRoles(
   roles: readonly Role[],
   log: Log,
   stop: AbortSignal,
+  beside?: Beside,
 ): Promise<void> {
   const { queue, worker } = connection.config;
   log.info({ roles, queue: queue.backend, slots: worker.slots }, 'starting');
-  const starting = startRoles(connection, roles, log);
+  const starting = startRoles(connection, roles, log, beside);
   // Told to stop before there is anything to stop: a database that is away must not hold the process up.
   const started = await Promise.race([starting, aborted(stop).then(() => undefined)]);
   if (started === undefined) {
@@ -68,10 +79,16 @@ export async function runRoles(
   log.info('stopped');
 }
 
-async function startRoles(connection: Connection, roles: readonly Role[], log: Log): Promise<Service[]> {
+async function startRoles(
+  connection: Connection,
+  roles: readonly Role[],
+  log: Log,
+  beside?: Beside,
+): Promise<Service[]> {
   const started: Service[] = [];
   try {
     for (const role of roles) started.push(await start(role, connection, log));
+    if (beside) started.push(await beside(connection));
     return started;
   } catch (error) {
     await stopAll(started);

@@ -20,7 +20,9 @@ export interface PostgresOptions {
 
 const CONNECT_MS = 5_000;
 const KEEP_ALIVE_MS = 10_000;
-const BEGIN = `BEGIN ISOLATION LEVEL READ COMMITTED; ${PINNED_SETTINGS}`;
+/** A process that is stopped, or cut off, in mid-transaction must not keep the app's rows locked until TCP gives up. */
+const IDLE_IN_TX_MS = 5_000;
+const BEGIN = `BEGIN ISOLATION LEVEL READ COMMITTED; ${PINNED_SETTINGS}; SET LOCAL idle_in_transaction_session_timeout = ${IDLE_IN_TX_MS}`;
 const asText: TextParser = (text) => text;
 
 /** One PostgreSQL behind node-postgres. Connects when first used. */

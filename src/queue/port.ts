@@ -26,6 +26,8 @@ export interface Queue {
   work(handlers: Partial<QueueHandlers>, options: { concurrency: number }): Promise<void>;
   /** Ensures the schedules (idempotent); milliseconds by service. Services that are absent lose theirs. */
   schedule(everyMs: Partial<Record<MaintenanceService, number>>): Promise<void>;
+  /** Removes all jobs and schedules, running ones too. Throws when the queue cannot be reached. For uninstalling. */
+  obliterate(): Promise<void>;
   /** Stops taking jobs, lets running handlers see their signal, waits for them, closes connections. */
   close(): Promise<void>;
 }

@@ -19,6 +19,8 @@ const MAINTAIN = 'freshvec-maintain';
 const WAKE_MS = 1_200;
 /** How long opening waits for the queue to answer, before it goes on without. */
 const READY_MS = 2_000;
+/** `obliterate` gives up after this long. */
+const OBLITERATE_MS = 10_000;
 /** How long closing waits for BullMQ, once no handler runs any more, before it ends the connections under it. */
 const CLOSE_MS = 3_000;
 
@@ -98,6 +100,15 @@ export class BullmqQueue implements Queue {
     } catch (error) {
       this.#onError(error);
     }
+  }
+
+  async obliterate(): Promise<void> {
+    if (!this.#ready) throw new FreshvecError('queue_unreachable', 'The queue does not answer.');
+    const queues = [this.#drains, this.#maintenance];
+    await within(
+      OBLITERATE_MS,
+      Promise.all(queues.map((queue) => queue.obliterate({ force: true }))).then(() => {}),
+    );
   }
 
   close(): Promise<void> {

@@ -1,6 +1,6 @@
 export type { Filter, FilterOperators, Scalar } from './filter.js';
 export { type GuardedStatement, guardedStatement } from './guarded.js';
-export type { KeyValue, SearchHit } from './hit.js';
+export type { SearchHit } from './hit.js';
 export { createPointerCache, type PointerCache } from './pointer-cache.js';
 export type { EmbedQuery } from './query-vectors.js';
 export type { SearchRequest } from './request.js';

@@ -7,10 +7,12 @@ import {
   keyColumnNames,
   keyJoinSql,
 } from '../catalog/expressions.js';
-import type { Source } from '../catalog/source.js';
+import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
 import { ident } from '../db/identifiers.js';
-import type { WriteOutcome } from './port.js';
+import type { WriteItem, WriteOutcome } from './port.js';
+import { assertAllVisible } from './relation.js';
+import type { VectorCodec } from './vector-codec.js';
 
 /** A change of rows that is done only under a lease and only if it is still true. */
 export interface GuardedChange {
@@ -74,16 +76,25 @@ export async function guardedChange(
      FROM __fv_in i`,
     [spaceId, token, keys, ...keyArrays(source.key, keys), ...input.map(({ values }) => values)],
   );
+  if (evenIfGone || rows.some(({ outcome }) => outcome === 'gone')) await assertAllVisible(tx, source);
   return new Map(rows.map(({ key, outcome }) => [key, outcome]));
 }
 
-/** The row's text still has the hash that came with the item, and the row still wants a vector. */
+/** The row's text still has the hash that came with the item, the row still wants a vector, and content means the same. */
 export function stillTrue(source: Source, input: string): string {
-  return `${eligibleSql(source)} AND ${hashSql(source)} = ${input}.__fv_hash`;
+  return `${eligibleSql(source)} AND ${hashSql(source)} = ${input}.__fv_hash AND ${stillDefinedSql(source)}`;
 }
 
-/** For `diff`: nobody holds the key `__fv_key`, and the text with `__fv_hash` is not one that failed before. */
-export function unheld(spaceId: number): string {
-  return `NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${spaceId} AND l.key = __fv_key)
-         AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${spaceId} AND f.key = __fv_key AND f.hash = __fv_hash)`;
+/** The keys of a write and the columns that come with them. */
+export function vectorInput(
+  codec: VectorCodec,
+  items: readonly WriteItem[],
+): { keys: string[]; input: GuardedChange['input'] } {
+  return {
+    keys: items.map((item) => item.key),
+    input: [
+      { name: '__fv_vector', type: codec.vectorType, values: codec.encode(items.map((item) => item.vector)) },
+      { name: '__fv_hash', type: 'uuid', values: items.map((item) => item.hash) },
+    ],
+  };
 }

@@ -5,6 +5,26 @@ import { ident, qualified } from '../db/identifiers.js';
 import type { PageRange } from './port.js';
 
 /**
+ * Throws FreshvecError `rows_hidden` where row-level security keeps rows of the source from this role: a hidden row
+ * looks like one that was deleted. For the transaction that looked, whose lock keeps the policies as they are.
+ */
+export async function assertAllVisible(tx: Executor, { relation, name }: Source): Promise<void> {
+  const [row] = await tx.query<{ hidden: boolean; role: string }>(
+    `SELECT row_security_active(oid) AS hidden, current_user::text AS role FROM pg_class WHERE oid = $1`,
+    [relation.oid],
+  );
+  if (row?.hidden) throw rowsHidden(name, `${relation.schema}.${relation.table}`, row.role);
+}
+
+function rowsHidden(source: string, table: string, role: string): FreshvecError {
+  return new FreshvecError(
+    'rows_hidden',
+    `Row-level security of ${table} hides rows of source "${source}" from the role ${role}: nothing is written until it sees ` +
+      `all of them. ALTER ROLE ${role} BYPASSRLS, or as the owner's role ALTER TABLE ${table} NO FORCE ROW LEVEL SECURITY.`,
+  );
+}
+
+/**
  * FROM and WHERE for the pages of one plain table. The alias is the source's own name, so that the
  * source's expressions mean the leaf's rows. The last page number of a range is open: rows behind it belong to capture.
  */
@@ -13,8 +33,9 @@ export async function pagesOf(
   source: Source,
   pages: PageRange,
 ): Promise<{ from: string; where: string }> {
-  const [relation] = await tx.query<{ schema: string; name: string }>(
-    `SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1`,
+  const [relation] = await tx.query<{ schema: string; name: string; hidden: boolean; role: string }>(
+    `SELECT n.nspname AS schema, c.relname AS name, row_security_active(c.oid) AS hidden, current_user::text AS role
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1`,
     [pages.relationOid],
   );
   if (!relation) {
@@ -23,6 +44,7 @@ export async function pagesOf(
       `A table of source "${source.name}" was dropped while its rows were visited.`,
     );
   }
+  if (relation.hidden) throw rowsHidden(source.name, `${relation.schema}.${relation.name}`, relation.role);
   const table = ident(source.relation.table);
   return {
     from: `${qualified(relation.schema, relation.name)} AS ${table}`,

@@ -1,21 +1,10 @@
-import {
-  contentSql,
-  eligibleSql,
-  fromSource,
-  hashSql,
-  keyArrayParams,
-  keyArrays,
-  keyColumnNames,
-  keyJoinSql,
-  keySql,
-} from '../catalog/expressions.js';
+import { eligibleSql, fromSource, hashSql, keyColumnNames, keyJoinSql, keySql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
-import type { Executor } from '../db/database.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
-import { guardedChange, stillTrue, unheld } from './guarded.js';
-import type { RowText, Store, StoreCount } from './port.js';
-import { pagesOf } from './relation.js';
+import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import type { Store } from './port.js';
+import { countRows, diffRows, pruneFailures, type RowView, readRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
 
 /** freshvec's own table of the space: the source's key columns, chunk_no, hash, model, embedding. */
@@ -23,76 +12,44 @@ export function vectorTable(space: Pick<Space, 'id'>): string {
   return qualified('freshvec', `vector_${space.id}`);
 }
 
-/** `"t"."id" = __fv_v."id" AND …`: the source's row beside its row of vectors. */
-function sameKey(source: Source): string {
-  return source.key
-    .map(({ name }) => `__fv_v.${ident(name)} = ${ident(source.relation.table)}.${ident(name)}`)
-    .join(' AND ');
-}
-
-/** The state of a row's vector, found by key; its columns begin with `__fv_`, so the source's own names stay free. */
-function stateJoin(source: Source, space: Space): string {
-  return `LEFT JOIN LATERAL (
-      SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${literal(space.fingerprint)} AS __fv_vmodel
-      FROM ${vectorTable(space)} __fv_v WHERE ${sameKey(source)} AND __fv_v.chunk_no = 0
-    ) __fv_state ON true`;
-}
-
 /** Vectors in a table of freshvec's own: the source keeps its columns, its HOT updates and its triggers to itself. */
 export function tableStore(source: Source, space: Space, codec: VectorCodec): Store {
-  const key = keySql(source.key, source.relation.table);
-  const keyNames = source.key.map(({ name }) => ident(name));
-  const inputKeys = keyColumnNames(source.key);
-  const eligible = eligibleSql(source);
-  const fresh = `(__fv_vmodel AND __fv_vhash = ${hashSql(source)})`;
-  const remove = (where: string) =>
-    `DELETE FROM ${vectorTable(space)} __fv_v USING __fv_held __fv_h
-       WHERE ${keyNames.map((name, i) => `__fv_v.${name} = __fv_h.${inputKeys[i]}`).join(' AND ')} AND ${where}
-       RETURNING __fv_h.__fv_key`;
+  const vectors = vectorTable(space);
+  const fingerprint = literal(space.fingerprint);
+  const names = source.key.map(({ name }) => ident(name));
+  const inputs = keyColumnNames(source.key);
+  const sameKey = names.map((name) => `__fv_v.${name} = ${ident(source.relation.table)}.${name}`).join(' AND ');
+  const inputKey = (input: string) => names.map((name, i) => `__fv_v.${name} = ${input}.${inputs[i]}`).join(' AND ');
+  const sourceOf = (input: string) => keyJoinSql(source.key, source.relation.table, input);
+  const view: RowView = {
+    join: `LEFT JOIN LATERAL (
+      SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${fingerprint} AS __fv_vmodel
+      FROM ${vectors} __fv_v WHERE ${sameKey} AND __fv_v.chunk_no = 0) __fv_state ON true`,
+    fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)})`,
+    marked: '(__fv_vhash IS NOT NULL)',
+    flagUp: 'false',
+    orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
+    vectors: `(SELECT count(*) FROM ${vectors})`,
+  };
 
   return {
     source,
     space,
-
-    async read(tx, keys) {
-      return tx.query<RowText & Record<string, unknown>>(
-        `SELECT __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
-           CASE WHEN __fv_i.__fv_eligible THEN CASE WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END ELSE 'unwanted' END AS state,
-           CASE WHEN __fv_i.__fv_eligible THEN false ELSE EXISTS (
-             SELECT FROM ${vectorTable(space)} __fv_v WHERE ${keyNames.map((name, i) => `__fv_v.${name} = __fv_i.${inputKeys[i]}`).join(' AND ')}
-           ) END AS untidy,
-           __fv_i.__fv_text AS text, __fv_i.__fv_hash AS hash, f.hash AS "failedHash"
-         FROM (
-           SELECT __fv_i.*, __fv_r.*, __fv_r.__fv_eligible IS NOT NULL AS __fv_there
-           FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...inputKeys, '__fv_key'].join(', ')})
-           LEFT JOIN LATERAL (
-             SELECT ${eligible} AS __fv_eligible, COALESCE(${fresh}, false) AS __fv_fresh,
-               CASE WHEN ${eligible} THEN ${contentSql(source.content, source.relation.table)} END AS __fv_text,
-               CASE WHEN ${eligible} THEN ${hashSql(source)} END AS __fv_hash
-             FROM ${fromSource(source)} ${stateJoin(source, space)}
-             WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_i')}
-           ) __fv_r ON true
-         ) __fv_i LEFT JOIN freshvec.failure f ON f.space_id = ${space.id} AND f.key = __fv_i.__fv_key`,
-        [keys, ...keyArrays(source.key, keys)],
-      );
-    },
+    read: (tx, keys) => readRows(tx, source, space, view, keys),
 
     write(tx, token, items) {
-      const keys = items.map((item) => item.key);
+      const { keys, input } = vectorInput(codec, items);
       return guardedChange(tx, source, space.id, token, keys, {
-        input: [
-          { name: '__fv_vector', type: codec.vectorType, values: codec.encode(items.map((item) => item.vector)) },
-          { name: '__fv_hash', type: 'uuid', values: items.map((item) => item.hash) },
-        ],
+        input,
         lock: 'FOR KEY SHARE',
         evenIfGone: false,
-        change: `INSERT INTO ${vectorTable(space)} AS __fv_v (${keyNames.join(', ')}, chunk_no, hash, model, embedding)
-          SELECT ${inputKeys.map((name) => `__fv_h.${name}`).join(', ')}, 0, __fv_h.__fv_hash, ${literal(space.fingerprint)},
+        change: `INSERT INTO ${vectors} AS __fv_v (${names.join(', ')}, chunk_no, hash, model, embedding)
+          SELECT ${inputs.map((name) => `__fv_h.${name}`).join(', ')}, 0, __fv_h.__fv_hash, ${fingerprint},
             __fv_h.__fv_vector::${codec.storedType(space)}
-          FROM __fv_held __fv_h JOIN ${fromSource(source)} ON ${keyJoinSql(source.key, source.relation.table, '__fv_h')}
+          FROM __fv_held __fv_h JOIN ${fromSource(source)} ON ${sourceOf('__fv_h')}
           WHERE ${stillTrue(source, '__fv_h')}
-          ORDER BY ${inputKeys.map((name) => `__fv_h.${name}`).join(', ')}
-          ON CONFLICT (${keyNames.join(', ')}, chunk_no) DO UPDATE
+          ORDER BY ${inputs.map((name) => `__fv_h.${name}`).join(', ')}
+          ON CONFLICT (${names.join(', ')}, chunk_no) DO UPDATE
             SET hash = excluded.hash, model = excluded.model, embedding = excluded.embedding
           RETURNING ${keySql(source.key, '__fv_v')} AS __fv_key`,
       });
@@ -103,37 +60,24 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
         input: [],
         lock: 'FOR KEY SHARE',
         evenIfGone: true,
-        change: remove(
-          `NOT EXISTS (SELECT FROM (SELECT ${eligible} AS __fv_ok FROM ${fromSource(source)}
-             WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')}) __fv_s WHERE __fv_ok)`,
-        ),
+        change: `DELETE FROM ${vectors} __fv_v USING __fv_held __fv_h
+          WHERE ${inputKey('__fv_h')} AND NOT EXISTS (
+            SELECT FROM (SELECT ${eligibleSql(source)} AS __fv_ok FROM ${fromSource(source)} WHERE ${sourceOf('__fv_h')}) __fv_s
+            WHERE __fv_ok)
+          RETURNING __fv_h.__fv_key`,
       });
     },
 
-    confirm(_tx, _token, keys) {
-      return Promise.resolve(new Map(keys.map((key) => [key, 'written'])));
-    },
-
-    async diff(tx, pages, limit) {
-      const { from, where } = await pagesOf(tx, source, pages);
-      const rows = await tx.query<{ key: string }>(
-        `SELECT __fv_key AS key FROM (
-           SELECT ${key} AS __fv_key, ${hashSql(source)} AS __fv_hash FROM ${from} ${stateJoin(source, space)}
-           WHERE ${where}
-           AND CASE WHEN ${eligible} THEN COALESCE(NOT ${fresh}, true) ELSE __fv_vhash IS NOT NULL END
-         ) __fv_s
-         WHERE ${unheld(space.id)}
-         LIMIT $1`,
-        [limit],
-      );
-      return rows.map((row) => row.key);
-    },
+    /** There is no flag to lower. */
+    confirm: (_tx, _token, keys) => Promise.resolve(new Map(keys.map((key) => [key, 'written']))),
+    diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
 
     async prune(tx, limit) {
+      await pruneFailures(tx, source, space);
       const rows = await tx.query(
-        `DELETE FROM ${vectorTable(space)} WHERE ctid = ANY(ARRAY(
-           SELECT __fv_v.ctid FROM ${vectorTable(space)} __fv_v
-           WHERE NOT EXISTS (SELECT FROM ${fromSource(source)} WHERE ${sameKey(source)})
+        `DELETE FROM ${vectors} WHERE ctid = ANY(ARRAY(
+           SELECT __fv_v.ctid FROM ${vectors} __fv_v
+           WHERE NOT EXISTS (SELECT FROM ${fromSource(source)} WHERE ${sameKey})
            LIMIT $1 FOR UPDATE SKIP LOCKED))
          RETURNING 1`,
         [limit],
@@ -141,21 +85,8 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
       return rows.length;
     },
 
-    count: (tx) => count(tx, source, space, fresh),
+    count: (tx) => countRows(tx, source, space, view),
   };
-}
-
-async function count(tx: Executor, source: Source, space: Space, fresh: string): Promise<StoreCount> {
-  const [row] = await tx.query<{ rows: number; fresh: number; failed: number; vectors: number }>(
-    `SELECT count(*) FILTER (WHERE __fv_e) AS rows, count(*) FILTER (WHERE __fv_e AND __fv_f) AS fresh,
-       count(*) FILTER (WHERE __fv_e AND NOT __fv_f AND EXISTS (
-         SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key AND f.hash = __fv_h)) AS failed,
-       (SELECT count(*) FROM ${vectorTable(space)}) AS vectors
-     FROM (SELECT ${eligibleSql(source)} AS __fv_e, COALESCE(${fresh}, false) AS __fv_f,
-             ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_h
-           FROM ${fromSource(source)} ${stateJoin(source, space)}) __fv_s`,
-  );
-  return row ?? { rows: 0, fresh: 0, failed: 0, vectors: 0 };
 }
 
 export function createTableSql(source: Source, space: Space, vectorSchema: string): string[] {

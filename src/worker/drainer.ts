@@ -86,7 +86,7 @@ export class Drainer {
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
     } catch (error) {
       if (run.cut.aborted) return report;
-      if (error instanceof EmbedError) this.rest(spaceId, BROKEN_REST_MS);
+      if (error instanceof EmbedError || isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
       throw error;
     } finally {
       clearInterval(watch);
@@ -194,4 +194,9 @@ export class Drainer {
     this.codec = undefined;
     throw new FreshvecError('pgvector_missing', 'pgvector is not installed in this database: CREATE EXTENSION vector.');
   }
+}
+
+/** Row-level security keeps rows from this role. */
+function isHidden(error: unknown): boolean {
+  return error instanceof FreshvecError && error.code === 'rows_hidden';
 }

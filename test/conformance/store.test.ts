@@ -162,6 +162,7 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
     const pruned = await fixture.db.tx((tx) => store.prune(tx, 100));
     if (kind === 'table') expect(pruned).toBeGreaterThan(0);
     expect((await fixture.db.tx((tx) => store.count(tx))).vectors).toBe(0);
+    expect(await fixture.db.query('SELECT 1 FROM freshvec.failure')).toEqual([]);
   });
 
   if (engine === 'postgres')

@@ -26,7 +26,7 @@ test('fault 02: worker SIGKILLed after the provider answered, before the write [
       await (at === 'the answer' ? answered : barrier.reached());
       await victim.end('SIGKILL');
       await barrier.open();
-      await system.forgotten(victim);
+      await system.transactionsEnded(victim);
       const inFlight = await system.leasesOf(victim);
       await system.expireLeases(victim);
       await workers.start();

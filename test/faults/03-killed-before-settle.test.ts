@@ -26,7 +26,7 @@ test('fault 03: worker SIGKILLed after the write, before it settled [C $]', {
       await barrier.reached();
       await victim.end('SIGKILL');
       await barrier.open();
-      await system.forgotten(victim);
+      await system.transactionsEnded(victim);
       if (at === 'commit') expect(await system.writesOf(victim)).toBeGreaterThan(0);
       else expect(await system.writesOf(victim)).toBe(0);
       const inFlight = await system.leasesOf(victim);

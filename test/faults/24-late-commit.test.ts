@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, test } from 'vitest';
-import { createClient } from '../../src/index.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { startWorker } from './long-worker.js';
 import { expectFresh, expectNothingLeft, type Held, MODEL, STORES } from './rows.js';
 
 const LATE = 6;
@@ -65,19 +65,4 @@ function lateWrite(table: string, i: number, round: number): string {
     `INSERT INTO ${table} VALUES (${1000 + round * LATE + i}, 'late birth')`,
     `DELETE FROM ${table} WHERE id = ${own + (round % 3)}`,
   ][i % 3] as string;
-}
-
-/** A worker on BullMQ over Postgres, in this process: one that goes on, with all that it remembers. */
-function startWorker(databaseUrl: string): { stop(): Promise<void> } {
-  const settings = { log: { level: 'silent' }, worker: { slots: 2, batchKeys: 10 } } as const;
-  const client = createClient({ databaseUrl, env: {}, configFile: false, settings });
-  const stop = new AbortController();
-  const working = client.work({ signal: stop.signal });
-  return {
-    async stop() {
-      stop.abort();
-      await working;
-      await client.close();
-    },
-  };
 }

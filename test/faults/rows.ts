@@ -33,7 +33,11 @@ type Stored = { key: string[]; vector: number[] | null; hash: string | null; mod
  * The oracle of invariant C, from the tables themselves: every row that should have a vector has one, made from its
  * text by its model, and nothing else has; nothing is left to do.
  */
-export async function expectFresh({ db, models }: Fixture, { source, space }: Held, expected: Expected): Promise<void> {
+export async function expectFresh(
+  { db, models }: Pick<Fixture, 'db' | 'models'>,
+  { source, space }: Held,
+  expected: Expected,
+): Promise<void> {
   await expectNothingLeft(db, space);
   const { wanted, stored } = await db.tx(async (tx) => ({
     wanted: await readWanted(tx, source, expected),
@@ -67,7 +71,11 @@ export async function expectNothingLeft(db: Executor, space: Space): Promise<voi
 }
 
 /** Stale is allowed, wrong is not: a vector whose hash is that of the row's text is that text's vector. */
-export async function expectHonest({ db, models }: Fixture, { source, space }: Held, expected: Expected) {
+export async function expectHonest(
+  { db, models }: Pick<Fixture, 'db' | 'models'>,
+  { source, space }: Held,
+  expected: Expected,
+) {
   const { wanted, stored } = await db.tx(async (tx) => ({
     wanted: await readWanted(tx, source, expected),
     stored: await readStored(tx, source, space),

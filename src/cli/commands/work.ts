@@ -1,9 +1,9 @@
-import { serve } from '../../client/serve.js';
 import type { WorkReport } from '../../client/work-once.js';
 import type { Cli } from '../cli.js';
 import { EXIT } from '../io.js';
 import { showProgress } from '../progress.js';
 import type { Register } from '../register.js';
+import { stay } from '../stay.js';
 import { count } from '../table.js';
 
 export const workCommand: Register = (program, act) => {
@@ -12,13 +12,7 @@ export const workCommand: Register = (program, act) => {
     .description('embed what is stale, until SIGTERM or Ctrl-C')
     .option('--once', 'only until nothing is left that can be done; exits with 3 if some rows failed')
     .addHelpText('after', '\nExample:\n  $ freshvec work --once')
-    .action(
-      act(async (cli, { once = false }: { once?: boolean }) => {
-        if (once) return workOnce(cli);
-        await serve(await cli.config(), ['embed'], cli.log, cli.io.stopSignal());
-        cli.answer({ stopped: true }, () => '');
-      }),
-    );
+    .action(act((cli, { once = false }: { once?: boolean }) => (once ? workOnce(cli) : stay(cli, ['embed']))));
 };
 
 async function workOnce(cli: Cli): Promise<void> {

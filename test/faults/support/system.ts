@@ -101,17 +101,20 @@ export class System {
   /** A lease lasts 120 s by the database's clock; this is that clock going on, for the leases of one worker. */
   async expireLeases(worker: WorkerProcess): Promise<void> {
     await this.db.query(
-      `UPDATE freshvec.lease SET expires_at = clock_timestamp() - interval '1 second'
-       WHERE token IS NOT NULL AND worker LIKE '%:' || $1`,
+      // Not those that a transaction of the worker holds locked: they would be waited for.
+      `UPDATE freshvec.lease SET expires_at = clock_timestamp() - interval '1 second' WHERE (space_id, key) IN (
+         SELECT space_id, key FROM freshvec.lease WHERE token IS NOT NULL AND worker LIKE '%:' || $1
+         FOR UPDATE SKIP LOCKED)`,
       [String(worker.pid)],
     );
   }
 
-  /** Waits until the server has noticed that a dead worker is gone, so that its open transactions are ended. */
-  async forgotten(worker: WorkerProcess): Promise<void> {
-    const sql = 'SELECT FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()';
-    const gone = async () => (await this.db.query(sql, [worker.name])).length === 0;
-    await eventually(gone, { what: `the end of the sessions of ${worker.name}` });
+  /** Waits until no transaction of a dead or stopped worker is open any more. */
+  async transactionsEnded(worker: WorkerProcess): Promise<void> {
+    const sql = `SELECT FROM pg_stat_activity
+      WHERE application_name = $1 AND datname = current_database() AND xact_start IS NOT NULL`;
+    const ended = async () => (await this.db.query(sql, [worker.name])).length === 0;
+    await eventually(ended, { timeoutMs: 30_000, what: `the end of the transactions of ${worker.name}` });
   }
 
   /** Writes one more row and waits until it has its vector: work goes on. */

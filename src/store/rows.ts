@@ -1,0 +1,118 @@
+import {
+  contentSql,
+  eligibleSql,
+  fromSource,
+  hashSql,
+  keyArrayParams,
+  keyArrays,
+  keyColumnNames,
+  keyJoinSql,
+  keySql,
+} from '../catalog/expressions.js';
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+import type { PageRange, RowText, StoreCount } from './port.js';
+import { pagesOf } from './relation.js';
+
+/**
+ * How a store sees a row of the source: SQL over the source's row, and over `join`, whose columns begin with `__fv_`,
+ * so that the source's own expressions keep their meaning.
+ */
+export interface RowView {
+  /** Joined to the source's row: where the state of its vector is. Empty where that is on the row itself. */
+  readonly join: string;
+  /** The row's vector is that of its text, by the space's model. May be NULL. */
+  readonly fresh: string;
+  /** The row carries something of a vector, right or wrong. */
+  readonly marked: string;
+  /** The row's flag is up in the live space. */
+  readonly flagUp: string;
+  /** Whether a vector was left behind for the keys `__fv_i.__fv_k1 …`, whose row is gone. */
+  readonly orphaned: string;
+  /** Counts the space's vectors; `__fv_marked` is in scope. */
+  readonly vectors: string;
+}
+
+/** `Store.read`: the state and text of these keys, in one statement. */
+export function readRows(
+  tx: Executor,
+  source: Source,
+  space: Space,
+  view: RowView,
+  keys: readonly string[],
+): Promise<RowText[]> {
+  const eligible = eligibleSql(source);
+  return tx.query<RowText & Record<string, unknown>>(
+    `SELECT __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
+       CASE WHEN NOT __fv_i.__fv_there OR NOT __fv_i.__fv_eligible THEN 'unwanted'
+         WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END AS state,
+       CASE WHEN __fv_i.__fv_there THEN __fv_i.__fv_untidy ELSE ${view.orphaned} END AS untidy,
+       __fv_i.__fv_text AS text, __fv_i.__fv_hash AS hash, f.hash AS "failedHash"
+     FROM (
+       SELECT __fv_i.*, __fv_r.*, __fv_r.__fv_eligible IS NOT NULL AS __fv_there
+       FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+       LEFT JOIN LATERAL (
+         SELECT ${eligible} AS __fv_eligible, COALESCE(${view.fresh}, false) AS __fv_fresh,
+           ${view.flagUp} OR (NOT ${eligible} AND ${view.marked}) AS __fv_untidy,
+           CASE WHEN ${eligible} THEN ${contentSql(source.content, source.relation.table)} END AS __fv_text,
+           CASE WHEN ${eligible} THEN ${hashSql(source)} END AS __fv_hash
+         FROM ${fromSource(source)} ${view.join} WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_i')}
+       ) __fv_r ON true
+     ) __fv_i LEFT JOIN freshvec.failure f ON f.space_id = ${space.id} AND f.key = __fv_i.__fv_key`,
+    [keys, ...keyArrays(source.key, keys)],
+  );
+}
+
+/** `Store.diff`: keys in these pages that are not as they should be, that nobody holds and that did not fail as they are. */
+export async function diffRows(
+  tx: Executor,
+  source: Source,
+  space: Space,
+  view: RowView,
+  pages: PageRange,
+  limit: number,
+): Promise<string[]> {
+  const { from, where } = await pagesOf(tx, source, pages);
+  const rows = await tx.query<{ key: string }>(
+    `SELECT __fv_key AS key FROM (
+       SELECT ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_hash
+       FROM ${from} ${view.join} WHERE ${where}
+       AND (CASE WHEN ${eligibleSql(source)} THEN COALESCE(NOT ${view.fresh}, true) ELSE ${view.marked} END OR ${view.flagUp})
+     ) __fv_s
+     WHERE NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = __fv_key)
+       AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key AND f.hash = __fv_hash)
+     LIMIT $1`,
+    [limit],
+  );
+  return rows.map((row) => row.key);
+}
+
+/** `Store.count`: reads the whole source. */
+export async function countRows(tx: Executor, source: Source, space: Space, view: RowView): Promise<StoreCount> {
+  const [row] = await tx.query<{ rows: number; fresh: number; failed: number; vectors: number }>(
+    `SELECT count(*) FILTER (WHERE __fv_eligible) AS rows,
+       count(*) FILTER (WHERE __fv_eligible AND __fv_fresh) AS fresh,
+       count(*) FILTER (WHERE __fv_eligible AND NOT __fv_fresh AND EXISTS (
+         SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key AND f.hash = __fv_hash)) AS failed,
+       ${view.vectors} AS vectors
+     FROM (SELECT ${eligibleSql(source)} AS __fv_eligible, COALESCE(${view.fresh}, false) AS __fv_fresh,
+             ${view.marked} AS __fv_marked, ${keySql(source.key, source.relation.table)} AS __fv_key,
+             ${hashSql(source)} AS __fv_hash
+           FROM ${fromSource(source)} ${view.join}) __fv_s`,
+  );
+  return row ?? { rows: 0, fresh: 0, failed: 0, vectors: 0 };
+}
+
+/** Forgets failures of rows that are gone; no trigger tells of deletes where vectors are on the row. */
+export async function pruneFailures(tx: Executor, source: Source, space: Space): Promise<void> {
+  const failed = await tx.query<{ key: string }>('SELECT key FROM freshvec.failure WHERE space_id = $1', [space.id]);
+  const keys = failed.map(({ key }) => key);
+  if (keys.length === 0) return;
+  await tx.query(
+    `DELETE FROM freshvec.failure f USING unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+     WHERE f.space_id = ${space.id} AND f.key = __fv_i.__fv_key
+       AND NOT EXISTS (SELECT FROM ${fromSource(source)} WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_i')})`,
+    [keys, ...keyArrays(source.key, keys)],
+  );
+}
