@@ -18,6 +18,8 @@ const CONNECTIONS = 8;
 const SECONDS = 40;
 const ALONE_SECONDS = 10;
 const HELD_MS = 10_000;
+/** Between two looks at the locks. */
+const LOOK_MS = 5;
 
 /** What the app feels of a worker that writes all the time, and what a row costs that the app holds. */
 export const appWait: Bench = async (lab) => {
@@ -40,7 +42,9 @@ export const appWait: Bench = async (lab) => {
   const worker = await WorkerProcess.start(lab, { url, mode: 'serve' });
   await client.query(`UPDATE note SET body = body || ' again'`);
   const before = await freshRows(client);
+  const locks = watchLocks(await lab.client(url));
   const beside = await edit(app, SECONDS);
+  const longestLockMs = await locks.stop();
   const written = ((await freshRows(client)) - before) / SECONDS;
   await worker.stop();
   const { rows } = await client.query<{ deadlocks: string }>(
@@ -54,6 +58,7 @@ export const appWait: Bench = async (lab) => {
     { what: 'longest app statement, app alone', value: Math.max(...alone.ms), unit: 'ms' },
     { what: 'p99 of an app statement beside the worker', value: quantile(beside.ms, 0.99), unit: 'ms' },
     { what: 'longest app statement beside the worker', value: Math.max(...beside.ms), unit: 'ms', atMost: 100 },
+    { what: 'longest wait for a row lock, of anybody, as sampled', value: longestLockMs, unit: 'ms', atMost: 100 },
     { what: 'app statements', value: beside.ms.length, unit: '' },
     { what: 'failed app statements', value: beside.failed, unit: '', atMost: 0 },
     { what: 'deadlocks', value: Number(rows[0]?.deadlocks), unit: '', atMost: 0 },
@@ -88,6 +93,28 @@ async function edit(app: readonly Client[], seconds: number): Promise<{ ms: numb
   }
   await Promise.all(running);
   return { ms, failed };
+}
+
+/** What is waited for locks, apart from processor and disk: the longest wait seen by a look every few ms. */
+function watchLocks(client: Client): { stop(): Promise<number> } {
+  let longest = 0;
+  let stopped = false;
+  const loop = (async () => {
+    while (!stopped) {
+      const { rows } = await client.query<{ ms: number | null }>(
+        `SELECT (extract(epoch FROM max(clock_timestamp() - waitstart)) * 1000)::float8 AS ms FROM pg_locks WHERE NOT granted`,
+      );
+      longest = Math.max(longest, rows[0]?.ms ?? 0);
+      await sleep(LOOK_MS);
+    }
+  })();
+  return {
+    async stop() {
+      stopped = true;
+      await loop;
+      return longest;
+    },
+  };
 }
 
 async function freshRows(client: Client): Promise<number> {

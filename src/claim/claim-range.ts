@@ -29,6 +29,9 @@ export interface RangeClaim {
   readonly visited: boolean;
 }
 
+/** Behind every page that a relation may have: a range from 0 to it is the relation as a whole. */
+export const PAST_LAST_PAGE = 4_294_967_295;
+
 /** Vectors without a row that one visit of a prune range removes at most. */
 const PRUNE_LIMIT = 1000;
 
@@ -89,8 +92,9 @@ async function replaceRewritten(tx: Executor, spaceId: number, range: RangeRow):
   if (range.present_filenode === null) return;
   await tx.query(
     `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
-     SELECT $1, $2, $3, $4, p, p + 64
-     FROM generate_series(0, pg_relation_size($3::oid::regclass) / current_setting('block_size')::int, 64) p`,
+     SELECT $1, $2, $3, $4, v.from_page, v.to_page FROM (
+       SELECT p, p + 64 FROM generate_series(0, pg_relation_size($3::oid::regclass) / current_setting('block_size')::int, 64) p
+       UNION ALL SELECT 0, ${PAST_LAST_PAGE}) v(from_page, to_page)`,
     [spaceId, range.purpose, range.relation_oid, range.present_filenode],
   );
 }

@@ -8,7 +8,7 @@ import type { CliIo, ExitCode } from './io.js';
 import { packageVersion } from './version.js';
 
 /** How long a process that has the database open, but no door yet, is waited for: it may be starting, or ending. */
-const WAIT_MS = 10_000;
+const WAIT_MS = 15_000;
 const RETRY_MS = 200;
 
 /** True when the command was run elsewhere, false when it is worth another try here; else throws the error. */
@@ -27,7 +27,7 @@ export function forwarder(argv: readonly string[]): Forward {
       cli.exitCode = exit;
       return true;
     }
-    if (deadline === undefined) cli.say('Another process has the embedded database open; waiting for it…');
+    if (deadline === undefined) cli.say('Another process has the embedded database open; waiting up to 15 s for it.');
     deadline ??= performance.now() + WAIT_MS;
     if (performance.now() > deadline) throw error;
     await sleep(RETRY_MS);

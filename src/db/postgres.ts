@@ -3,6 +3,7 @@ import type { Database, Executor, Row, VectorExtension } from './database.js';
 import { FreshvecError } from './errors.js';
 import { executor, PINNED_SETTINGS, readVectorExtension } from './executor.js';
 import { startListening } from './listen.js';
+import { refusePooler } from './pooler.js';
 import { describeTarget, REACH_MS, reach } from './reach.js';
 import { encodeParameter, PARSERS, type TextParser } from './types.js';
 
@@ -81,7 +82,6 @@ class PostgresDatabase implements Database {
 
   async session<T>(fn: (session: Executor) => Promise<T>): Promise<T> {
     const client = await this.#connectDirect();
-    client.on('error', ignore);
     try {
       return await fn(executor((text, params) => run(client, text, params)));
     } finally {
@@ -134,8 +134,9 @@ class PostgresDatabase implements Database {
     }
   }
 
-  #connectDirect(): Promise<pg.Client> {
+  async #connectDirect(): Promise<pg.Client> {
     const url = this.#options.directUrl ?? this.#options.url;
+    const target = describeTarget(url);
     const connect = async () => {
       const client = new pg.Client(clientConfig(this.#options, url));
       try {
@@ -146,7 +147,16 @@ class PostgresDatabase implements Database {
         throw error;
       }
     };
-    return reach(connect, { target: describeTarget(url), budgetMs: this.#options.reachMs ?? REACH_MS });
+    const reachable = () => reach(connect, { target, budgetMs: this.#options.reachMs ?? REACH_MS });
+    const client = await reachable();
+    client.on('error', ignore); // The statement that it fails rejects.
+    try {
+      await refusePooler(client, target, reachable);
+      return client;
+    } catch (error) {
+      await client.end().catch(ignore);
+      throw error;
+    }
   }
 }
 

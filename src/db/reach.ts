@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { classify, FreshvecError, sqlState } from './errors.js';
+import { isPoolersRefusal, poolerError } from './pooler.js';
 
 /** How long to go on trying to get a connection, by default. */
 export const REACH_MS = 30_000;
@@ -21,6 +22,7 @@ export async function reach<T>(connect: () => Promise<T>, options: ReachOptions)
     try {
       return await connect();
     } catch (error) {
+      if (isPoolersRefusal(error)) throw poolerError(options.target, { cause: error });
       const failure = classify(error);
       if (failure !== 'connection' && failure !== 'too_many') throw error;
       if (options.busy?.()) deadline = Date.now() + options.budgetMs;

@@ -37,7 +37,8 @@ export async function postgresBackend(
     await pool.end();
     throw error;
   }
-  const factory = poolFactory(new QueuePool(pool, onError), schema);
+  const queuePool = new QueuePool(pool, onError);
+  const factory = poolFactory(queuePool, schema);
   let closed: Promise<void> | undefined;
   return {
     kind: 'postgres',
@@ -45,7 +46,7 @@ export async function postgresBackend(
     consumer: factory,
     async beforeClose() {},
     close() {
-      closed ??= pool.end();
+      closed ??= queuePool.settled().then(() => pool.end());
       return closed;
     },
   };
@@ -70,6 +71,7 @@ class QueuePool implements PgPool {
   readonly options = { keepAlive: true };
   readonly #pool: pg.Pool;
   readonly #onError: (error: unknown) => void;
+  readonly #running = new Set<Promise<unknown>>();
 
   constructor(pool: pg.Pool, onError: (error: unknown) => void) {
     this.#pool = pool;
@@ -77,12 +79,21 @@ class QueuePool implements PgPool {
   }
 
   async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    const running = this.#pool.query(text, params && [...params]);
+    this.#running.add(running);
     try {
-      const { rows, rowCount } = await this.#pool.query(text, params && [...params]);
+      const { rows, rowCount } = await running;
       return { rows: rows as R[], rowCount };
     } catch (error) {
       throw asOutage(error, this.#onError);
+    } finally {
+      this.#running.delete(running);
     }
+  }
+
+  /** What waits for a connection when the pool ends would time out. BullMQ writes settings that nobody waits for. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#running);
   }
 
   async connect(): Promise<PgPoolClient> {

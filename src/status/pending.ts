@@ -1,4 +1,5 @@
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
+import { PAST_LAST_PAGE } from '../claim/claim-range.js';
 import type { Executor } from '../db/database.js';
 
 /** What is still to be done in a space, read from freshvec's own tables: cheap however large the source is. */
@@ -45,7 +46,7 @@ export async function readPending(db: Executor, space: Space): Promise<Pending> 
 
 const CHANGES_OF = 'SELECT FROM freshvec.change WHERE space_id = $1';
 
-/** Pages still to be visited, times the rows that a page of that relation holds. */
+/** Pages still to be visited (the closing visit of all not counted), times the rows that a page of that relation holds. */
 async function unvisitedRows(db: Executor, space: Space): Promise<number> {
   const [row] = await db.query<{ rows: number | null }>(
     `SELECT sum(LEAST(r.pages / GREATEST(size.pages, 1.0), 1) * r.live)::float8 AS rows
@@ -57,7 +58,7 @@ async function unvisitedRows(db: Executor, space: Space): Promise<number> {
                  THEN c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::float8)
                  ELSE pg_relation_size(c.oid) / 200.0 END AS live
              FROM pg_class c WHERE c.oid = g.relation_oid) t
-           WHERE g.space_id = $1 AND g.purpose = 'load' GROUP BY relation_oid) r
+           WHERE g.space_id = $1 AND g.purpose = 'load' AND g.to_page < ${PAST_LAST_PAGE} GROUP BY relation_oid) r
      CROSS JOIN LATERAL (
        SELECT pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::float8 AS pages) size`,
     [space.id],

@@ -96,6 +96,10 @@ async function ensureOne(
     // A time-out would leave an invalid index behind; what the build waits for is reported instead.
     await session.query(`SET lock_timeout = 0`);
     await session.query(`SET statement_timeout = 0`);
+    // PostgreSQL 17 on: it would end the connection in mid-build.
+    await session.query(
+      `SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`,
+    );
     if (found) await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
     await watched(db, relation, name, options, () =>
       session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`),

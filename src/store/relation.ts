@@ -26,7 +26,7 @@ function rowsHidden(source: string, table: string, role: string): FreshvecError 
 
 /**
  * FROM and WHERE for the pages of one plain table. The alias is the source's own name, so that the
- * source's expressions mean the leaf's rows. The last page number of a range is open: rows behind it belong to capture.
+ * source's expressions mean the leaf's rows. The last page number of a range is open.
  */
 export async function pagesOf(
   tx: Executor,

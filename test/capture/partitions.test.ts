@@ -40,7 +40,7 @@ describe.for(ENGINES)('capture of partitioned tables on %s', ([, open]) => {
     test('each leaf has its pages visited', async () => {
       const rows = await db.query<{ name: string; pages: number }>(
         `SELECT relation_oid::regclass::text AS name, sum(to_page - from_page)::int AS pages FROM freshvec.range
-         WHERE purpose = 'load' GROUP BY 1`,
+         WHERE purpose = 'load' AND to_page < 4294967295 GROUP BY 1`,
       );
       expect(rows).toEqual([{ name: 'part_a', pages: expect.any(Number) }]);
       expect(rows[0]?.pages).toBeGreaterThan(8);

@@ -240,7 +240,7 @@ test('embedded: all of it in one process, with no server', async () => {
       expect(found.results[0]).toMatchObject({ key: 7, stale: false });
     });
     expect((await embedded.status()).sources).toMatchObject([{ rows: 300, fresh: 300, coverage: 1 }]);
-    expect(await embedded.uninstall()).toEqual({ sources: ['memory'] });
+    expect(await embedded.uninstall()).toEqual({ sources: ['memory'], notes: [] });
   } finally {
     await embedded.close();
   }

@@ -155,6 +155,44 @@ describe('Redis loses everything', () => {
   });
 });
 
+describe('obliterate', () => {
+  test('leaves no key of its own and every other one', async () => {
+    const admin = new Redis(redis.url);
+    await admin.flushall();
+    await admin.set('freshvec:other:freshvec-drain:meta', 'kept');
+    const options = { backend: 'redis', redisUrl: redis.url, prefix: 'freshvec:mine' } as const;
+    const queue = await openQueue(options, { onError: (error) => errors.push(error) });
+    queues.push(queue);
+    const handled: number[] = [];
+    const drain = async ({ spaceId }: { spaceId: number }) => {
+      handled.push(spaceId);
+      throw new Error('so that there is a failure');
+    };
+    const worker = await openQueue(options, { onError: () => {} });
+    await worker.work({ drain, maintain: async () => undefined }, { concurrency: 1 });
+    await queue.schedule({ leaves: 300, sweep: 60_000 });
+    await wakeUntilHandled(queue, 1, handled);
+    await worker.close();
+    for (const slot of [0, 1]) await queue.wake({ spaceId: 2, slot });
+    expect((await admin.keys('freshvec:mine:*')).length).toBeGreaterThan(4);
+    await queue.obliterate();
+    await queue.close();
+    expect(await admin.keys('*')).toEqual(['freshvec:other:freshvec-drain:meta']);
+    admin.disconnect();
+    expect(errors).toEqual([]);
+  });
+
+  test('throws within seconds when Redis is away', async () => {
+    const queue = await open();
+    await redis.kill();
+    const began = performance.now();
+    await expect(queue.obliterate()).rejects.toThrow();
+    expect(performance.now() - began).toBeLessThan(12_000);
+    const late = await open();
+    await expect(late.obliterate()).rejects.toMatchObject({ code: 'queue_unreachable' });
+  });
+});
+
 test('a Redis that evicts is reported once', async () => {
   const evicting = await startRedis({ settings: { 'maxmemory-policy': 'allkeys-lru' } });
   const options = { backend: 'redis', redisUrl: evicting.url } as const;

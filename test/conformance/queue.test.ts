@@ -168,6 +168,31 @@ describe.each(Object.entries(places))('the queue on %s', (kind, make) => {
     expect(leaves()).toBeLessThanOrEqual(after + 1);
   });
 
+  test('obliterate takes away what waits, what runs and the schedules; the queue can be used again', async () => {
+    const drains = new Drains();
+    const ran: MaintenanceService[] = [];
+    const worker = await open();
+    await worker.work(drains, { concurrency: 1 });
+    await queue.schedule({ leaves: 700 });
+    await queue.wake({ spaceId: 1, slot: 0 });
+    await drains.waitFor(1);
+    await queue.wake({ spaceId: 1, slot: 0 });
+    await queue.wake({ spaceId: 2, slot: 0 });
+    await queue.obliterate();
+    drains.open();
+    await worker.close();
+    errors = errors.filter(({ message }) => !message.includes('Missing key for job')); // the one that ran
+    const heir = new Drains();
+    heir.open();
+    await queue.work({ drain: heir.drain, maintain: async (service) => void ran.push(service) }, { concurrency: 1 });
+    await queue.wake({ spaceId: 1, slot: 0 });
+    await heir.waitFor(1);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect([heir.begun, ran]).toEqual([[{ spaceId: 1, slot: 0 }], []]);
+    await queue.obliterate();
+    await queue.obliterate();
+  });
+
   test('close shows the handlers its signal, waits for them, and takes nothing more', async () => {
     const seen: string[] = [];
     const drain = (_: DrainJob, signal: AbortSignal) =>

@@ -1,5 +1,6 @@
 // A process of its own on the embedded database argv[2]: opens it, works and writes rows until it is ended. Prints one
 // JSON line when it has it open, or why not, and one for every row that was committed.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '../../dist/src/index.js';
 
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
@@ -25,6 +26,7 @@ try {
       `INSERT INTO note (body) VALUES ('note of ${process.pid} ' || clock_timestamp()) RETURNING id`,
     );
     say({ committed: row.id });
+    await sleep(5); // An embedded database answers without the event loop, which the worker and signals want.
   }
   await working;
 } catch (error) {

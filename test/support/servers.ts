@@ -5,6 +5,7 @@ import { dockerAnswers } from './servers/dockerEngine.js';
 import { startPostgres } from './servers/postgres.js';
 import { startRedis } from './servers/redis.js';
 
+export { type PgBouncer, startPgBouncer } from './servers/pgbouncer.js';
 export {
   type PostgresOptions,
   type PostgresServer,

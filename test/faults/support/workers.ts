@@ -38,11 +38,11 @@ export class Fleet {
 
   async start({ role = 'embed', env = {}, wait = true }: StartOptions = {}): Promise<WorkerProcess> {
     const name = `worker-${this.all.length + 1}`;
-    const url = new URL(this.env.DATABASE_URL ?? '');
+    const url = new URL(env.DATABASE_URL ?? this.env.DATABASE_URL ?? '');
     url.searchParams.set('application_name', name);
     const child = spawn(process.execPath, [path.join(ROOT, `dist/workers/${role}.js`)], {
       // Nothing of our own environment but the path: a developer's variables must not change a fault.
-      env: { PATH: process.env.PATH ?? '', ...this.env, DATABASE_URL: url.href, ...env },
+      env: { PATH: process.env.PATH ?? '', ...this.env, ...env, DATABASE_URL: url.href },
       cwd: path.join(ROOT, 'dist'),
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -8,7 +8,8 @@ export interface DockerServer {
   readonly image: string;
   /** Port on 127.0.0.1; kept when the container is begun again. */
   readonly port: number;
-  readonly containerPort: number;
+  /** Not published, but the machine's own port: for a server that must reach others there. */
+  readonly containerPort: number | 'host';
   readonly env?: Readonly<Record<string, string>>;
   readonly command: readonly string[];
 }
@@ -20,8 +21,10 @@ export async function dockerAnswers(): Promise<boolean> {
 
 export async function dockerEngine(server: DockerServer): Promise<Engine> {
   const env = Object.entries(server.env ?? {}).flatMap(([key, value]) => ['--env', `${key}=${value}`]);
-  const publish = `127.0.0.1:${server.port}:${server.containerPort}`;
-  const create = ['create', '--publish', publish, '--shm-size=512m', ...env, server.image, ...server.command];
+  const { port, containerPort } = server;
+  const network =
+    containerPort === 'host' ? ['--network', 'host'] : ['--publish', `127.0.0.1:${port}:${containerPort}`];
+  const create = ['create', ...network, '--shm-size=512m', ...env, server.image, ...server.command];
   const id = (await output('docker', create)).trim();
   const forget = atExit(() => spawnSync('docker', ['rm', '--force', '--volumes', id], { timeout: 20_000 }));
   const statePid = async () => Number(await output('docker', ['inspect', '--format', '{{.State.Pid}}', id]));

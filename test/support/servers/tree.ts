@@ -19,6 +19,7 @@ const MUST_HAVE = [
   'usr/lib/postgresql/17/lib/vector.so',
   'usr/share/postgresql/17/extension/vector.control',
   'usr/bin/redis-server',
+  'usr/sbin/pgbouncer',
   'usr/bin/setpriv',
 ];
 
@@ -36,7 +37,7 @@ fi
 rm -rf --one-file-system "$tree".building.*
 half="$tree.building.$$"
 proxy=$(apt-config dump --no-empty Acquire::http::Proxy)
-mmdebstrap --quiet --variant=minbase --include=postgresql-17-pgvector,redis-server \
+mmdebstrap --quiet --variant=minbase --include=postgresql-17-pgvector,redis-server,pgbouncer \
   \${proxy:+--aptopt="$proxy"} trixie "$half" "$mirror"
 touch "$half/.freshvec-tree"
 rm -rf --one-file-system "$tree"
