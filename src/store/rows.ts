@@ -13,7 +13,7 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import type { PageRange, RowText, StoreCount } from './port.js';
-import { pagesOf } from './relation.js';
+import { assertAllVisible, pagesOf } from './relation.js';
 
 /**
  * How a store sees a row of the source: SQL over the source's row, and over `join`, whose columns begin with `__fv_`,
@@ -35,7 +35,7 @@ export interface RowView {
 }
 
 /** `Store.read`: the state and text of these keys, in one statement. */
-export function readRows(
+export async function readRows(
   tx: Executor,
   source: Source,
   space: Space,
@@ -43,7 +43,7 @@ export function readRows(
   keys: readonly string[],
 ): Promise<RowText[]> {
   const eligible = eligibleSql(source);
-  return tx.query<RowText & Record<string, unknown>>(
+  const rows = await tx.query<RowText & Record<string, unknown>>(
     `SELECT __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
        CASE WHEN NOT __fv_i.__fv_there OR NOT __fv_i.__fv_eligible THEN 'unwanted'
          WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END AS state,
@@ -62,6 +62,8 @@ export function readRows(
      ) __fv_i LEFT JOIN freshvec.failure f ON f.space_id = ${space.id} AND f.key = __fv_i.__fv_key`,
     [keys, ...keyArrays(source.key, keys)],
   );
+  if (rows.some((row) => !row.exists)) await assertAllVisible(tx, source);
+  return rows;
 }
 
 /** `Store.diff`: keys in these pages that are not as they should be, that nobody holds and that did not fail as they are. */
@@ -109,6 +111,7 @@ export async function pruneFailures(tx: Executor, source: Source, space: Space):
   const failed = await tx.query<{ key: string }>('SELECT key FROM freshvec.failure WHERE space_id = $1', [space.id]);
   const keys = failed.map(({ key }) => key);
   if (keys.length === 0) return;
+  await assertAllVisible(tx, source);
   await tx.query(
     `DELETE FROM freshvec.failure f USING unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
      WHERE f.space_id = ${space.id} AND f.key = __fv_i.__fv_key

@@ -4,6 +4,7 @@ import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
+import { assertAllVisible } from './relation.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
 
@@ -73,6 +74,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
 
     async prune(tx, limit) {
+      await assertAllVisible(tx, source);
       await pruneFailures(tx, source, space);
       const rows = await tx.query(
         `DELETE FROM ${vectors} WHERE ctid = ANY(ARRAY(

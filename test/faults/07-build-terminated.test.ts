@@ -3,19 +3,24 @@ import { ensureIndex } from '../../src/store/build-index.js';
 import { indexName, indexState } from '../../src/store/index-state.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
-import { expectIndexes, filledSource, openTransaction, reached, vectorIndexes } from './index-builds.js';
+import { expectIndexes, filledSource, openTransaction, reached, terminateIn, vectorIndexes } from './index-builds.js';
 import type { Held } from './rows.js';
 import { eachTry } from './support/tries.js';
 
 /** Phases of CREATE INDEX CONCURRENTLY in order, and what makes the build stay in them; short ones are waited for. */
 const WRITER = (table: string) => ['BEGIN', `UPDATE ${table} SET body = body WHERE id = 1`];
+/** Rows that the build does not see, and that do not see its index: the validation has to insert them. */
+const MISSED = (table: string) => [
+  `INSERT INTO ${table} (id, body, embedding) SELECT (SELECT max(id) FROM ${table}) + row_number() OVER (), '', embedding
+   FROM ${table} WHERE id BETWEEN 1 AND 1000`,
+];
 const PHASES: readonly { phase: string; hold?: (table: string) => string[]; late?: boolean }[] = [
   { phase: 'waiting for writers before build', hold: WRITER },
   { phase: 'building index: initializing' },
   { phase: 'building index: loading tuples' },
   { phase: 'waiting for writers before validation', hold: WRITER, late: true },
   { phase: 'index validation: scanning index' },
-  { phase: 'index validation: scanning table' },
+  { phase: 'index validation: scanning table', hold: MISSED, late: true },
   {
     phase: 'waiting for old snapshots',
     hold: () => ['BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT count(*) FROM pg_class'],
@@ -99,6 +104,7 @@ describe('fault 07: backend terminated in each phase of CREATE INDEX CONCURRENTL
     const before = (await vectorIndexes(db)).filter(({ valid }) => valid);
     for (let attempt = 0; attempt < 40; attempt++) {
       let over = false;
+      const looking = hold ? undefined : terminateIn(db, phase);
       let holder = hold && !late ? await openTransaction(fixture.url, ...hold(table)) : undefined;
       const build = ensureIndex(db, source, space).then(
         () => undefined,
@@ -111,11 +117,12 @@ describe('fault 07: backend terminated in each phase of CREATE INDEX CONCURRENTL
       if (hold && late && (await reached(db, 'building index: loading tuples', () => over))) {
         holder = await openTransaction(fixture.url, ...hold(table));
       }
-      const pid = await reached(db, phase, () => over);
+      const pid = hold ? await reached(db, phase, () => over) : false;
       if (pid !== false) await db.query('SELECT pg_terminate_backend($1::int)', [pid]);
-      if (pid === false || hold === undefined) await holder?.end();
+      await looking;
+      if (pid === false) await holder?.end();
       const failure = await build;
-      await holder?.end();
+      if (pid !== false) await holder?.end();
       if (failure !== undefined) {
         expect(failure).toMatchObject({ code: '57P01' });
         // Nothing new counts as valid.

@@ -23,7 +23,7 @@ test('fault 52: 200 connections of workers on a server with 100 (here 51 and 20)
   timeout: TIMEOUT_MS,
 }, async ({ task }) => {
   task.meta.tries = WORKERS + 1;
-  await withSystem({ postgresUrl: server.url, rows: 1_500, env: ENV }, async (system) => {
+  await withSystem({ postgresUrl: server.url, rows: 800, env: ENV }, async (system) => {
     const { app, workers } = system;
     const env = { DATABASE_URL: await asFleet(system) };
     app.start();

@@ -97,3 +97,28 @@ export async function reached(db: Database, phase: string, over: () => boolean):
   );
   return pid ?? false;
 }
+
+/**
+ * Terminates the build of this database in a phase that may last a millisecond, by a server-side loop. Resolves when it
+ * did, when the build is past it, or when there was none for a while. To be called before the build begins.
+ */
+export function terminateIn(db: Database, phase: string): Promise<void> {
+  return db.exec(`DO $$
+    DECLARE
+      build record;
+      seen boolean := false;
+      until timestamptz := clock_timestamp() + interval '10 seconds';
+    BEGIN
+      LOOP
+        PERFORM pg_stat_clear_snapshot();
+        SELECT pid, p.phase INTO build FROM pg_stat_progress_create_index p WHERE datname = current_database();
+        IF build.phase = '${phase}' THEN
+          PERFORM pg_terminate_backend(build.pid);
+          EXIT;
+        END IF;
+        -- This loop has a snapshot itself, for which the build would wait.
+        EXIT WHEN build.phase = 'waiting for old snapshots' OR (seen AND build.pid IS NULL) OR clock_timestamp() > until;
+        seen := seen OR build.pid IS NOT NULL;
+      END LOOP;
+    END $$`);
+}

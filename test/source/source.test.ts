@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { getSource, listSources } from '../../src/catalog/source.js';
 import { liveSpace } from '../../src/catalog/space.js';
+import { PAST_LAST_PAGE } from '../../src/claim/claim-range.js';
 import type { Database } from '../../src/db/database.js';
 import {
   alterSource,
@@ -80,7 +81,10 @@ describe.for(ENGINES)('sources on %s', ([, open]) => {
     await applySource(db, plan);
     expect(await getSource(db, 'memory')).toEqual(plan.source);
     expect(await liveSpace(db, plan.source.id)).toEqual({ epoch: 1, space: plan.space });
-    expect(await ranges(plan.space.id)).toEqual([{ purpose: 'load', from: 0, to: 1, current: true }]);
+    expect(await ranges(plan.space.id)).toEqual([
+      { purpose: 'load', from: 0, to: 1, current: true },
+      { purpose: 'load', from: 0, to: PAST_LAST_PAGE, current: true },
+    ]);
     const again = await planSource(db, definition, MODEL);
     expect(again).toMatchObject({ already: true, statements: [], source: plan.source, space: plan.space, rows: 50 });
     await applySource(db, again);
@@ -169,7 +173,10 @@ describe.for(ENGINES)('sources on %s', ([, open]) => {
         baseColumns: ['title', 'kind', 'team'],
       });
       expect(plan.source.baseColumns).toEqual(['title', 'kind', 'team']);
-      expect(await ranges(space.id)).toEqual([{ purpose: 'sweep', from: 0, to: expect.any(Number), current: true }]);
+      expect(await ranges(space.id)).toEqual([
+        { purpose: 'sweep', from: 0, to: expect.any(Number), current: true },
+        { purpose: 'sweep', from: 0, to: PAST_LAST_PAGE, current: true },
+      ]);
       await db.query('UPDATE memory SET embedding_stale = false');
       await takeChanges(db);
       await db.query(`UPDATE memory SET body = 'new' WHERE id = 2`);
@@ -186,7 +193,7 @@ describe.for(ENGINES)('sources on %s', ([, open]) => {
       const { space } = await addSource(db, { ...definition, store: 'table' });
       await db.query('DELETE FROM freshvec.range');
       await alterSource(db, 'memory', { where: `team IS NULL` });
-      expect((await ranges(space.id)).map(({ purpose }) => purpose)).toEqual(['sweep']);
+      expect((await ranges(space.id)).map(({ purpose }) => purpose)).toEqual(['sweep', 'sweep']);
       await db.query(`UPDATE memory SET kind = 'other' WHERE id = 2`);
       expect(await takeKeys(db)).toEqual([]);
       await db.query(`UPDATE memory SET team = 'a' WHERE id = 2`);
@@ -237,6 +244,7 @@ describe.for(ENGINES)('sources on %s', ([, open]) => {
     expect(plan.rows).toBeLessThan(140_000);
     expect(plan.tokens / plan.rows).toBeCloseTo(3, 0);
     const found = await ranges(plan.space.id);
+    expect(found.pop()).toMatchObject({ from: 0, to: PAST_LAST_PAGE });
     const [size] = await db.query<{ pages: number }>(
       `SELECT pg_relation_size('memory') / current_setting('block_size')::int AS pages`,
     );
