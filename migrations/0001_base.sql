@@ -76,6 +76,7 @@ CREATE TABLE lease (
   expires_at timestamptz NOT NULL,
   again boolean NOT NULL DEFAULT false,
   force boolean NOT NULL DEFAULT false,
+  again_force boolean NOT NULL DEFAULT false,
   lane smallint NOT NULL DEFAULT 0,
   attempts smallint NOT NULL DEFAULT 0,
   losses smallint NOT NULL DEFAULT 0,

@@ -34,7 +34,7 @@ export async function claimChanges(
        INSERT INTO freshvec.lease AS l (space_id, key, token, worker, expires_at, force, lane, tenant, since)
        SELECT $1, key, $5::uuid, $6, clock_timestamp() + make_interval(secs => $7), force, $2, tenant, since FROM keys
        ORDER BY key COLLATE "C"
-       ON CONFLICT (space_id, key) DO UPDATE SET again = true, force = l.force OR excluded.force
+       ON CONFLICT (space_id, key) DO UPDATE SET again = true, again_force = l.again_force OR excluded.force
        RETURNING key, attempts, losses, force, token IS NOT DISTINCT FROM $5::uuid AS mine
      )
      SELECT t.consumed, t.last_id, l.* FROM (SELECT count(*) AS consumed, max(id) AS last_id FROM taken) t

@@ -8,7 +8,7 @@ export async function claimWaiting(
   { token, worker, limit }: { token: string; worker: string; limit: number },
 ): Promise<LeasedKey[]> {
   const rows = await db.query<LeaseRow>(
-    `UPDATE freshvec.lease l SET token = $2::uuid, worker = $3, again = false,
+    `UPDATE freshvec.lease l SET token = $2::uuid, worker = $3, again = false, force = l.force OR l.again_force, again_force = false,
        expires_at = clock_timestamp() + make_interval(secs => $5)
      FROM (SELECT space_id, key FROM freshvec.lease
            WHERE space_id = $1 AND token IS NULL AND expires_at <= clock_timestamp()
@@ -30,7 +30,7 @@ export async function claimExpired(
   { token, worker }: { token: string; worker: string },
 ): Promise<LeasedKey[]> {
   const rows = await db.query<LeaseRow>(
-    `UPDATE freshvec.lease l SET token = $2::uuid, worker = $3, again = false, attempts = l.attempts + 1,
+    `UPDATE freshvec.lease l SET token = $2::uuid, worker = $3, again = false, force = l.force OR l.again_force, again_force = false, attempts = l.attempts + 1,
        expires_at = clock_timestamp() + make_interval(secs => $4)
      FROM (
        SELECT space_id, key FROM freshvec.lease

@@ -1,5 +1,6 @@
 import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
+import { classify } from '../db/errors.js';
 import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
 
 /** What a store must answer for its pages to be visited; `store/port.ts` has the whole. */
@@ -10,6 +11,7 @@ export interface RangeVisitor {
     pages: { relationOid: number; fromPage: number; toPage: number },
     limit: number,
   ): Promise<string[]>;
+  suspects(tx: Executor, pages: { relationOid: number; fromPage: number; toPage: number }): Promise<string[]>;
   prune(tx: Executor, limit: number): Promise<number>;
 }
 
@@ -40,28 +42,82 @@ const PRUNE_LIMIT = 1000;
  * should be. A range in which nothing is left to lease is deleted. Done rows are told by their hash, not by a cursor,
  * so a range may be visited any number of times.
  */
-export function claimRange(
+export async function claimRange(
   db: Database,
   spaceId: number,
   visitor: RangeVisitor,
-  { token, worker, limit }: { token: string; worker: string; limit: number },
+  claim: { token: string; worker: string; limit: number },
 ): Promise<RangeClaim> {
-  return db.tx(async (tx) => {
-    const range = await takeRange(tx, spaceId, visitor.source);
-    if (!range) return { leased: [], visited: false };
-    if (range.purpose === 'prune') {
-      if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
-      return { leased: [], visited: true };
-    }
-    if (range.present_filenode !== range.filenode) {
-      await replaceRewritten(tx, spaceId, range);
-      return { leased: [], visited: true };
-    }
-    const pages = { relationOid: range.relation_oid, fromPage: range.from_page, toPage: range.to_page };
-    const keys = await visitor.diff(tx, pages, limit);
-    if (keys.length < limit) await dropRange(tx, range.id);
+  let visiting: RangeRow | undefined;
+  try {
+    return await db.tx(async (tx) => {
+      visiting = await takeRange(tx, spaceId, visitor.source);
+      return visiting ? visit(tx, spaceId, visitor, visiting, claim) : { leased: [], visited: false };
+    });
+  } catch (error) {
+    if (classify(error) !== 'data' || visiting === undefined) throw error;
+    const { id } = visiting;
+    return db.tx((tx) => narrow(tx, spaceId, visitor, id, claim));
+  }
+}
+
+type ClaimOptions = Parameters<typeof claimRange>[3];
+
+async function visit(
+  tx: Executor,
+  spaceId: number,
+  visitor: RangeVisitor,
+  range: RangeRow,
+  { token, worker, limit }: ClaimOptions,
+): Promise<RangeClaim> {
+  if (range.purpose === 'prune') {
+    if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
+    return { leased: [], visited: true };
+  }
+  if (range.present_filenode !== range.filenode) {
+    await replaceRewritten(tx, spaceId, range);
+    return { leased: [], visited: true };
+  }
+  const keys = await visitor.diff(tx, pagesOf(range), limit);
+  if (keys.length < limit) await dropRange(tx, range.id);
+  return { leased: await leaseKeys(tx, spaceId, keys, token, worker), visited: true };
+}
+
+/**
+ * The content of some row in the range cannot be had (a cast that fails, say). The range is halved, down to one page,
+ * all of whose keys are then leased: the reading finds the row, and the others are not kept waiting for it.
+ */
+async function narrow(
+  tx: Executor,
+  spaceId: number,
+  visitor: RangeVisitor,
+  id: number,
+  { token, worker }: ClaimOptions,
+): Promise<RangeClaim> {
+  const [range] = await tx.query<RangeRow & { pages: number }>(
+    `SELECT r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
+       pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::int AS pages
+     FROM freshvec.range r WHERE r.id = $1 FOR UPDATE SKIP LOCKED`,
+    [id],
+  );
+  if (!range) return { leased: [], visited: true };
+  await dropRange(tx, id);
+  const end = Math.min(range.to_page, range.pages);
+  if (end - range.from_page <= 1) {
+    const keys = await visitor.suspects(tx, pagesOf(range));
     return { leased: await leaseKeys(tx, spaceId, keys, token, worker), visited: true };
-  });
+  }
+  const middle = Math.floor((range.from_page + end) / 2);
+  await tx.query(
+    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+     VALUES ($1, $2, $3, $4, $5, $6), ($1, $2, $3, $4, $6, $7)`,
+    [spaceId, range.purpose, range.relation_oid, range.filenode, range.from_page, middle, range.to_page],
+  );
+  return { leased: [], visited: true };
+}
+
+function pagesOf(range: RangeRow): { relationOid: number; fromPage: number; toPage: number } {
+  return { relationOid: range.relation_oid, fromPage: range.from_page, toPage: range.to_page };
 }
 
 /** A worker that knows the source from before an `alter` would find rows in order that are not. */

@@ -49,12 +49,12 @@ async function finish(tx: Executor, spaceId: number, token: string, keys: string
          SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid AND key = ANY($3::text[])
          ORDER BY key FOR UPDATE) held
        WHERE l.space_id = $1 AND l.key = held.key
-       RETURNING l.key, l.again, l.force, l.lane, l.tenant
+       RETURNING l.key, l.again, l.again_force, l.lane, l.tenant
      ), healed AS (
        DELETE FROM freshvec.failure f USING ended e WHERE $4 AND f.space_id = $1 AND f.key = e.key
      )
-     INSERT INTO freshvec.change (space_id, lane, key, tenant)
-     SELECT $1, lane, key, tenant FROM ended WHERE again`,
+     INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
+     SELECT $1, lane, key, tenant, NULLIF(again_force, false) FROM ended WHERE again`,
     [spaceId, token, keys, healed],
   );
 }
@@ -114,7 +114,7 @@ export async function release(db: Executor, spaceId: number, token: string): Pro
          SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid
          ORDER BY key FOR UPDATE) held
        WHERE l.space_id = $1 AND l.key = held.key
-       RETURNING l.key, l.force, l.lane, l.tenant
+       RETURNING l.key, l.force OR l.again_force AS force, l.lane, l.tenant
      )
      INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
      SELECT $1, lane, key, tenant, NULLIF(force, false) FROM ended`,

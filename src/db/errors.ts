@@ -11,7 +11,15 @@ export class FreshvecError extends Error {
 }
 
 /** What a failed statement means for the caller. The one place where SQLSTATEs are classified. */
-export type DatabaseFailure = 'retry' | 'lock_timeout' | 'connection' | 'privilege' | 'disk' | 'too_many' | 'other';
+export type DatabaseFailure =
+  | 'retry'
+  | 'lock_timeout'
+  | 'connection'
+  | 'privilege'
+  | 'disk'
+  | 'too_many'
+  | 'data'
+  | 'other';
 
 /** Reads the SQLSTATE of a driver's error; undefined for anything else. */
 export function sqlState(error: unknown): string | undefined {
@@ -32,6 +40,8 @@ export function classify(error: unknown): DatabaseFailure {
   if (state === '42501') return 'privilege';
   if (state === '40001' || state === '40P01') return 'retry';
   if (state.startsWith('08') || state.startsWith('57P')) return 'connection';
+  // Data exceptions, and RAISE in a function of the user's: an expression that one row cannot stand.
+  if (state.startsWith('22') || state === 'P0001') return 'data';
   // "tuple to be locked was already moved to another partition due to concurrent update"
   if (state === '55000' && error instanceof Error && error.message.includes('moved to another partition'))
     return 'retry';

@@ -1,5 +1,6 @@
 import { type LeasedKey, MAX_ATTEMPTS } from '../claim/lease.js';
 import type { Ending } from '../claim/settle.js';
+import { classify, sqlState } from '../db/errors.js';
 import type { RowText } from '../store/port.js';
 import type { Claim } from './claim-next.js';
 import type { DrainContext } from './context.js';
@@ -29,11 +30,11 @@ export interface ReadTexts {
  */
 export async function readTexts({ db, store }: DrainContext, claim: Claim): Promise<ReadTexts> {
   const leases = new Map(claim.keys.map((lease) => [lease.key, lease]));
-  const rows = await db.tx((tx) => store.read(tx, [...leases.keys()]));
   const wanted: WantedText[] = [];
   const confirm: string[] = [];
   const remove: string[] = [];
   const endings: Ending[] = [];
+  const rows = await readIsolated({ db, store }, [...leases.keys()], endings);
   for (const row of rows) {
     const lease = leases.get(row.key);
     if (lease === undefined) continue;
@@ -44,6 +45,35 @@ export async function readTexts({ db, store }: DrainContext, claim: Claim): Prom
     else endings.push(need);
   }
   return { token: claim.token, wanted, confirm, remove, endings };
+}
+
+/** Reads the rows; one whose content cannot be had is found by halving, and fails alone. */
+async function readIsolated(
+  context: Pick<DrainContext, 'db' | 'store'>,
+  keys: readonly string[],
+  endings: Ending[],
+): Promise<RowText[]> {
+  try {
+    return await context.db.tx((tx) => context.store.read(tx, keys));
+  } catch (error) {
+    const [key] = keys;
+    if (classify(error) !== 'data' || key === undefined) throw error;
+    if (keys.length === 1) {
+      endings.push(contentFailed(key, sqlState(error)));
+      return [];
+    }
+    const middle = keys.length >> 1;
+    return [
+      ...(await readIsolated(context, keys.slice(0, middle), endings)),
+      ...(await readIsolated(context, keys.slice(middle), endings)),
+    ];
+  }
+}
+
+/** PostgreSQL's own message is left out: it quotes the content. */
+function contentFailed(key: string, state: string | undefined): Ending {
+  const message = `The content expression or the filter fails on this row (SQLSTATE ${state}). Edit the row, or alter the source.`;
+  return { key, end: 'fail', code: 'content_error', message, attempts: 1, hash: null };
 }
 
 function needOf(row: RowText, lease: LeasedKey): 'embed' | 'confirm' | 'remove' | Ending {

@@ -4,7 +4,7 @@ import type { Space } from '../catalog/space.js';
 import { ident, literal } from '../db/identifiers.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
-import { countRows, diffRows, pruneFailures, type RowView, readRows } from './rows.js';
+import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
 
 /** The four columns of a space in column mode, quoted. The flag belongs to the column of the source's live space. */
@@ -60,6 +60,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
+    suspects: (tx, pages) => suspectRows(tx, source, space, pages),
     async prune(tx) {
       await pruneFailures(tx, source, space);
       return 0;

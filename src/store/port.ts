@@ -75,6 +75,8 @@ export interface Store {
   confirm(tx: Executor, token: string, keys: readonly string[]): Promise<Map<string, WriteOutcome>>;
   /** Keys in these pages that are not as they should be and that nobody holds; at most `limit`. */
   diff(tx: Executor, pages: PageRange, limit: number): Promise<string[]>;
+  /** All keys in these pages that nobody holds and that have not failed: where the content of some row cannot be had. */
+  suspects(tx: Executor, pages: PageRange): Promise<string[]>;
   /** Removes vectors, and failures, whose row is gone; resolves to how many vectors, at most `limit`. */
   prune(tx: Executor, limit: number): Promise<number>;
   /** Exact counts by hash. Reads the whole source. */

@@ -90,6 +90,17 @@ export async function diffRows(
   return rows.map((row) => row.key);
 }
 
+/** `Store.suspects`: evaluates nothing but the key. */
+export async function suspectRows(tx: Executor, source: Source, space: Space, pages: PageRange): Promise<string[]> {
+  const { from, where } = await pagesOf(tx, source, pages);
+  const rows = await tx.query<{ key: string }>(
+    `SELECT __fv_key AS key FROM (SELECT ${keySql(source.key, source.relation.table)} AS __fv_key FROM ${from} WHERE ${where}) __fv_s
+     WHERE NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = __fv_key)
+       AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key)`,
+  );
+  return rows.map((row) => row.key);
+}
+
 /** `Store.count`: reads the whole source. */
 export async function countRows(tx: Executor, source: Source, space: Space, view: RowView): Promise<StoreCount> {
   const [row] = await tx.query<{ rows: number; fresh: number; failed: number; vectors: number }>(

@@ -5,7 +5,7 @@ import { ident, literal, qualified } from '../db/identifiers.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
 import { assertAllVisible } from './relation.js';
-import { countRows, diffRows, pruneFailures, type RowView, readRows } from './rows.js';
+import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
 
 /** freshvec's own table of the space: the source's key columns, chunk_no, hash, model, embedding. */
@@ -72,6 +72,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     /** There is no flag to lower. */
     confirm: (_tx, _token, keys) => Promise.resolve(new Map(keys.map((key) => [key, 'written']))),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
+    suspects: (tx, pages) => suspectRows(tx, source, space, pages),
 
     async prune(tx, limit) {
       await assertAllVisible(tx, source);

@@ -1,0 +1,66 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { listFailures } from '../../src/claim/failures.js';
+import { sweep } from '../../src/maintenance/sweep.js';
+import { type Fixture, openFixture } from '../support/fixture.js';
+
+let fixture: Fixture;
+
+beforeAll(async () => {
+  fixture = await openFixture();
+});
+afterAll(() => fixture.close());
+
+describe('a row whose content cannot be had', () => {
+  test.each(['column', 'table'] as const)('fails alone, edited or met in a visit (%s)', async (store) => {
+    const table = `c_${store}`;
+    await fixture.db.exec(
+      `CREATE TABLE ${table} (id int PRIMARY KEY, body text); INSERT INTO ${table} SELECT i, i::text FROM generate_series(1, 900) i`,
+    );
+    await fixture.add({
+      table,
+      content: { sql: `('n' || body::int)` },
+      where: 'id > 0',
+      model: 'fake/m@8',
+      store,
+      index: 'none',
+    });
+    await fixture.db.query(`UPDATE ${table} SET body = 'secret-bad' WHERE id = 5`);
+    expect(await fixture.work()).toMatchObject({ written: 899, failed: 1 });
+    await fixture.db.query(
+      `UPDATE ${table} SET body = CASE WHEN id = 7 THEN 'worse' ELSE '7' || body END WHERE id BETWEEN 6 AND 30`,
+    );
+    expect(await fixture.work()).toMatchObject({ written: 24, failed: 1 });
+    const failures = await listFailures(fixture.db, table);
+    expect(failures.map(({ key, code }) => [key, code])).toEqual([
+      ['5', 'content_error'],
+      ['7', 'content_error'],
+    ]);
+    expect(JSON.stringify(failures)).not.toContain('secret-bad');
+    await sweep(fixture.db, table);
+    expect(await fixture.work()).toMatchObject({ written: 0, failed: 0 });
+    await fixture.db.query(`UPDATE ${table} SET body = '1' WHERE id IN (5, 7)`);
+    expect(await fixture.work()).toMatchObject({ written: 2, failed: 0 });
+    expect(await listFailures(fixture.db, table)).toEqual([]);
+  });
+});
+
+describe('force', () => {
+  test('asked for while the key is held is paid for after', async () => {
+    await fixture.db.exec(`CREATE TABLE f (id int PRIMARY KEY, body text); INSERT INTO f VALUES (1, 'one')`);
+    const { space } = await fixture.add({
+      table: 'f',
+      content: { columns: ['body'] },
+      model: 'fake/m@8',
+      index: 'none',
+    });
+    await fixture.work();
+    await fixture.db.query(
+      `INSERT INTO freshvec.lease (space_id, key, token, expires_at, since) VALUES ($1, '1', NULL, now(), now())`,
+      [space.id],
+    );
+    await fixture.db.query(`SELECT freshvec.enqueue('f', '1', true)`);
+    expect(await fixture.work()).toMatchObject({ written: 1 });
+    await fixture.db.query(`SELECT freshvec.enqueue('f', '1', false)`);
+    expect(await fixture.work()).toMatchObject({ written: 0, unpaid: 1 });
+  });
+});
