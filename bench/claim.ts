@@ -116,6 +116,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     cursor: new ClaimCursor(),
     pace: createPace(KEYS),
     parked: [],
+    writeGate: (write) => write(),
     stop: signal,
     cut: signal,
     report: emptyReport(),

@@ -84,7 +84,9 @@ CREATE TABLE lease (
   since timestamptz NOT NULL,
   PRIMARY KEY (space_id, key)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, vacuum_truncate = off);
-CREATE INDEX lease_expiry ON lease (space_id, expires_at);
+-- Two, so that looking for keys that wait does not read the dead rows of those that were held.
+CREATE INDEX lease_waiting ON lease (space_id, expires_at) WHERE token IS NULL;
+CREATE INDEX lease_held ON lease (space_id, expires_at) WHERE token IS NOT NULL;
 COMMENT ON TABLE lease IS 'A key that one worker holds (token) until expires_at; without a token, a key that waits until then.';
 COMMENT ON COLUMN lease.again IS 'Edited while it was held: goes back into change when the lease ends.';
 COMMENT ON COLUMN lease.losses IS 'Writes lost in a row because the text changed meanwhile; doubles the wait.';

@@ -19,7 +19,10 @@ export function flagHook(target: CaptureTarget, flag: string): Hook {
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql
 AS ${dollarQuote(`BEGIN
-  NEW.${ident(flag)} := pg_catalog.set_config('freshvec.flagged', '1', true) OPERATOR(pg_catalog.=) '1';
+  NEW.${ident(flag)} := true;
+  IF pg_catalog.current_setting('freshvec.flagged', true) IS DISTINCT FROM '1' THEN
+    NEW.${ident(flag)} := pg_catalog.set_config('freshvec.flagged', '1', true) OPERATOR(pg_catalog.=) '1';
+  END IF;
   RETURN NEW;
 END`)}`,
     rowTriggerSql: [

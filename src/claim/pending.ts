@@ -9,7 +9,7 @@ export interface Look {
 
 /**
  * Looks for work. `fromId` spares reading the dead rows of claimed changes, which a held snapshot keeps; changes that
- * committed late below it are found by a look from 0.
+ * committed late below it, and leases whose worker went silent, are found by a look from 0.
  */
 export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
   const [sequence] = await db.query<{ id: number | null }>(
@@ -18,9 +18,10 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
   const rows = await db.query<{ id: number }>(
     `SELECT s.id FROM freshvec.space s
      WHERE s.state IN ('building', 'ready', 'live', 'retained') AND (
-       EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 0 AND c.id >= $1)
-       OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1)
-       OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.expires_at <= clock_timestamp())
+       EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 0 AND c.id >= $1::bigint)
+       OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1::bigint)
+       OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NULL AND l.expires_at <= clock_timestamp())
+       OR ($1::bigint = 0 AND EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NOT NULL AND l.expires_at <= clock_timestamp()))
        OR EXISTS (SELECT FROM freshvec.range r WHERE r.space_id = s.id))
      ORDER BY s.id`,
     [fromId],

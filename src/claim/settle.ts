@@ -36,6 +36,16 @@ export async function settle(tx: Executor, spaceId: number, token: string, endin
   const waits = endings.filter((e) => e.end === 'wait');
   const fails = endings.filter((e) => e.end === 'fail');
   const unhealed = endings.filter((e) => e.end === 'skip' || e.end === 'fail').map((e) => e.key);
+  // Several statements lock one after the other: all keys first, in key order, or a claimer that marks them `again` in
+  // that order could hold one that the second statement wants, and wait for one that the first has.
+  if ([done, waits, unhealed].filter(({ length }) => length > 0).length > 1) {
+    const keys = endings.map(({ key }) => key);
+    await tx.query(
+      `SELECT FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid AND key = ANY($3::text[])
+       ORDER BY key FOR UPDATE`,
+      [spaceId, token, keys],
+    );
+  }
   if (done.length > 0) await finish(tx, spaceId, token, done, true);
   if (waits.length > 0) await wait(tx, spaceId, token, waits);
   if (fails.length > 0) await recordFailures(tx, spaceId, token, fails);

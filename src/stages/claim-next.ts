@@ -15,8 +15,8 @@ export interface Claim {
 const BULK_SHARE = 0.1;
 
 /**
- * Claims the next batch: edits first, a tenth kept for bulk changes, then keys that waited, silent workers' leases, and
- * last the pages of a first load. Undefined when there is nothing to claim just now.
+ * Claims the next batch: once a second the leases of silent workers, which steady edits would else keep waiting for ever;
+ * then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load. Undefined when there is nothing to claim just now.
  */
 export async function claimNext(context: DrainContext): Promise<Claim | undefined> {
   const token = randomUUID();
@@ -25,14 +25,18 @@ export async function claimNext(context: DrainContext): Promise<Claim | undefine
   const keys: LeasedKey[] = [];
   const room = () => batchKeys - keys.length;
 
+  if (cursor.isDue('expired')) {
+    keys.push(...(await claimExpired(db, spaceId, { token, worker })));
+    // More of them may be there: they come in small batches, and alone, so that a text that kills workers is found.
+    if (keys.length > 0) {
+      cursor.lookAgain();
+      context.report.claimed += keys.length;
+      return { token, keys };
+    }
+  }
   keys.push(...(await fromLane(context, LANES.interactive, token, Math.ceil(batchKeys * (1 - BULK_SHARE)))));
   keys.push(...(await fromLane(context, LANES.bulk, token, room())));
   if (room() > 0) keys.push(...(await claimWaiting(db, spaceId, { token, worker, limit: room() })));
-  if (keys.length === 0 && cursor.isDue('expired')) {
-    keys.push(...(await claimExpired(db, spaceId, { token, worker })));
-    // More of them may be there: they come in small batches.
-    if (keys.length > 0) cursor.lookAgain();
-  }
   while (keys.length === 0 && !context.stop.aborted) {
     const range = await claimRange(db, spaceId, store, { token, worker, limit: batchKeys });
     keys.push(...range.leased);

@@ -16,6 +16,8 @@ export interface DrainContext {
   readonly batchKeys: number;
   readonly cursor: ClaimCursor;
   readonly pace: Pace;
+  /** Runs one write; one at a time in this process while writes pay for a vector index. */
+  readonly writeGate: <T>(write: () => Promise<T>) => Promise<T>;
   /** Vectors of rows that the app holds; shared by this process's drains of the space. */
   readonly parked: Parked[];
   /** Stop claiming; finish what is in hand. */

@@ -32,19 +32,21 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
-  const update = (set: string, where: string) => ({
+  const update = (set: (vectorOf: (row: string) => string) => string, where: string) => ({
     lock: 'FOR NO KEY UPDATE' as const,
     evenIfGone: false,
-    change: `UPDATE ${fromSource(source)} SET ${set} FROM __fv_held __fv_h
+    change: (
+      vectorOf: (row: string) => string,
+    ) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
        WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} RETURNING __fv_h.__fv_key`,
   });
   const take = update(
-    `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL, ${lowered}`,
+    () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL, ${lowered}`,
     `NOT ${eligibleSql(source)}`,
   );
-  const lower = update(lowered, `${eligibleSql(source)} AND ${view.fresh}`);
+  const lower = update(() => lowered, `${eligibleSql(source)} AND ${view.fresh}`);
   const put = update(
-    `${names.vector} = __fv_h.__fv_vector::${codec.storedType(space)}, ${names.model} = ${fingerprint},
+    (vectorOf) => `${names.vector} = ${vectorOf('__fv_h')}::${codec.storedType(space)}, ${names.model} = ${fingerprint},
        ${names.hash} = __fv_h.__fv_hash, ${lowered}`,
     stillTrue(source, '__fv_h'),
   );
@@ -54,8 +56,8 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     space,
     read: (tx, keys) => readRows(tx, source, space, view, keys),
     write(tx, token, items) {
-      const { keys, input } = vectorInput(codec, items);
-      return guardedChange(tx, source, space.id, token, keys, { input, ...put });
+      const { keys, ...input } = vectorInput(codec, items);
+      return guardedChange(tx, source, space.id, token, keys, { ...input, ...put });
     },
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),

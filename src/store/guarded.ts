@@ -22,8 +22,13 @@ export interface GuardedChange {
   readonly lock: 'FOR NO KEY UPDATE' | 'FOR KEY SHARE';
   /** May the change be made although the source row is gone (it removes what that row left behind)? */
   readonly evenIfGone: boolean;
-  /** The data-modifying statement; reads `__fv_held`, RETURNING the key text as `__fv_key`. `p` numbers parameters. */
-  readonly change: string;
+  /** One vector for each key, in their order; kept out of the input, whose rows are copied from step to step. */
+  readonly vectors?: { readonly type: string; readonly values: Buffer };
+  /**
+   * The data-modifying statement; reads `__fv_held`, RETURNING the key text as `__fv_key`. `vectorOf` is the vector of a
+   * row of it.
+   */
+  readonly change: (vectorOf: (row: string) => string) => string;
 }
 
 /**
@@ -38,18 +43,19 @@ export async function guardedChange(
   spaceId: number,
   token: string,
   keys: readonly string[],
-  { input, lock, evenIfGone, change }: GuardedChange,
+  { input, vectors, lock, evenIfGone, change }: GuardedChange,
 ): Promise<Map<string, WriteOutcome>> {
   const names = keyColumnNames(source.key);
   const first = names.length + 4;
-  const arrays = [...input.map(({ type }, i) => `$${first + i}::${type}[]`)];
-  const columns = [...names, '__fv_key', ...input.map(({ name }) => name)];
+  const arrays = input.map(({ type }, i) => `$${first + i}::${type}[]`);
+  const vectorOf = (row: string) => `($${first + input.length}::${vectors?.type}[])[${row}.__fv_n]`;
+  const columns = [...names, '__fv_key', ...input.map(({ name }) => name), '__fv_n'];
   const table = ident(source.relation.table);
   const joined = `${fromSource(source)} JOIN __fv_in __fv_i ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}`;
   const order = source.key.map(({ name }) => `${table}.${ident(name)}`).join(', ');
   const rows = await tx.query<{ key: string; outcome: WriteOutcome }>(
     `WITH __fv_in AS MATERIALIZED (
-       SELECT * FROM unnest(${[keyArrayParams(source.key, 4), '$3::text[]', ...arrays].join(', ')}) AS __fv_i(${columns.join(', ')})
+       SELECT * FROM unnest(${[keyArrayParams(source.key, 4), '$3::text[]', ...arrays].join(', ')}) WITH ORDINALITY AS __fv_i(${columns.join(', ')})
      ), __fv_row AS MATERIALIZED (
        SELECT __fv_i.__fv_key AS __fv_locked FROM ${joined}
        ORDER BY ${order} ${lock} OF ${table} SKIP LOCKED
@@ -65,7 +71,7 @@ export async function guardedChange(
      ), __fv_held AS MATERIALIZED (
        SELECT i.* FROM __fv_in i JOIN __fv_lease l ON l.__fv_leased = i.__fv_key
      ), __fv_done AS (
-       ${change}
+       ${change(vectorOf)}
      )
      SELECT i.__fv_key AS key, CASE
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'written'
@@ -74,7 +80,14 @@ export async function guardedChange(
          WHEN i.__fv_key IN (SELECT __fv_exists FROM __fv_there) THEN 'locked'
          ELSE 'gone' END AS outcome
      FROM __fv_in i`,
-    [spaceId, token, keys, ...keyArrays(source.key, keys), ...input.map(({ values }) => values)],
+    [
+      spaceId,
+      token,
+      keys,
+      ...keyArrays(source.key, keys),
+      ...input.map(({ values }) => values),
+      ...(vectors ? [vectors.values] : []),
+    ],
   );
   if (evenIfGone || rows.some(({ outcome }) => outcome === 'gone')) await assertAllVisible(tx, source);
   return new Map(rows.map(({ key, outcome }) => [key, outcome]));
@@ -85,16 +98,14 @@ export function stillTrue(source: Source, input: string): string {
   return `${eligibleSql(source)} AND ${hashSql(source)} = ${input}.__fv_hash AND ${stillDefinedSql(source)}`;
 }
 
-/** The keys of a write and the columns that come with them. */
+/** The keys of a write and what comes with them. */
 export function vectorInput(
   codec: VectorCodec,
   items: readonly WriteItem[],
-): { keys: string[]; input: GuardedChange['input'] } {
+): { keys: string[]; input: GuardedChange['input']; vectors: NonNullable<GuardedChange['vectors']> } {
   return {
     keys: items.map((item) => item.key),
-    input: [
-      { name: '__fv_vector', type: codec.vectorType, values: codec.encode(items.map((item) => item.vector)) },
-      { name: '__fv_hash', type: 'uuid', values: items.map((item) => item.hash) },
-    ],
+    input: [{ name: '__fv_hash', type: 'uuid', values: items.map((item) => item.hash) }],
+    vectors: { type: codec.vectorType, values: codec.encode(items.map((item) => item.vector)) },
   };
 }

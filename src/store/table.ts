@@ -39,14 +39,14 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     read: (tx, keys) => readRows(tx, source, space, view, keys),
 
     write(tx, token, items) {
-      const { keys, input } = vectorInput(codec, items);
+      const { keys, ...input } = vectorInput(codec, items);
       return guardedChange(tx, source, space.id, token, keys, {
-        input,
+        ...input,
         lock: 'FOR KEY SHARE',
         evenIfGone: false,
-        change: `INSERT INTO ${vectors} AS __fv_v (${names.join(', ')}, chunk_no, hash, model, embedding)
+        change: (vectorOf) => `INSERT INTO ${vectors} AS __fv_v (${names.join(', ')}, chunk_no, hash, model, embedding)
           SELECT ${inputs.map((name) => `__fv_h.${name}`).join(', ')}, 0, __fv_h.__fv_hash, ${fingerprint},
-            __fv_h.__fv_vector::${codec.storedType(space)}
+            ${vectorOf('__fv_h')}::${codec.storedType(space)}
           FROM __fv_held __fv_h JOIN ${fromSource(source)} ON ${sourceOf('__fv_h')}
           WHERE ${stillTrue(source, '__fv_h')}
           ORDER BY ${inputs.map((name) => `__fv_h.${name}`).join(', ')}
@@ -61,7 +61,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
         input: [],
         lock: 'FOR KEY SHARE',
         evenIfGone: true,
-        change: `DELETE FROM ${vectors} __fv_v USING __fv_held __fv_h
+        change: () => `DELETE FROM ${vectors} __fv_v USING __fv_held __fv_h
           WHERE ${inputKey('__fv_h')} AND NOT EXISTS (
             SELECT FROM (SELECT ${eligibleSql(source)} AS __fv_ok FROM ${fromSource(source)} WHERE ${sourceOf('__fv_h')}) __fv_s
             WHERE __fv_ok)

@@ -13,6 +13,8 @@ const POLL_MS = [25, 100, 500, 1000] as const;
 const BUSY_POLL_MS = 100;
 /** Ms between looks that read all pending changes, in place of those since the last dry look. */
 const FULL_LOOK_MS = 1000;
+/** How long the list of spaces that a ring wakes is good for; a look finds a new one. */
+const SPACES_MS = 1000;
 /** Once work has gone on for so many ms, capture is told to stop ringing. */
 const BUSY_AFTER_MS = 100;
 
@@ -35,6 +37,8 @@ export class Doorbell {
   private ring: () => void = () => {};
   private asleep = false;
   private fromId = 0;
+  private spaces: readonly number[] = [];
+  private spacesAt = Number.NEGATIVE_INFINITY;
   private lookedAt = Number.NEGATIVE_INFINITY;
   private unlisten: (() => Promise<void>) | undefined;
   private loop: Promise<void> | undefined;
@@ -93,8 +97,12 @@ export class Doorbell {
   }
 
   /** Who rang is not said: a drain that finds nothing costs less than a look at every pending change. */
-  private async everySpace(): Promise<number[]> {
-    return (await listMaintainedSpaces(this.options.db)).map(({ id }) => id);
+  private async everySpace(): Promise<readonly number[]> {
+    if (performance.now() - this.spacesAt > SPACES_MS) {
+      this.spaces = (await listMaintainedSpaces(this.options.db)).map(({ id }) => id);
+      this.spacesAt = performance.now();
+    }
+    return this.spaces;
   }
 
   private async look(): Promise<readonly number[]> {

@@ -1,10 +1,11 @@
+import pLimit, { type LimitFunction } from 'p-limit';
 import { getSourceById } from '../catalog/source.js';
 import { getSpace, MAINTAINED_STATES } from '../catalog/space.js';
 import { LEASE_SECONDS } from '../claim/lease.js';
 import { renew } from '../claim/renew.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
-import { EmbedError } from '../embed/port.js';
+import { type EmbeddingModel, EmbedError } from '../embed/port.js';
 import { drain, giveBack, type LeaseWatch } from '../pipeline.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
@@ -12,6 +13,7 @@ import { createPace, type Pace } from '../stages/pace.js';
 import type { Parked } from '../stages/parked.js';
 import { openStore } from '../store/index.js';
 import { indexState } from '../store/index-state.js';
+import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import type { Models } from './models.js';
 
@@ -31,13 +33,15 @@ export interface DrainRun {
 }
 
 /** Rows in a first write: with a live HNSW index each row takes milliseconds, without one a fraction. */
-const FIRST_WRITE = { indexed: 10, plain: 200 };
+const FIRST_WRITE = { indexed: 3, plain: 200 };
 
 /** How long a space rests after a provider failure that named no time, in ms. */
 const COOL_DOWN_MS = 1000;
 /** How long a space rests after an error that a person must mend, in ms. */
 const BROKEN_REST_MS = 30_000;
 
+/** How long the catalog's word on a space is good for, in ms; a write checks that the source still means the same. */
+const CATALOG_MS = 1000;
 /** How often the index of a space that is being drained is looked at, in ms: a build may begin at any time. */
 const INDEX_LOOK_MS = 1000;
 
@@ -46,6 +50,8 @@ interface SpaceRun {
   readonly cursor: ClaimCursor;
   readonly pace: Pace;
   readonly parked: Parked[];
+  readonly gate: LimitFunction;
+  opened: { readonly at: number; readonly store: Store; readonly model: EmbeddingModel } | undefined;
   indexed: boolean | undefined;
   indexLookedAt: number;
   restUntil: number;
@@ -85,6 +91,7 @@ export class Drainer {
       const { coolDownMs } = await drain(context, this.watch);
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
     } catch (error) {
+      this.runOf(spaceId).opened = undefined;
       if (run.cut.aborted) return report;
       if (error instanceof EmbedError || isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
       throw error;
@@ -135,6 +142,8 @@ export class Drainer {
         cursor: new ClaimCursor(),
         pace: createPace(FIRST_WRITE.indexed),
         parked: [],
+        gate: pLimit(1),
+        opened: undefined,
         indexed: undefined,
         indexLookedAt: Number.NEGATIVE_INFINITY,
         restUntil: 0,
@@ -144,22 +153,15 @@ export class Drainer {
     return run;
   }
 
-  /** What a drain needs, as the catalog has it now; undefined when the space or its source is no more. */
+  /** What a drain needs; undefined when the space or its source is no more. */
   private async open(spaceId: number, run: DrainRun, report: DrainReport): Promise<DrainContext | undefined> {
-    const { db, models, worker, batchKeys } = this.options;
-    const space = await getSpace(db, spaceId);
-    const source = space && (await getSourceById(db, space.sourceId));
-    if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
-    let model: DrainContext['model'];
-    try {
-      model = await models.forSpace(space);
-    } catch (error) {
-      this.rest(spaceId, BROKEN_REST_MS);
-      throw error;
-    }
+    const { db, worker, batchKeys } = this.options;
     const state = this.runOf(spaceId);
-    this.codec ??= this.openCodec();
-    const store = openStore(source, space, await this.codec);
+    if (performance.now() - (state.opened?.at ?? Number.NEGATIVE_INFINITY) > CATALOG_MS) {
+      state.opened = await this.lookUp(spaceId);
+    }
+    if (!state.opened) return undefined;
+    const { store, model } = state.opened;
     await this.followIndex({ store });
     return {
       db,
@@ -170,11 +172,29 @@ export class Drainer {
       cursor: state.cursor,
       pace: state.pace,
       parked: state.parked,
+      writeGate: (write) => (state.indexed ? state.gate(write) : write()),
       stop: run.stop,
       cut: run.cut,
       report,
       moreThanOne: run.moreThanOne ?? (() => {}),
     };
+  }
+
+  /** Store and model of a space, as the catalog has them now. */
+  private async lookUp(spaceId: number): Promise<SpaceRun['opened']> {
+    const { db, models } = this.options;
+    const at = performance.now();
+    const space = await getSpace(db, spaceId);
+    const source = space && (await getSourceById(db, space.sourceId));
+    if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
+    this.codec ??= this.openCodec();
+    const store = openStore(source, space, await this.codec);
+    try {
+      return { at, store, model: await models.forSpace(space) };
+    } catch (error) {
+      this.rest(spaceId, BROKEN_REST_MS);
+      throw error;
+    }
   }
 
   /** Writes start small where they pay for an index. */

@@ -18,7 +18,7 @@ test('fault 01: worker SIGKILLed after claim [C F]', { timeout: TIMEOUT_MS }, as
       await system.expireLeases(victim);
       provider.release();
       await workers.start();
-      await system.probe(30_000);
+      await system.probe();
       await app.stop();
       await system.assertFresh();
       await system.assertOneWriter();

@@ -30,7 +30,7 @@ test('fault 02: worker SIGKILLed after the provider answered, before the write [
       const inFlight = await system.leasesOf(victim);
       await system.expireLeases(victim);
       await workers.start();
-      await system.probe(30_000);
+      await system.probe();
       await app.stop();
       await system.assertFresh();
       await system.assertOneWriter();

@@ -32,7 +32,7 @@ test('fault 03: worker SIGKILLed after the write, before it settled [C $]', {
       const inFlight = await system.leasesOf(victim);
       await system.expireLeases(victim);
       await workers.start();
-      await system.probe(30_000);
+      await system.probe();
       await app.stop();
       await system.assertFresh();
       await system.assertOneWriter();

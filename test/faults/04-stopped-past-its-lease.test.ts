@@ -22,11 +22,11 @@ const STOP: Record<(typeof VARIANTS)[number], (system: System) => Promise<void>>
     provider.latencyMs = 500;
     await workers.start();
     const takenOver = async () => (await system.leasesOf(sleeper)) < held;
-    await eventually(takenOver, { timeoutMs: 30_000, what: 'somebody else to take over' });
+    await eventually(takenOver, { timeoutMs: 60_000, what: 'somebody else to take over' });
     provider.hold();
     sleeper.send('SIGCONT');
     const goesOn = () => sleeper.log().includes('drained') || provider.waiting > 1;
-    await eventually(goesOn, { timeoutMs: 30_000, what: 'the sleeper to go on' });
+    await eventually(goesOn, { timeoutMs: 60_000, what: 'the sleeper to go on' });
     await system.transactionsEnded(sleeper);
     provider.latencyMs = 0;
     provider.release();
@@ -45,7 +45,7 @@ const STOP: Record<(typeof VARIANTS)[number], (system: System) => Promise<void>>
     // The server ends the transaction, else the app would wait for its rows as long as the worker sleeps.
     await system.transactionsEnded(sleeper);
     await system.expireLeases(sleeper);
-    await system.probe(30_000);
+    await system.probe();
     sleeper.send('SIGCONT');
     await system.probe();
   },
@@ -57,14 +57,14 @@ const STOP: Record<(typeof VARIANTS)[number], (system: System) => Promise<void>>
     for (let i = 0; i < 8; i++) {
       const sleeper = all[i % 2];
       if (!sleeper) continue;
-      await system.probe(30_000);
+      await system.probe();
       await sleep(Math.random() * 100);
       sleeper.send('SIGSTOP');
       await system.expireLeases(sleeper);
       await sleep(300);
       sleeper.send('SIGCONT');
     }
-    await system.probe(30_000);
+    await system.probe();
   },
 };
 

@@ -44,7 +44,7 @@ export async function backlog(db: Database): Promise<Backlog> {
  * Invariant C, once the app has stopped: nothing is left to do, and every row of `doc` that should have a vector has
  * the very vector that the model makes of its text, and none that should not.
  */
-export async function assertFresh(db: Database, { space, vectorOf, timeoutMs = 30_000 }: Expectation): Promise<void> {
+export async function assertFresh(db: Database, { space, vectorOf, timeoutMs = 90_000 }: Expectation): Promise<void> {
   let left: Backlog | undefined;
   const quiet = async () => {
     left = await backlog(db);

@@ -118,7 +118,7 @@ export class System {
   }
 
   /** Writes one more row and waits until it has its vector: work goes on. */
-  async probe(timeoutMs = 20_000): Promise<void> {
+  async probe(timeoutMs = 40_000): Promise<void> {
     const [row] = await this.db.query<{ id: number }>('INSERT INTO doc (body) VALUES ($1) RETURNING id', [
       `probe ${randomUUID()}`,
     ]);
