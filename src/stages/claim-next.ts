@@ -15,8 +15,9 @@ export interface Claim {
 const BULK_SHARE = 0.1;
 
 /**
- * Claims the next batch: once a second the leases of silent workers, which steady edits would else keep waiting for ever;
- * then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load. Undefined when there is nothing to claim just now.
+ * Claims the next batch: once a second the leases of silent workers, which steady edits would else keep waiting for
+ * ever; then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load. Undefined when
+ * there is nothing to claim just now.
  */
 export async function claimNext(context: DrainContext): Promise<Claim | undefined> {
   const token = randomUUID();
