@@ -117,11 +117,8 @@ CREATE TABLE range (
 CREATE INDEX range_space ON range (space_id, id);
 COMMENT ON TABLE range IS 'Pages [from_page, to_page) of a relation still to be visited; the row state decides what is done there.';
 
-CREATE TABLE sleeper (
-  id uuid PRIMARY KEY,
-  expires_at timestamptz NOT NULL
-);
-COMMENT ON TABLE sleeper IS 'Workers that ran dry. Capture rings the doorbell only while a row is here.';
+CREATE SEQUENCE ring_until;
+COMMENT ON SEQUENCE ring_until IS 'Capture rings the doorbell until this second (Unix time): somebody sleeps. A sequence, since reading one costs the app no query.';
 
 CREATE TABLE singleton (
   name text PRIMARY KEY,

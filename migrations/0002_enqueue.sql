@@ -93,7 +93,8 @@ BEGIN
                             'No source has been added yet.');
   END IF;
   -- The doorbell. PREPARE TRANSACTION fails after a NOTIFY.
-  IF total > 0 AND current_setting('max_prepared_transactions') = '0' AND EXISTS (SELECT FROM freshvec.sleeper) THEN
+  IF total > 0 AND pg_sequence_last_value('freshvec.ring_until'::regclass) > date_part('epoch', now())
+    AND current_setting('max_prepared_transactions') = '0' THEN
     PERFORM pg_notify('freshvec', '');
   END IF;
   RETURN total;

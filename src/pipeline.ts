@@ -48,6 +48,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
       const claim = await claimNext(context);
       if (claim) {
         hold(claim);
+        context.report.claimed += claim.keys.length;
         if (claim.keys.length >= context.batchKeys * FULL) context.moreThanOne();
         const batch = await embedTexts(context, await readTexts(context, claim));
         coolDownMs = batch.coolDownMs;

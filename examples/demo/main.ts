@@ -85,7 +85,8 @@ async function editAndFind(freshvec: Client): Promise<number> {
   const working = freshvec.work({ signal: stop.signal });
   const db = await freshvec.database();
   // The worker has started once it sleeps and has capture ring for it.
-  while ((await db.query('SELECT 1 FROM freshvec.sleeper')).length === 0) await pause(20);
+  const asleep = `SELECT FROM freshvec.ring_until WHERE last_value > extract(epoch FROM now())`;
+  while ((await db.query(asleep)).length === 0) await pause(20);
   if (attended) await prompt('   Press Enter to edit the row. ');
   say(`   UPDATE readme SET body = '${EDITED}' WHERE id = 1;`);
   await db.query('UPDATE readme SET body = $1 WHERE id = 1', [EDITED]);

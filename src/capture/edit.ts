@@ -1,6 +1,6 @@
 import { keySql } from '../catalog/expressions.js';
 import { ident } from '../db/identifiers.js';
-import { callWithSpaces, DOORBELL, definerFunction, type Hook, laneSql, tenantSql } from './hook.js';
+import { type Hook, laneSql, statementHook, tenantSql } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
 /**
@@ -13,24 +13,13 @@ export function editHook(target: CaptureTarget): Hook {
   const first = ident(key[0]?.name ?? '');
   const either = (before: string, after: string) =>
     `CASE WHEN fv_new.${first} IS NULL THEN ${before} ELSE ${after} END`;
-  const { name, functionSql } = definerFunction(
-    target,
-    'edit',
-    `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-    SELECT __fv_space, ${laneSql('fv_new')},
-    ${either(keySql(key, 'fv_old'), keySql(key, 'fv_new'))}, ${either(tenantSql(target, 'fv_old'), tenantSql(target, 'fv_new'))}
-    FROM fv_new FULL JOIN fv_old ON ${sameKey}
-    WHERE ${changedSql(target, 'fv_old', 'fv_new')};
-    ${DOORBELL}`,
-  );
-  return {
-    name,
-    functionSql,
-    rowTriggerSql: [],
-    statementTriggerSql: (relation) => [
-      `CREATE OR REPLACE TRIGGER freshvec_edit_${target.source.id} AFTER UPDATE ON ${relation}
-  REFERENCING OLD TABLE AS fv_old NEW TABLE AS fv_new FOR EACH STATEMENT
-  EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
-    ],
-  };
+  return statementHook(target, {
+    verb: 'edit',
+    event: 'UPDATE',
+    referencing: 'OLD TABLE AS fv_old NEW TABLE AS fv_new',
+    lane: laneSql('fv_new'),
+    key: either(keySql(key, 'fv_old'), keySql(key, 'fv_new')),
+    tenant: either(tenantSql(target, 'fv_old'), tenantSql(target, 'fv_new')),
+    from: `fv_new FULL JOIN fv_old ON ${sameKey} WHERE ${changedSql(target, 'fv_old', 'fv_new')}`,
+  });
 }

@@ -1,37 +1,73 @@
-import { ident } from '../db/identifiers.js';
+import { keySql } from '../catalog/expressions.js';
+import { ident, literal } from '../db/identifiers.js';
 import { dollarQuote } from './dollar-quote.js';
-import { functionName, type Hook } from './hook.js';
+import { callWithSpaces, DOORBELL, functionName, type Hook, renderSettings, tenantSql } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
+/** How many rows of the source the running transaction changed: none before it is set. Ends with the transaction. */
+function setting(target: CaptureTarget): string {
+  return literal(`freshvec.flagged_${target.source.id}`);
+}
+
+/** True where this transaction changed so many rows. */
+export function flaggedSql(target: CaptureTarget, rows: 'one' | 'many'): string {
+  return `pg_catalog.current_setting(${setting(target)}, true) OPERATOR(pg_catalog.=) '${rows}'`;
+}
+
 /**
- * The row trigger that raises the flag of a row that changed, and remembers in the transaction that it did.
+ * The row trigger that raises the flag of a row that changed. Its name sorts last, so it sees what the app's own BEFORE
+ * triggers made of the row.
  *
- * Its name sorts last, so it sees what the app's own BEFORE triggers made of the row. It has nobody's rights but the
- * caller's, since it touches nothing but the row at hand; every name in it is qualified. One assignment does both, being
- * evaluated without a query: PERFORM would run one for each row.
+ * The first row that a transaction changes it also writes as a change, which costs half of what a statement trigger
+ * does; from the second on it counts, and the statement trigger writes those of the whole statement. A row written by
+ * both is claimed once.
+ *
+ * It has its owner's rights but no search_path of its own, since setting one costs as much as the rest: every name and
+ * operator is qualified, and types that a user defined are compared in the WHEN, with the caller's rights.
  */
 export function flagHook(target: CaptureTarget, flag: string): Hook {
   const name = functionName(target, 'flag');
   const trigger = `zzz_freshvec_flag_${target.source.id}`;
   const [root = ''] = target.relations;
   const columns = [...target.watched.map((column) => column.name), flag].map(ident).join(', ');
+  const changed = changedSql(target, 'OLD', 'NEW');
+  const builtin = target.watched.every((column) => column.builtin);
   return {
     name,
-    functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql
-AS ${dollarQuote(`BEGIN
-  NEW.${ident(flag)} := true;
-  IF pg_catalog.current_setting('freshvec.flagged', true) IS DISTINCT FROM '1' THEN
-    NEW.${ident(flag)} := pg_catalog.set_config('freshvec.flagged', '1', true) OPERATOR(pg_catalog.=) '1';
-  END IF;
-  RETURN NEW;
+    functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER${renderSettings(target.source.key)}
+AS ${dollarQuote(`DECLARE
+  __fv_space pg_catalog.int4;
+BEGIN
+  ${builtin ? `IF NOT (${changed}) THEN RETURN NEW; END IF;\n  ` : ''}NEW.${ident(flag)} := true;
+  ${target.tables ? '' : noteSql(target, flag)}RETURN NEW;
 END`)}`,
     rowTriggerSql: [
       `CREATE OR REPLACE TRIGGER ${trigger} BEFORE UPDATE${target.rewritten ? '' : ` OF ${columns}`}
-  ON ${root} FOR EACH ROW
-  WHEN (${changedSql(target, 'OLD', 'NEW')})
-  EXECUTE FUNCTION ${name}()`,
+  ON ${root} FOR EACH ROW${builtin ? '' : `\n  WHEN (${changed})`}
+  EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
       `ALTER TABLE ${root} ENABLE ALWAYS TRIGGER ${trigger}`,
     ],
     statementTriggerSql: () => [],
   };
+}
+
+/** Writes a change for the first row, counts the second. An assignment sets it, since PERFORM would run a query. */
+function noteSql(target: CaptureTarget, flag: string): string {
+  const count = (rows: 'one' | 'many') =>
+    `NEW.${ident(flag)} := pg_catalog.set_config(${setting(target)}, '${rows}', true) IS NOT NULL;`;
+  if (target.generatedKey) return `${count('many')}\n  `;
+  const first = `IF ${flaggedSql(target, 'one')} THEN
+      ${count('many')}
+    ELSE
+      ${count('one')}
+      FOREACH __fv_space IN ARRAY TG_ARGV LOOP
+        INSERT INTO freshvec.change (space_id, key, tenant)
+        VALUES (__fv_space, ${keySql(target.source.key, 'new')}, ${tenantSql(target, 'new')});
+        ${DOORBELL}
+      END LOOP;
+    END IF;`;
+  return `IF (${flaggedSql(target, 'many')}) IS NOT TRUE THEN
+    ${target.generatedKey ? count('many') : first}
+  END IF;
+  `;
 }

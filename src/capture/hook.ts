@@ -25,21 +25,24 @@ export function laneSql(transitionTable: string, where = ''): string {
 /** The tenant's text of one row, for a fair share of each claim. */
 export function tenantSql(target: CaptureTarget, row: string): string {
   const { tenantColumn } = target.source;
-  return tenantColumn === undefined ? 'NULL::text' : `${row}.${ident(tenantColumn)}::text`;
+  return tenantColumn === undefined ? 'NULL::pg_catalog.text' : `${row}.${ident(tenantColumn)}::pg_catalog.text`;
 }
 
 /**
- * Wakes a worker, if one sleeps. A NOTIFY in every transaction would take a database-wide lock at each commit, and
- * PREPARE TRANSACTION fails after one.
+ * Wakes a worker, if one asked for it. A NOTIFY in every transaction would take a database-wide lock at each commit, and
+ * PREPARE TRANSACTION fails after one. That workers sleep is told by a sequence, since reading one costs no query. Every
+ * name is qualified, for functions without a search_path of their own.
  */
-export const DOORBELL = `IF FOUND AND current_setting('max_prepared_transactions') = '0' AND EXISTS (SELECT FROM freshvec.sleeper) THEN
-      PERFORM pg_notify('freshvec', '');
+export const DOORBELL = `IF FOUND AND pg_catalog.pg_sequence_last_value('freshvec.ring_until'::pg_catalog.regclass)
+        OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
+      AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+      PERFORM pg_catalog.pg_notify('freshvec', '');
     END IF;`;
 
 const DATETIME = /^(date|time)/;
 
 /** Keys of dates are rendered under fixed settings: under another DateStyle a key came back as another day. */
-function renderSettings(key: readonly KeyColumn[]): string {
+export function renderSettings(key: readonly KeyColumn[]): string {
   return key.some(({ type }) => DATETIME.test(type)) ? `\n  SET timezone = 'UTC' SET datestyle = 'ISO, MDY'` : '';
 }
 
@@ -62,6 +65,43 @@ END`;
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp${renderSettings(target.source.key)}
 AS ${dollarQuote(loop)}`,
+  };
+}
+
+export interface StatementHook {
+  readonly verb: 'insert' | 'update' | 'edit' | 'delete';
+  readonly event: 'INSERT' | 'UPDATE' | 'DELETE';
+  /** The transition tables that the trigger asks for. */
+  readonly referencing: string;
+  /** SQL of a change's columns. */
+  readonly lane: string;
+  readonly key: string;
+  readonly tenant: string;
+  /** What follows FROM: transition tables, and which of their rows are changes. */
+  readonly from: string;
+  readonly when?: string;
+}
+
+/** Writes the changes of a whole statement at once, in the lane that fits their number. */
+export function statementHook(target: CaptureTarget, hook: StatementHook): Hook {
+  const { verb, event, referencing, when } = hook;
+  const { name, functionSql } = definerFunction(
+    target,
+    verb,
+    `INSERT INTO freshvec.change (space_id, lane, key, tenant)
+    SELECT __fv_space, ${hook.lane}, ${hook.key}, ${hook.tenant}
+    FROM ${hook.from};
+    ${DOORBELL}`,
+  );
+  return {
+    name,
+    functionSql,
+    rowTriggerSql: [],
+    statementTriggerSql: (relation) => [
+      `CREATE OR REPLACE TRIGGER freshvec_${verb}_${target.source.id} AFTER ${event} ON ${relation}
+  REFERENCING ${referencing} FOR EACH STATEMENT${when === undefined ? '' : `\n  WHEN (${when})`}
+  EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
+    ],
   };
 }
 

@@ -3,10 +3,13 @@ import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
 
-/** A column whose change makes a row stale, with its type as `format_type` prints it without modifiers. */
+/** A column whose change makes a row stale. */
 export interface WatchedColumn {
   readonly name: string;
+  /** As `format_type` prints it without modifiers. */
   readonly type: string;
+  /** PostgreSQL's own type: nobody else's code runs when it is compared. */
+  readonly builtin: boolean;
 }
 
 /** All that the triggers of one source depend on. */
@@ -22,6 +25,8 @@ export interface CaptureTarget {
   readonly watched: readonly WatchedColumn[];
   /** The source and, where it is partitioned, all below it, the source first. Quoted. */
   readonly relations: readonly string[];
+  /** Key or tenant is a generated column, which a BEFORE trigger does not see yet. */
+  readonly generatedKey: boolean;
   /** The app has BEFORE UPDATE row triggers, which may rewrite columns that a statement does not name. */
   readonly rewritten: boolean;
 }
@@ -40,6 +45,7 @@ export async function readCaptureTarget(
     tables: spaces.some((space) => space.store === 'table'),
     watched: await readWatched(db, oid, [...source.baseColumns, ...source.key.map(({ name }) => name)]),
     relations: (await listRelations(db, oid)).map(({ schema, table }) => qualified(schema, table)),
+    generatedKey: await anyGenerated(db, oid, [...source.key.map(({ name }) => name), source.tenantColumn ?? '']),
     rewritten: await hasOwnBeforeUpdate(db, oid),
   };
 }
@@ -59,10 +65,13 @@ export async function listRelations(
   );
 }
 
+/** PostgreSQL gives its own types the oids below (FirstGenbkiObjectId in access/transam.h). */
+const FIRST_OID_OF_OTHERS = 10_000;
+
 /** Columns by name, each generated one replaced by the columns that it is made from. */
 export async function readWatched(db: Executor, oid: number, names: readonly string[]): Promise<WatchedColumn[]> {
-  return db.query<{ name: string; type: string }>(
-    `SELECT b.attname AS name, format_type(b.atttypid, NULL) AS type
+  return db.query<WatchedColumn & Record<string, unknown>>(
+    `SELECT b.attname AS name, format_type(b.atttypid, NULL) AS type, b.atttypid < ${FIRST_OID_OF_OTHERS} AS builtin
      FROM pg_attribute b
      WHERE b.attrelid = $1 AND b.attgenerated = '' AND b.attnum IN (
        SELECT a.attnum FROM pg_attribute a
@@ -76,6 +85,14 @@ export async function readWatched(db: Executor, oid: number, names: readonly str
      ORDER BY b.attnum`,
     [oid, names],
   );
+}
+
+async function anyGenerated(db: Executor, oid: number, names: readonly string[]): Promise<boolean> {
+  const [row] = await db.query<{ found: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1 AND attname = ANY($2::text[]) AND attgenerated <> '') AS found`,
+    [oid, names],
+  );
+  return row?.found ?? false;
 }
 
 async function hasOwnBeforeUpdate(db: Executor, oid: number): Promise<boolean> {
@@ -105,12 +122,16 @@ const EXACT_TYPES: ReadonlySet<string> = new Set([
   'timestamp with time zone',
 ]);
 
-/** True where the row `after` must be looked at again because of how it differs from `before`. */
+/**
+ * True where the row `after` must be looked at again because of how it differs from `before`. Every name and operator
+ * is qualified; IS DISTINCT FROM cannot be.
+ */
 export function changedSql({ watched, flag }: CaptureTarget, before: string, after: string): string {
   const differences = watched.map(({ name, type }) => {
-    const cast = EXACT_TYPES.has(type) ? '' : '::text COLLATE "C"';
-    return `${before}.${ident(name)}${cast} IS DISTINCT FROM ${after}.${ident(name)}${cast}`;
+    const cast = EXACT_TYPES.has(type) ? '' : '::pg_catalog.text COLLATE pg_catalog."C"';
+    const [a, b] = [`${before}.${ident(name)}`, `${after}.${ident(name)}`];
+    return `((${a}${cast} OPERATOR(pg_catalog.=) ${b}${cast}) IS NOT TRUE AND NOT (${a} IS NULL AND ${b} IS NULL))`;
   });
-  const raised = flag === undefined ? [] : [`${after}.${ident(flag)} AND NOT ${before}.${ident(flag)}`];
+  const raised = flag === undefined ? [] : [`(${after}.${ident(flag)} AND NOT ${before}.${ident(flag)})`];
   return [...raised, ...differences].join('\n    OR ');
 }

@@ -38,11 +38,13 @@ export function hashSql(source: Pick<Source, 'content' | 'relation'>): string {
 
 /**
  * The key as text: the column's own rendering, or a JSON array of them for a composite key. In the collation of
- * freshvec's own key columns, since a comparison of two others has none. `row` is the alias or table name of the row.
+ * freshvec's own key columns, since a comparison of two others has none. Every name is qualified, for triggers without a search_path
+ * of their own. `row` is the alias or table name of the row.
  */
 export function keySql(key: readonly KeyColumn[], row: string): string {
-  const parts = key.map(({ name }) => `${ident(row)}.${ident(name)}::text`);
-  return parts.length === 1 ? `(${parts[0]} COLLATE "C")` : `(jsonb_build_array(${parts.join(', ')})::text)`;
+  const parts = key.map(({ name }) => `${ident(row)}.${ident(name)}::pg_catalog.text`);
+  if (parts.length === 1) return `(${parts[0]} COLLATE pg_catalog."C")`;
+  return `(pg_catalog.jsonb_build_array(${parts.join(', ')})::pg_catalog.text)`;
 }
 
 /** Columns `__fv_k1 …` of the typed key, for lists of keys handed in as text arrays from parameter `first` on. */

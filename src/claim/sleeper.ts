@@ -1,29 +1,25 @@
 import type { Executor } from '../db/database.js';
 
-const SLEEPER_SECONDS = 60;
+/** How long capture rings for a sleeper that does not say so again, in s. */
+const RING_SECONDS = 60;
 
-/**
- * Has capture ring for this worker. A row that is there is renewed only when half its time is over. Resolves to
- * whether the row was there already; also clears the rows of workers that died asleep.
- */
-export async function lieDown(db: Executor, id: string, known: boolean): Promise<boolean> {
-  if (known) {
-    const [row] = await db.query<{ young: boolean }>(
-      `SELECT expires_at > clock_timestamp() + make_interval(secs => $2) AS young FROM freshvec.sleeper WHERE id = $1::uuid`,
-      [id, SLEEPER_SECONDS / 2],
-    );
-    if (row?.young) return true;
-  }
-  await db.query(`DELETE FROM freshvec.sleeper WHERE expires_at <= clock_timestamp()`);
-  const [row] = await db.query<{ there: boolean }>(
-    `INSERT INTO freshvec.sleeper AS s (id, expires_at) VALUES ($1::uuid, clock_timestamp() + make_interval(secs => $2))
-     ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at RETURNING xmax::text <> '0' AS there`,
-    [id, SLEEPER_SECONDS],
+/** Has capture ring from now on. Resolves to whether it did so already; half the time before it would end, it is renewed. */
+export async function lieDown(db: Executor): Promise<boolean> {
+  const [row] = await db.query<{ rings: boolean; late: boolean }>(
+    `SELECT until > now AS rings, until < now + $1::int / 2 AS late
+     FROM (SELECT COALESCE(pg_sequence_last_value('freshvec.ring_until'), 0) AS until,
+             extract(epoch FROM clock_timestamp()) AS now) s`,
+    [RING_SECONDS],
   );
-  return row?.there ?? false;
+  if (row?.rings !== true || row.late) {
+    await db.query(`SELECT setval('freshvec.ring_until', extract(epoch FROM clock_timestamp())::bigint + $1::int)`, [
+      RING_SECONDS,
+    ]);
+  }
+  return row?.rings ?? false;
 }
 
-/** Takes the row away: this worker is awake. */
-export async function wakeUp(db: Executor, id: string): Promise<void> {
-  await db.query('DELETE FROM freshvec.sleeper WHERE id = $1::uuid', [id]);
+/** Has capture ring no more: somebody is awake. Whoever sleeps and still wants it says so at its next look. */
+export async function wakeUp(db: Executor): Promise<void> {
+  await db.query(`SELECT setval('freshvec.ring_until', 1) WHERE pg_sequence_last_value('freshvec.ring_until') > 1`);
 }

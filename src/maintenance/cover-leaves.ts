@@ -1,16 +1,21 @@
 import { listSources } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
-import { captureNewPartitions } from '../source/index.js';
+import { captureNewPartitions, mendTriggerModes } from '../source/index.js';
 import { forEach } from './for-each.js';
 
 /** A partition whose lock is not to be had is left for the next round. */
 const GIVE_UP_MS = 5_000;
 
-/** Puts capture on partitions that were created or attached since. Resolves to how many sources were covered anew. */
+/**
+ * Puts capture on partitions that were created or attached since, and mends triggers that a restore turned into plain
+ * ones. Resolves to how many sources were covered anew.
+ */
 export async function coverLeaves(db: Database): Promise<number> {
   let covered = 0;
   await forEach(await listSources(db), async (source) => {
-    if ((await captureNewPartitions(db, source, { giveUpMs: GIVE_UP_MS })).length > 0) covered += 1;
+    const added = await captureNewPartitions(db, source, { giveUpMs: GIVE_UP_MS });
+    const mended = await mendTriggerModes(db, source, { giveUpMs: GIVE_UP_MS });
+    if (added.length + mended.length > 0) covered += 1;
   });
   return covered;
 }

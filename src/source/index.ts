@@ -7,3 +7,4 @@ export { captureNewPartitions } from './partitions.js';
 export { planSource } from './plan.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
 export { type RemoveOptions, removeSource, uninstallSources } from './remove.js';
+export { mendTriggerModes } from './trigger-modes.js';

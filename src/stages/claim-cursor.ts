@@ -2,10 +2,13 @@ import type { Lane } from '../claim/lease.js';
 
 /** How often a claim looks from the first change on, and for leases whose worker went silent. */
 const FULL_LOOK_MS = 1000;
+/** One claim in so many begins with pages of a first load, else steady edits would keep it waiting for ever. */
+const RANGE_SHARE = 10;
 
 /** Where the claims of one space stand in this process; shared by its slots. */
 export class ClaimCursor {
   private readonly fromId = new Map<Lane, number>();
+  private claims = 0;
   private readonly looked = new Map<Lane | 'expired', number>();
 
   /** The id to start from: the hint, or 0 where a full look is due. */
@@ -23,6 +26,12 @@ export class ClaimCursor {
     if (now - (this.looked.get(what) ?? -Infinity) < FULL_LOOK_MS) return false;
     this.looked.set(what, now);
     return true;
+  }
+
+  /** Counts a claim; true when it is the turn of a first load. */
+  isRangesTurn(): boolean {
+    this.claims += 1;
+    return this.claims % RANGE_SHARE === 0;
   }
 
   /** Makes the next looks full ones: what is dry must have been looked at as a whole. */

@@ -11,15 +11,17 @@ export interface Claim {
   readonly keys: readonly LeasedKey[];
 }
 
+type ClaimContext = Pick<DrainContext, 'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'stop'>;
+
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
 const BULK_SHARE = 0.1;
 
 /**
  * Claims the next batch: once a second the leases of silent workers, which steady edits would else keep waiting for
- * ever; then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load. Undefined when
- * there is nothing to claim just now.
+ * ever; then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load, which every
+ * tenth claim begins with. Undefined when there is nothing to claim just now.
  */
-export async function claimNext(context: DrainContext): Promise<Claim | undefined> {
+export async function claimNext(context: ClaimContext): Promise<Claim | undefined> {
   const token = randomUUID();
   const { db, store, worker, batchKeys, cursor } = context;
   const spaceId = store.space.id;
@@ -31,24 +33,32 @@ export async function claimNext(context: DrainContext): Promise<Claim | undefine
     // More of them may be there: they come in small batches, and alone, so that a text that kills workers is found.
     if (keys.length > 0) {
       cursor.lookAgain();
-      context.report.claimed += keys.length;
       return { token, keys };
     }
   }
+  if (cursor.isRangesTurn()) keys.push(...(await fromRanges(context, token)));
+  if (keys.length > 0) return { token, keys };
   keys.push(...(await fromLane(context, LANES.interactive, token, Math.ceil(batchKeys * (1 - BULK_SHARE)))));
   keys.push(...(await fromLane(context, LANES.bulk, token, room())));
   if (room() > 0) keys.push(...(await claimWaiting(db, spaceId, { token, worker, limit: room() })));
-  while (keys.length === 0 && !context.stop.aborted) {
-    const range = await claimRange(db, spaceId, store, { token, worker, limit: batchKeys });
-    keys.push(...range.leased);
-    if (!range.visited) break;
-  }
-  context.report.claimed += keys.length;
+  if (keys.length === 0) keys.push(...(await fromRanges(context, token)));
   return keys.length > 0 ? { token, keys } : undefined;
 }
 
+/** Claims from the pages of a first load or a sweep, on to the first that has a key to lease. */
+async function fromRanges(
+  { db, store, worker, batchKeys, stop }: ClaimContext,
+  token: string,
+): Promise<readonly LeasedKey[]> {
+  while (!stop.aborted) {
+    const range = await claimRange(db, store.space.id, store, { token, worker, limit: batchKeys });
+    if (range.leased.length > 0 || !range.visited) return range.leased;
+  }
+  return [];
+}
+
 /** Claims from one lane; where few keys come out of many rows (a hot key), the limit doubles. */
-async function fromLane(context: DrainContext, lane: Lane, token: string, wanted: number): Promise<LeasedKey[]> {
+async function fromLane(context: ClaimContext, lane: Lane, token: string, wanted: number): Promise<LeasedKey[]> {
   const { db, store, worker, cursor } = context;
   const keys: LeasedKey[] = [];
   for (let limit = wanted; limit > 0 && limit <= wanted * 16 && keys.length < wanted / 2; limit *= 2) {

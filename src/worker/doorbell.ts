@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { listMaintainedSpaces } from '../catalog/space.js';
 import { lookForWork } from '../claim/pending.js';
 import { lieDown, wakeUp } from '../claim/sleeper.js';
@@ -15,8 +14,9 @@ const BUSY_POLL_MS = 100;
 const FULL_LOOK_MS = 1000;
 /** How long the list of spaces that a ring wakes is good for; a look finds a new one. */
 const SPACES_MS = 1000;
-/** Once work has gone on for so many ms, capture is told to stop ringing. */
-const BUSY_AFTER_MS = 100;
+/** Once work has gone on for so many ms, or capture has rung so often, it is told to stop. */
+const BUSY_AFTER_MS = 1000;
+const BUSY_AFTER_RINGS = 10;
 
 export interface DoorbellOptions {
   readonly db: Database;
@@ -27,16 +27,17 @@ export interface DoorbellOptions {
 
 /**
  * Notices work. A notification in every transaction of the app would cost it most of its throughput, so capture rings
- * only while somebody sleeps: a row in `freshvec.sleeper`, inserted when a look finds nothing, followed by one more
- * look, and taken away when work goes on. What falls between is found by the poll.
+ * only while somebody sleeps: `freshvec.ring_until`, set when a look finds nothing, followed by one more look, and taken
+ * back when work goes on. What falls between is found by the poll.
  */
 export class Doorbell {
-  private readonly id = randomUUID();
   private readonly stopped = new AbortController();
   private rung = false;
+  /** Since the last dry look. */
+  private rings = 0;
   private ring: () => void = () => {};
-  private asleep = false;
   private fromId = 0;
+  private upToId = -1;
   private spaces: readonly number[] = [];
   private spacesAt = Number.NEGATIVE_INFINITY;
   private lookedAt = Number.NEGATIVE_INFINITY;
@@ -59,11 +60,12 @@ export class Doorbell {
     this.ring();
     await this.loop;
     await this.unlisten?.();
-    await wakeUp(this.options.db, this.id).catch(() => {}); // Else it expires.
+    if (this.unlisten) await wakeUp(this.options.db).catch(() => {}); // Else it expires.
   }
 
   private onRing(): void {
     this.rung = true;
+    this.rings += 1;
     this.ring();
   }
 
@@ -81,16 +83,17 @@ export class Doorbell {
           busySince ??= performance.now();
           dry = 0;
           waitMs = BUSY_POLL_MS;
-          if (performance.now() - busySince > BUSY_AFTER_MS) await this.leave();
+          const longBusy = performance.now() - busySince > BUSY_AFTER_MS;
+          if (longBusy || this.rings > BUSY_AFTER_RINGS) await wakeUp(this.options.db);
         } else {
           busySince = undefined;
+          this.rings = 0;
           dry += 1;
-          if (await this.lieDown()) continue;
+          if (this.unlisten && !(await lieDown(this.options.db))) continue; // One more look.
         }
       } catch (error) {
         this.options.onError(error);
         waitMs = 1000;
-        this.asleep = false;
       }
       if (!this.rung) await this.wait(waitMs);
     }
@@ -105,27 +108,19 @@ export class Doorbell {
     return this.spaces;
   }
 
+  /**
+   * Starts from where the look before the last dry one ended: a change may have had its number at that look and commit
+   * only now. One that took longer waits for a full look.
+   */
   private async look(): Promise<readonly number[]> {
     const full = performance.now() - this.lookedAt >= FULL_LOOK_MS;
     if (full) this.lookedAt = performance.now();
     const { spaceIds, upToId } = await lookForWork(this.options.db, full ? 0 : this.fromId);
-    if (spaceIds.length === 0) this.fromId = upToId + 1;
+    if (spaceIds.length === 0) {
+      this.fromId = this.upToId + 1;
+      this.upToId = upToId;
+    }
     return spaceIds;
-  }
-
-  /** Has capture ring from now on; true when it was not so before, and one more look is due. */
-  private async lieDown(): Promise<boolean> {
-    if (!this.unlisten) return false;
-    const renewed = await lieDown(this.options.db, this.id, this.asleep);
-    const before = this.asleep;
-    this.asleep = true;
-    return !before || !renewed;
-  }
-
-  private async leave(): Promise<void> {
-    if (!this.asleep) return;
-    this.asleep = false;
-    await wakeUp(this.options.db, this.id);
   }
 
   private wait(ms: number): Promise<void> {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/database.js';
-import { addSource, ENGINES, type Subject, takeChanges, takeKeys } from './support.js';
+import { addSource, ENGINES, type Subject, takeChanges, takeDistinctKeys, takeKeys } from './support.js';
 
 describe.for(ENGINES)('capture on %s', ([, open]) => {
   let subject: Subject;
@@ -152,7 +152,8 @@ describe.for(ENGINES)('capture on %s', ([, open]) => {
       await db.query(`UPDATE memory SET title = 'y' WHERE id BETWEEN 2000 AND 2999`);
       expect(await lanes()).toEqual([0]);
       await db.query(`UPDATE memory SET title = 'z' WHERE id BETWEEN 2000 AND 3000`);
-      expect(await lanes()).toEqual([1]);
+      // All of them; the first one also for itself, before anybody knew.
+      expect((await lanes()).sort()).toEqual([0, 1]);
     });
 
     test('session_replication_role = replica', async () => {
@@ -162,7 +163,7 @@ describe.for(ENGINES)('capture on %s', ([, open]) => {
         await tx.query(`UPDATE memory SET title = 'new' WHERE id = 1`);
         await tx.query('UPDATE memory SET seen = 1 WHERE id = 2');
       });
-      expect(await takeKeys(db)).toEqual(['1', '4']);
+      expect(await takeDistinctKeys(db)).toEqual(['1', '4']);
       expect(await stale()).toEqual([1, 4]);
     });
   });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { getSource } from '../../src/catalog/source.js';
 import type { Database } from '../../src/db/database.js';
 import { captureNewPartitions, removeSource } from '../../src/source/index.js';
-import { addSource, ENGINES, type Subject, takeChanges, takeKeys } from './support.js';
+import { addSource, ENGINES, type Subject, takeChanges, takeDistinctKeys, takeKeys } from './support.js';
 
 describe.for(ENGINES)('capture of partitioned tables on %s', ([, open]) => {
   describe.for(['column', 'table'] as const)('with the store %s', (store) => {
@@ -48,7 +48,7 @@ describe.for(ENGINES)('capture of partitioned tables on %s', ([, open]) => {
 
     test('writes aimed at the parent', async () => {
       await db.query(`UPDATE part SET t = t || '!'`);
-      expect(await takeKeys(db)).toEqual([A1, B1, B100]);
+      expect(await takeDistinctKeys(db)).toEqual([A1, B1, B100]);
       await db.query('UPDATE part SET n = 1');
       expect(await takeKeys(db)).toEqual([]);
       await db.query(`INSERT INTO part VALUES (7, 'a', 'x'), (101, 'b', 'y')`);
@@ -63,7 +63,7 @@ describe.for(ENGINES)('capture of partitioned tables on %s', ([, open]) => {
       await db.query(`INSERT INTO part_b (id, region, t) VALUES (6, 'b', 'x')`);
       expect(await takeKeys(db)).toEqual(['["b", "6"]']);
       await db.query(`UPDATE part_b SET t = 'new' WHERE id IN (1, 100)`);
-      expect(await takeKeys(db)).toEqual([B1, B100]);
+      expect(await takeDistinctKeys(db)).toEqual([B1, B100]);
     });
 
     test('rows that move between partitions', async () => {

@@ -64,6 +64,43 @@ describe('capture for an app of its own role', () => {
     expect(await takeKeys(db)).toEqual(['1', '1', '1', '2', '2', '2', '2']);
   });
 
+  test('nor is code of its own run with the rights of our owner', async () => {
+    await db.query(`CREATE SCHEMA hostile AUTHORIZATION ${role}`);
+    await asApp(async (app) => {
+      await app.query('SET search_path = hostile, pg_catalog');
+      const trap = (name: string, args: string, returns: string) =>
+        app.query(`CREATE FUNCTION hostile.${name}(${args}) RETURNS ${returns} LANGUAGE plpgsql AS $$
+          BEGIN IF current_user <> '${role}' THEN RAISE EXCEPTION 'trapped %', current_user; END IF; RETURN NULL; END $$`);
+      for (const type of [
+        'pg_catalog.text',
+        'pg_catalog.int4',
+        'pg_catalog.bool',
+        'pg_catalog.int8',
+        'pg_catalog.float8',
+      ]) {
+        await trap('compare', `${type}, ${type}`, 'pg_catalog.bool');
+        for (const operator of ['=', '<>', '>', '<']) {
+          await app.query(
+            `CREATE OPERATOR hostile.${operator} (LEFTARG = ${type}, RIGHTARG = ${type}, FUNCTION = hostile.compare)`,
+          );
+        }
+      }
+      await trap('current_setting', 'pg_catalog.text, pg_catalog.bool', 'pg_catalog.text');
+      await trap('current_setting', 'pg_catalog.text', 'pg_catalog.text');
+      await trap('set_config', 'pg_catalog.text, pg_catalog.text, pg_catalog.bool', 'pg_catalog.text');
+      await trap('now', '', 'pg_catalog.timestamptz');
+      await trap('pg_sequence_last_value', 'pg_catalog.regclass', 'pg_catalog.int8');
+      await app.query('CREATE DOMAIN hostile.text AS pg_catalog.int4');
+      for (const table of ['notes', 'pages']) {
+        await app.query(`INSERT INTO public.${table} VALUES (1, 'a', 'one'), (2, 'b', 'two')`);
+        await app.query(`UPDATE public.${table} SET t = 'new'`);
+        await app.query(`UPDATE public.${table} SET t = 'newer', n = 1`);
+      }
+    });
+    await db.query('DROP SCHEMA hostile CASCADE');
+    expect([...new Set(await takeKeys(db))]).toEqual(['1', '2']);
+  });
+
   test('nor may it call the functions', async () => {
     await asApp(async (app) => {
       await expect(app.query(`SELECT freshvec.enqueue('notes', '1')`)).rejects.toMatchObject({ code: '42501' });
@@ -118,7 +155,7 @@ describe('capture on a server', () => {
     try {
       await db.query(`INSERT INTO memory VALUES (1, 'a')`);
       expect(await probe()).toBe(0);
-      await db.query(`INSERT INTO freshvec.sleeper VALUES (gen_random_uuid(), now() + interval '1 minute')`);
+      await db.query(`SELECT setval('freshvec.ring_until', extract(epoch FROM now())::bigint + 60)`);
       await db.query(`INSERT INTO memory VALUES (2, 'a')`);
       expect(await probe()).toBe(1);
       await db.tx(async (tx) => {
@@ -133,7 +170,7 @@ describe('capture on a server', () => {
       expect(await probe()).toBe(0);
     } finally {
       await stop();
-      await db.query('DELETE FROM freshvec.sleeper');
+      await db.query(`SELECT setval('freshvec.ring_until', 1)`);
       await takeChanges(db);
     }
   });
@@ -205,7 +242,7 @@ test('with two-phase commit on, nothing notifies and transactions can be prepare
     await db.query('CREATE TABLE memory (id int PRIMARY KEY, t text)');
     const plan = await addSource(db, { table: 'memory', content: { columns: ['t'] } });
     expect(plan.notes.join()).toMatch(/max_prepared_transactions is not 0: workers poll/);
-    await db.query(`INSERT INTO freshvec.sleeper VALUES (gen_random_uuid(), now() + interval '1 minute')`);
+    await db.query(`SELECT setval('freshvec.ring_until', extract(epoch FROM now())::bigint + 60)`);
     await db.session(async (session) => {
       await session.query('BEGIN');
       await session.query(`INSERT INTO memory VALUES (1, 'a')`);

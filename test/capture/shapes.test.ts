@@ -89,7 +89,9 @@ describe.for(ENGINES)('capture of tables of every shape on %s', ([engine, open])
         await tx.query('SELECT freshvec.enqueue($1, $2), freshvec.enqueue($1, $3)', ['typed', one, two]);
       });
       const keys = await takeKeys(db);
-      expect(keys).toEqual([one, one, one, two, two, two].sort((a, b) => (Buffer.from(a) < Buffer.from(b) ? -1 : 1)));
+      // Inserted, updated, enqueued; the row updated first also for itself.
+      const expected = [one, one, one, ...(store === 'column' ? [one] : []), two, two, two];
+      expect(keys).toEqual(expected.sort((a, b) => (Buffer.from(a) < Buffer.from(b) ? -1 : 1)));
       await removeSource(db, 'typed', { dropVectors: true });
       await db.query('DROP TABLE typed');
     }

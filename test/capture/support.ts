@@ -83,3 +83,8 @@ export async function takeChanges(db: Executor): Promise<Change[]> {
 export async function takeKeys(db: Executor): Promise<string[]> {
   return (await takeChanges(db)).map(({ key }) => key);
 }
+
+/** Keys of all changes, each once: the first row that a transaction changes is written again with a second one. */
+export async function takeDistinctKeys(db: Executor): Promise<string[]> {
+  return [...new Set(await takeKeys(db))];
+}

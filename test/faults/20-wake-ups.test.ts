@@ -43,7 +43,7 @@ const FAULTS: Record<string, (wire: Wire) => Promise<void>> = {
     for (let i = 0; i < 60; i++) {
       await queue.drain(true);
       // Nor does the doorbell ring.
-      await system.db.query('DELETE FROM freshvec.sleeper');
+      await system.db.query(`SELECT setval('freshvec.ring_until', 1)`);
       await sleep(20);
     }
   },

@@ -120,6 +120,37 @@ describe('leaves', () => {
   });
 });
 
+test('the modes of our triggers are put back after a restore, and a disabled one stays so', async () => {
+  await fixture.db.exec(
+    `CREATE TABLE modes (id int, n int, body text, PRIMARY KEY (id, n)) PARTITION BY LIST (n);
+     CREATE TABLE modes_1 PARTITION OF modes FOR VALUES IN (1)`,
+  );
+  const { source } = await fixture.add({
+    table: 'modes',
+    content: { columns: ['body'] },
+    model: 'fake/m@8',
+    store: 'column',
+  });
+  const modes = async (table: string) =>
+    Object.fromEntries(
+      (
+        await fixture.db.query<{ name: string; mode: string }>(
+          `SELECT tgname AS name, tgenabled AS mode FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal`,
+          [table],
+        )
+      ).map(({ name, mode }) => [name.replace(`_${source.id}`, ''), mode]),
+    );
+  const before = [await modes('modes'), await modes('modes_1')];
+  expect(before[0]).toMatchObject({ zzz_freshvec_flag: 'A', freshvec_replica: 'R', freshvec_insert: 'O' });
+  await fixture.db.exec('ALTER TABLE modes DISABLE TRIGGER ALL; ALTER TABLE modes ENABLE TRIGGER ALL');
+  expect(await modes('modes')).toMatchObject({ zzz_freshvec_flag: 'O', freshvec_replica: 'O' });
+  expect(await coverLeaves(fixture.db)).toBe(1);
+  expect([await modes('modes'), await modes('modes_1')]).toEqual(before);
+  await fixture.db.exec('ALTER TABLE modes DISABLE TRIGGER ALL');
+  expect(await coverLeaves(fixture.db)).toBe(0);
+  expect(await modes('modes')).toMatchObject({ zzz_freshvec_flag: 'D' });
+});
+
 describe('sweep', () => {
   test('finds what capture did not see, and pays for nothing else', async () => {
     await fixture.db.exec(

@@ -1,4 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
+import { ClaimCursor } from '../../src/stages/claim-cursor.js';
+import { claimNext } from '../../src/stages/claim-next.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -23,3 +25,27 @@ test.each(['postgres', 'pglite'] as const)(
     expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 500, fresh: 500 });
   },
 );
+
+test('a first load gets its turn while there are more edits than can be done', async () => {
+  fixture = await openFixture('pglite');
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
+    INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 500) i`);
+  const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
+  const context = {
+    db,
+    store,
+    worker: 'test',
+    batchKeys: 4,
+    cursor: new ClaimCursor(),
+    stop: new AbortController().signal,
+  };
+  const keys: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    await db.query(`UPDATE doc SET body = body || '!' WHERE id BETWEEN $1 AND $2`, [400 + 5 * i, 404 + 5 * i]);
+    const claim = await claimNext(context);
+    keys.push(...(claim?.keys ?? []).map(({ key }) => Number(key)));
+  }
+  expect(keys.some((key) => key < 400)).toBe(true);
+  expect(keys.filter((key) => key >= 400).length).toBeGreaterThan(keys.length / 2);
+});
