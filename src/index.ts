@@ -1,6 +1,8 @@
 /** freshvec's public surface: `import { createClient } from 'freshvec'`. */
+export type { Spend, SpendOptions, SpendReport } from './budget/spend-report.js';
 export type { KeyInput, QueryClient } from './capture/index.js';
 export type { KeyValue } from './catalog/key-value.js';
+export type { Pause, PauseKind } from './catalog/pause.js';
 export type { Migration, SchemaStatus } from './catalog/schema.js';
 export type { Content, KeyColumn, Source } from './catalog/source.js';
 export type { Metric, Space, SpaceState, StoreKind, VectorType } from './catalog/space.js';
@@ -8,6 +10,7 @@ export { type Client, createClient } from './client/client.js';
 export type { TextVector } from './client/embed.js';
 export type { FailedRow, FailuresApi } from './client/failures.js';
 export type { ClientOptions } from './client/options.js';
+export type { PauseOptions } from './client/pauses.js';
 export type { SourceInfo, SourcesApi } from './client/sources.js';
 export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';
 export type { Config } from './config/config.js';
@@ -15,7 +18,8 @@ export { ConfigError } from './config/errors.js';
 export type { Settings } from './config/settings.js';
 export type { Database, Executor } from './db/database.js';
 export { FreshvecError } from './db/errors.js';
-export { EmbedError, type EmbedFailure } from './embed/port.js';
+export { type EmbeddingModel, EmbedError, type EmbedFailure } from './embed/port.js';
+export { type AiSdkEmbeddingModel, type FromAiSdkOptions, fromAiSdk } from './embed/providers/ai-sdk.js';
 export type { Filter, FilterOperators, SearchHit, SearchRequest, SearchResult } from './search/index.js';
 export {
   type AlterPlan,

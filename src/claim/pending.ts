@@ -1,7 +1,8 @@
+import { notPausedSql } from '../catalog/pause.js';
 import type { Executor } from '../db/database.js';
 
 export interface Look {
-  /** Maintained spaces with something to claim now, oldest space first. */
+  /** Maintained spaces with something to claim now and no pause, oldest space first. */
   readonly spaceIds: readonly number[];
   /** Every change up to this id is claimed, seen in this look, or not committed yet. */
   readonly upToId: number;
@@ -17,7 +18,7 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
   );
   const rows = await db.query<{ id: number }>(
     `SELECT s.id FROM freshvec.space s
-     WHERE s.state IN ('building', 'ready', 'live', 'retained') AND (
+     WHERE s.state IN ('building', 'ready', 'live', 'retained') AND ${notPausedSql('s.source_id')} AND (
        EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 0 AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NULL AND l.expires_at <= clock_timestamp())
@@ -32,8 +33,9 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
 /** Milliseconds until the next waiting key is due; undefined when none waits. */
 export async function nextDueMs(db: Executor): Promise<number | undefined> {
   const [row] = await db.query<{ ms: number | null }>(
-    `SELECT (extract(epoch FROM min(expires_at) - clock_timestamp()) * 1000)::float8 AS ms
-     FROM freshvec.lease WHERE token IS NULL`,
+    `SELECT (extract(epoch FROM min(l.expires_at) - clock_timestamp()) * 1000)::float8 AS ms
+     FROM freshvec.lease l JOIN freshvec.space s ON s.id = l.space_id
+     WHERE l.token IS NULL AND ${notPausedSql('s.source_id')}`,
   );
   return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
 }

@@ -30,8 +30,15 @@ export type Ending =
  *
  * Leases are locked in key order and waited for, so a transaction that holds other locks may settle only leases that it
  * has locked already (a store's write has, for the keys it calls written or changed); else claimers could deadlock.
+ *
+ * Resolves to how long ago, in s, the edits of the interactive lane were made that are done and not waiting again.
  */
-export async function settle(tx: Executor, spaceId: number, token: string, endings: readonly Ending[]): Promise<void> {
+export async function settle(
+  tx: Executor,
+  spaceId: number,
+  token: string,
+  endings: readonly Ending[],
+): Promise<number[]> {
   const done = endings.filter((e) => e.end === 'done').map((e) => e.key);
   const waits = endings.filter((e) => e.end === 'wait');
   const fails = endings.filter((e) => e.end === 'fail');
@@ -46,27 +53,37 @@ export async function settle(tx: Executor, spaceId: number, token: string, endin
       [spaceId, token, keys],
     );
   }
-  if (done.length > 0) await finish(tx, spaceId, token, done, true);
+  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, true) : [];
   if (waits.length > 0) await wait(tx, spaceId, token, waits);
   if (fails.length > 0) await recordFailures(tx, spaceId, token, fails);
   if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, false);
+  return lagSeconds;
 }
 
-async function finish(tx: Executor, spaceId: number, token: string, keys: string[], healed: boolean): Promise<void> {
-  await tx.query(
+async function finish(
+  tx: Executor,
+  spaceId: number,
+  token: string,
+  keys: string[],
+  healed: boolean,
+): Promise<number[]> {
+  const rows = await tx.query<{ seconds: number }>(
     `WITH ended AS (
        DELETE FROM freshvec.lease l USING (
          SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid AND key = ANY($3::text[])
          ORDER BY key FOR UPDATE) held
        WHERE l.space_id = $1 AND l.key = held.key
-       RETURNING l.key, l.again, l.again_force, l.lane, l.tenant
+       RETURNING l.key, l.again, l.again_force, l.lane, l.tenant, l.since
      ), healed AS (
        DELETE FROM freshvec.failure f USING ended e WHERE $4 AND f.space_id = $1 AND f.key = e.key
+     ), back AS (
+       INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
+       SELECT $1, lane, key, tenant, NULLIF(again_force, false) FROM ended WHERE again
      )
-     INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
-     SELECT $1, lane, key, tenant, NULLIF(again_force, false) FROM ended WHERE again`,
+     SELECT extract(epoch FROM clock_timestamp() - since)::float8 AS seconds FROM ended WHERE NOT again AND lane = 0`,
     [spaceId, token, keys, healed],
   );
+  return rows.map(({ seconds }) => Math.max(0, seconds));
 }
 
 async function wait(

@@ -17,6 +17,7 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'database_missing',
   'model_unknown',
   'search_request_invalid',
+  'pause_request_invalid',
 ]);
 
 /** An error as a person or a script is told of it. */

@@ -67,6 +67,16 @@ export function whole(least: number): (text: string) => number {
   };
 }
 
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
+
+/** `90s`, `15m`, `2h`, `7d` → seconds. */
+export function duration(text: string): number {
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text.trim()) ?? [];
+  const seconds = Number(digits) * SECONDS[unit as keyof typeof SECONDS];
+  if (!(seconds > 0)) throw new InvalidArgumentError('A time is needed, such as 90s, 15m, 2h or 7d.');
+  return seconds;
+}
+
 /** `a,b` → [a, b] */
 export function list(text: string): string[] {
   const names = text.split(',').map((name) => name.trim());

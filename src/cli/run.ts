@@ -4,9 +4,12 @@ import { configCommands } from './commands/config.js';
 import { embedCommand } from './commands/embed.js';
 import { enqueueCommand } from './commands/enqueue.js';
 import { failureCommands } from './commands/failures.js';
+import { pauseCommands } from './commands/pause.js';
+import { probeCommands } from './commands/probe.js';
 import { schemaCommands } from './commands/schema.js';
 import { searchCommand } from './commands/search.js';
 import { sourceCommands } from './commands/source.js';
+import { spendCommand } from './commands/spend.js';
 import { statusCommand } from './commands/status.js';
 import { uninstallCommand } from './commands/uninstall.js';
 import { upCommand } from './commands/up.js';
@@ -28,6 +31,9 @@ const COMMANDS: readonly Register[] = [
   searchCommand,
   embedCommand,
   failureCommands,
+  pauseCommands,
+  spendCommand,
+  probeCommands,
   configCommands,
   uninstallCommand,
 ];

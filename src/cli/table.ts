@@ -22,6 +22,11 @@ export function count(value: number): string {
   return value.toLocaleString('en-US');
 }
 
+/** When a pause ends; null: not by itself. */
+export function untilText(until: string | null): string {
+  return until === null ? 'until it is resumed' : `until ${until}`;
+}
+
 /** One line of at most `most` characters. */
 export function excerpt(value: unknown, most: number): string {
   const text = (typeof value === 'string' ? value : (JSON.stringify(value) ?? '')).replaceAll(/\s+/g, ' ').trim();

@@ -1,4 +1,6 @@
+import { type SpendOptions, type SpendReport, spendReport } from '../budget/spend-report.js';
 import { enqueue, type KeyInput, type QueryClient } from '../capture/index.js';
+import type { Pause } from '../catalog/pause.js';
 import { applySchema, type Migration, type SchemaStatus, schemaStatus } from '../catalog/schema.js';
 import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
@@ -11,6 +13,7 @@ import { Connection } from './connection.js';
 import { embedText, type TextVector } from './embed.js';
 import { type FailuresApi, failuresApi } from './failures.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
+import { type PauseOptions, pause, resume } from './pauses.js';
 import { runRoles } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
 import { type Uninstalled, uninstall } from './uninstall.js';
@@ -38,6 +41,15 @@ export interface Client {
   workOnce(options?: WorkOnceOptions): Promise<WorkReport>;
   /** Runs workers and maintenance in this process until the signal aborts; an embedded database has no other process. */
   work(options: { readonly signal: AbortSignal }): Promise<void>;
+  /**
+   * Has no worker work on a source; its changes go on being noticed, and are embedded once it is resumed. Work that is in
+   * hand is finished. A second pause replaces the first. Resolves to the pause that now lasts longest.
+   */
+  pause(source: string, options?: PauseOptions): Promise<Pause>;
+  /** Ends every pause of a source, those of the spend cap and its provider too. Resolves to whether there was one. */
+  resume(source: string): Promise<boolean>;
+  /** What embedding has cost by day, source and model. Queries are not counted. */
+  spend(options?: SpendOptions): Promise<SpendReport>;
   readonly sources: SourcesApi;
   readonly failures: FailuresApi;
   readonly schema: {
@@ -59,7 +71,9 @@ export interface Client {
  */
 export function createClient(options: ClientOptions = {}): Client {
   const onError = options.onError ?? createStderrReporter();
-  return clientOver(async () => new Connection(await loadConfig(toLoadOptions(options)), onError));
+  return clientOver(
+    async () => new Connection(await loadConfig(toLoadOptions(options)), onError, undefined, options.models),
+  );
 }
 
 /** A client over a connection that is made at its first use. */
@@ -92,6 +106,13 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     async work({ signal }) {
       const open = await connection();
       await runRoles(open, ['embed', 'maintain'], createLog(open.config.log.level), signal);
+    },
+    pause: async (source, pauseOptions = {}) => pause(await ready(), source, pauseOptions),
+    resume: async (source) => resume(await ready(), source),
+    async spend(spendOptions = {}) {
+      const { config } = await connection();
+      const settings = { prices: config.prices, baseUrl: config.models.openai.baseUrl, capPerDay: config.spend.perDay };
+      return spendReport(await ready(), spendOptions, settings);
     },
     sources: sourcesApi(connection),
     failures: failuresApi(ready),

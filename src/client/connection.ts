@@ -1,3 +1,4 @@
+import { createGates, type Gates } from '../budget/gates.js';
 import { assertSchema } from '../catalog/schema.js';
 import { getSetting } from '../catalog/settings.js';
 import type { Config } from '../config/config.js';
@@ -6,6 +7,7 @@ import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { openDatabase } from '../db/open.js';
 import type { PgliteDatabase } from '../db/pglite.js';
+import type { EmbeddingModel } from '../embed/port.js';
 import { openQueue } from '../queue/open.js';
 import type { Queue } from '../queue/port.js';
 import { createModels, type Models } from '../worker/models.js';
@@ -15,18 +17,21 @@ export class Connection {
   readonly models: Models;
   #database: Promise<Database> | undefined;
   #checked: Promise<void> | undefined;
+  #gates: Gates | undefined;
   #closed = false;
 
   /**
    * @param onError told of errors that belong to no call: a dropped idle connection, a queue that is out of reach
+   * @param given models beside those that a spec opens
    * @param reachMs how long a database that does not answer is tried again; 30 s unless told
    */
   constructor(
     readonly config: Config,
     readonly onError: (error: unknown) => void,
     readonly reachMs?: number,
+    given: readonly EmbeddingModel[] = [],
   ) {
-    this.models = createModels(config.models);
+    this.models = createModels(config.models, given);
   }
 
   /** The database, whether freshvec is set up in it or not. Throws ConfigError `database_missing`. */
@@ -45,6 +50,14 @@ export class Connection {
     });
     await this.#checked;
     return db;
+  }
+
+  /** What may be asked of providers; shared by all that runs over this connection. */
+  async gates(): Promise<Gates> {
+    const { budget, spend, prices, models } = this.config;
+    const settings = { ...budget, capPerDay: spend.perDay, prices, baseUrl: models.openai.baseUrl };
+    this.#gates ??= createGates(await this.ready(), settings, this.onError);
+    return this.#gates;
   }
 
   /** A queue of its own for each consumer. Refuses a backend that is not the one on record. */
@@ -67,6 +80,7 @@ export class Connection {
     if (this.#closed) return;
     this.#closed = true;
     await this.models.close();
+    await this.#gates?.close();
     const db = await this.#database?.catch(() => undefined);
     await db?.close();
   }

@@ -1,6 +1,7 @@
 import type { Environment } from '../config/environment.js';
 import type { LoadOptions } from '../config/load.js';
 import type { Settings } from '../config/settings.js';
+import type { EmbeddingModel } from '../embed/port.js';
 
 /** Everything is optional: what is not given comes from the environment, then from `freshvec.config.*`. */
 export interface ClientOptions {
@@ -13,6 +14,8 @@ export interface ClientOptions {
   readonly embedded?: boolean | string | undefined;
   /** Everything else that a configuration file may say. */
   readonly settings?: Settings | undefined;
+  /** Models that no spec alone can open: `fromAiSdk(…)`. Worker processes of the Procfile do not know them. */
+  readonly models?: readonly EmbeddingModel[] | undefined;
   /** Configuration file in place of `freshvec.config.*` in the working directory; false for none. */
   readonly configFile?: string | false | undefined;
   /** Variables in place of the process's own. */

@@ -3,9 +3,11 @@ import type { Config } from '../config/config.js';
 import { ConfigError } from '../config/errors.js';
 import { loadConfig } from '../config/load.js';
 import type { Log } from '../observe/log.js';
+import type { DrainReport } from '../stages/context.js';
 import { startMaintainer } from '../worker/maintain.js';
 import { startWorker } from '../worker/run.js';
 import { Connection } from './connection.js';
+import type { Endpoints } from './endpoints.js';
 
 /** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps. */
 export type Role = 'embed' | 'maintain';
@@ -34,7 +36,8 @@ const CLOSE_MS = 1_000;
 /**
  * Runs these roles in this process until `stop` aborts, then stops claiming, finishes or gives back what is in hand,
  * closes everything, and resolves within the grace time. What is not done by then is left: leases expire, and the next
- * worker goes on from there. `beside` runs along with the roles, over the same connection.
+ * worker goes on from there. `beside` runs along with the roles, over the same connection. With a port in `http` the
+ * process tells of its metrics and health all the while.
  * Throws ConfigError, FreshvecError `schema_missing`, `schema_outdated`, `schema_too_new`, `queue_backend_mismatch`.
  */
 export async function serve(
@@ -47,12 +50,22 @@ export async function serve(
   const connection = new Connection(config, (err) => log.warn({ err }, 'an error that was survived'));
   const graceMs = Math.max(0, config.worker.graceMs - CLOSE_MS);
   const late = aborted(stop).then(() => sleep(graceMs, 'late', { ref: false }));
+  let endpoints: Endpoints | undefined;
   try {
-    const ended = await Promise.race([runRoles(connection, roles, log, stop, beside), late]);
+    endpoints = await serveEndpoints(connection, log, stop);
+    const ended = await Promise.race([runRoles(connection, roles, log, stop, beside, endpoints), late]);
     if (ended === 'late') log.warn({ graceMs: config.worker.graceMs }, 'not everything stopped in time');
   } finally {
+    await endpoints?.stop();
     await Promise.race([connection.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
   }
+}
+
+/** Loaded only where it is asked for. */
+async function serveEndpoints(connection: Connection, log: Log, stop: AbortSignal): Promise<Endpoints | undefined> {
+  if (connection.config.http.port === 0) return undefined;
+  const { openEndpoints } = await import('./endpoints.js');
+  return openEndpoints(connection, log, stop);
 }
 
 /** The same over a connection that stays open, and with no limit but the worker's own. */
@@ -62,16 +75,18 @@ export async function runRoles(
   log: Log,
   stop: AbortSignal,
   beside?: Beside,
+  endpoints?: Endpoints,
 ): Promise<void> {
   const { queue, worker } = connection.config;
   log.info({ roles, queue: queue.backend, slots: worker.slots }, 'starting');
-  const starting = startRoles(connection, roles, log, beside);
+  const starting = startRoles(connection, roles, log, beside, endpoints);
   // Told to stop before there is anything to stop: a database that is away must not hold the process up.
   const started = await Promise.race([starting, aborted(stop).then(() => undefined)]);
   if (started === undefined) {
     starting.then(stopAll, () => {});
     return;
   }
+  endpoints?.started();
   log.info('started');
   await aborted(stop);
   log.info('stopping');
@@ -84,10 +99,11 @@ async function startRoles(
   roles: readonly Role[],
   log: Log,
   beside?: Beside,
+  endpoints?: Endpoints,
 ): Promise<Service[]> {
   const started: Service[] = [];
   try {
-    for (const role of roles) started.push(await start(role, connection, log));
+    for (const role of roles) started.push(await start(role, connection, log, endpoints));
     if (beside) started.push(await beside(connection));
     return started;
   } catch (error) {
@@ -96,14 +112,36 @@ async function startRoles(
   }
 }
 
-async function start(role: Role, connection: Connection, log: Log): Promise<Service> {
+async function start(role: Role, connection: Connection, log: Log, endpoints?: Endpoints): Promise<Service> {
   const { config, models, onError } = connection;
   const { slots, batchKeys, graceMs } = config.worker;
   const db = await connection.ready();
   const queue = await connection.queue();
-  if (role === 'maintain') return startMaintainer({ db, queue, onError, schedule: config.maintenance.everyMs });
-  const onReport = (spaceId: number, report: object) => log.debug({ spaceId, ...report }, 'drained');
-  return startWorker({ db, queue, models, slots, batchKeys, graceMs, onError, onReport });
+  if (role === 'maintain')
+    return startMaintainer({
+      db,
+      queue,
+      onError,
+      schedule: config.maintenance.everyMs,
+      cacheMaxBytes: config.cache.maxBytes,
+    });
+  const onReport = (spaceId: number, report: DrainReport) => {
+    log.debug({ spaceId, ...report }, 'drained');
+    endpoints?.drained(spaceId, report);
+  };
+  return startWorker({
+    db,
+    queue,
+    models: endpoints?.observe(models) ?? models,
+    observer: endpoints?.observer,
+    gates: await connection.gates(),
+    cached: config.cache.maxBytes > 0,
+    slots,
+    batchKeys,
+    graceMs,
+    onError,
+    onReport,
+  });
 }
 
 async function stopAll(started: readonly Service[]): Promise<void> {

@@ -1,3 +1,4 @@
+import { pricePerMillionTokens } from '../budget/prices.js';
 import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -16,7 +17,6 @@ import {
 } from '../source/index.js';
 import type { Connection } from './connection.js';
 import { embedText } from './embed.js';
-import { pricePerMillionTokens } from './prices.js';
 
 /** A source as the catalog has it. */
 export interface SourceInfo {
@@ -56,7 +56,10 @@ export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {
     const { models, config } = await connection();
     const db = await ready();
     const model = await models.get(definition.model);
-    const price = pricePerMillionTokens(definition.model, config.models.openai.baseUrl);
+    const price = pricePerMillionTokens(definition.model, {
+      prices: config.prices,
+      baseUrl: config.models.openai.baseUrl,
+    });
     return planSource(db, withDefaults(db, definition), {
       spec: model.spec,
       fingerprint: model.fingerprint,

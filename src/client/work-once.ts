@@ -36,8 +36,9 @@ export async function workOnce(connection: Connection, options: WorkOnceOptions)
   const look = onProgress ? await progressLook(db, onProgress) : () => remainingKeys(db);
   const stopLooking = onProgress ? repeat(look, PROGRESS_MS) : async () => {};
   try {
-    const report = await drainOnce({ db, models, slots, batchKeys, signal });
-    if (!signal.aborted) await maintainOnce({ db, signal });
+    const gates = await connection.gates();
+    const report = await drainOnce({ db, models, gates, cached: config.cache.maxBytes > 0, slots, batchKeys, signal });
+    if (!signal.aborted) await maintainOnce({ db, signal, cacheMaxBytes: config.cache.maxBytes });
     return { ...report, remaining: await look() };
   } finally {
     await stopLooking();

@@ -24,10 +24,34 @@ export interface Config {
       readonly baseUrl: string | undefined;
       readonly organization: string | undefined;
       readonly project: string | undefined;
+      readonly azureApiVersion: string | undefined;
+      readonly headers: Readonly<Record<string, string>> | undefined;
+      readonly maxInputs: number | undefined;
+      readonly maxTokensPerInput: number | undefined;
+      readonly maxTokensPerRequest: number | undefined;
+    };
+    readonly onnx: {
+      /** Absolute. */
+      readonly path: string | undefined;
+      readonly dtype: 'fp32' | 'fp16' | 'q8' | 'int8' | 'uint8' | 'q4' | 'q4f16' | 'bnb4' | undefined;
+      readonly pooling: 'mean' | 'cls' | 'last_token' | undefined;
+      readonly normalise: boolean | undefined;
+      readonly queryPrefix: string | undefined;
+      readonly documentPrefix: string | undefined;
+      readonly threads: number | undefined;
+      readonly allowDownload: boolean | undefined;
     };
     readonly fake: { readonly latencyMs: number };
     readonly requestTimeoutMs: number;
   };
+  /** Per minute, of each account at a provider. */
+  readonly budget: { readonly requestsPerMinute: number | undefined; readonly tokensPerMinute: number | undefined };
+  /** USD that a day may cost. */
+  readonly spend: { readonly perDay: number | undefined };
+  /** USD per million tokens by model, with or without its dimensions. */
+  readonly prices: Readonly<Record<string, number>>;
+  /** Bytes that cached vectors may take in the database; 0: no cache, and what is in it is deleted. */
+  readonly cache: { readonly maxBytes: number };
   readonly worker: {
     /** Drains at a time in one process. */
     readonly slots: number;
@@ -37,7 +61,11 @@ export interface Config {
     readonly graceMs: number;
   };
   /** Ms between two runs of each maintenance service that is not left to its own default. */
-  readonly maintenance: { readonly everyMs: Readonly<Partial<Record<'sweep' | 'leaves' | 'index', number>>> };
+  readonly maintenance: { readonly everyMs: Readonly<Partial<Record<'sweep' | 'leaves' | 'index' | 'cache', number>>> };
+  /** Where a worker process answers for its metrics and health; port 0: nowhere. */
+  readonly http: { readonly host: string; readonly port: number };
+  /** A source is late once its oldest stale row is older than this. */
+  readonly freshness: { readonly boundSeconds: number };
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent' };
   /** The configuration file that was read, if there was one. */
   readonly file: string | undefined;

@@ -20,10 +20,21 @@ export const VARIABLES = {
   'models.openai.baseUrl': ['OPENAI_BASE_URL'],
   'models.openai.organization': ['OPENAI_ORGANIZATION', 'OPENAI_ORG_ID'],
   'models.openai.project': ['OPENAI_PROJECT_ID', 'OPENAI_PROJECT'],
+  'models.openai.azureApiVersion': ['AZURE_OPENAI_API_VERSION', 'OPENAI_API_VERSION'],
+  'models.openai.maxInputs': ['FRESHVEC_MAX_INPUTS'],
+  'models.openai.maxTokensPerInput': ['FRESHVEC_MAX_TOKENS_PER_INPUT'],
+  'models.openai.maxTokensPerRequest': ['FRESHVEC_MAX_TOKENS_PER_REQUEST'],
+  'models.onnx.path': ['FRESHVEC_ONNX_PATH'],
   'models.fake.latencyMs': ['FRESHVEC_FAKE_LATENCY_MS'],
+  'budget.requestsPerMinute': ['FRESHVEC_REQUESTS_PER_MINUTE'],
+  'budget.tokensPerMinute': ['FRESHVEC_TOKENS_PER_MINUTE'],
+  'spend.perDay': ['FRESHVEC_SPEND_PER_DAY'],
+  'cache.maxBytes': ['FRESHVEC_CACHE_BYTES'],
   'worker.slots': ['FRESHVEC_SLOTS'],
   'worker.batchKeys': ['FRESHVEC_BATCH_KEYS'],
   'worker.graceMs': ['FRESHVEC_GRACE_MS'],
+  'http.host': ['FRESHVEC_HTTP_HOST'],
+  'http.port': ['FRESHVEC_HTTP_PORT'],
   'log.level': ['FRESHVEC_LOG_LEVEL'],
 } as const;
 
@@ -44,7 +55,7 @@ export function variablesOf(path: string): string {
 }
 
 function isNumeric(path: string): boolean {
-  return /(Size|Ms|slots|Keys)$/.test(path);
+  return /(Size|Bytes|Ms|slots|Keys|port|Inputs?|PerRequest|PerMinute|perDay)$/.test(path);
 }
 
 /** What is no number stays text, so that the check names it. */

@@ -15,7 +15,14 @@ export interface LoadOptions {
   readonly file?: string | false | undefined;
 }
 
-const DEFAULTS = { slots: 3, batchKeys: 200, graceMs: 20_000, requestTimeoutMs: 30_000 } as const;
+const DEFAULTS = {
+  slots: 3,
+  batchKeys: 200,
+  graceMs: 20_000,
+  requestTimeoutMs: 30_000,
+  httpHost: '127.0.0.1',
+  boundSeconds: 30,
+} as const;
 
 /** Flags before environment before file before defaults. Throws ConfigError. */
 export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
@@ -36,16 +43,34 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
         baseUrl: first(layers, (s) => s.models?.openai?.baseUrl),
         organization: first(layers, (s) => s.models?.openai?.organization),
         project: first(layers, (s) => s.models?.openai?.project),
+        azureApiVersion: first(layers, (s) => s.models?.openai?.azureApiVersion),
+        headers: first(layers, (s) => s.models?.openai?.headers),
+        maxInputs: first(layers, (s) => s.models?.openai?.maxInputs),
+        maxTokensPerInput: first(layers, (s) => s.models?.openai?.maxTokensPerInput),
+        maxTokensPerRequest: first(layers, (s) => s.models?.openai?.maxTokensPerRequest),
       },
+      onnx: onnxOf(layers, cwd),
       fake: { latencyMs: first(layers, (s) => s.models?.fake?.latencyMs) ?? 0 },
       requestTimeoutMs: first(layers, (s) => s.models?.requestTimeoutMs) ?? DEFAULTS.requestTimeoutMs,
     },
+    budget: {
+      requestsPerMinute: first(layers, (s) => s.budget?.requestsPerMinute),
+      tokensPerMinute: first(layers, (s) => s.budget?.tokensPerMinute),
+    },
+    spend: { perDay: first(layers, (s) => s.spend?.perDay) },
+    prices: Object.assign({}, ...layers.map((s) => s.prices ?? {}).reverse()),
+    cache: { maxBytes: first(layers, (s) => s.cache?.maxBytes) ?? 0 },
     worker: {
       slots: slotsOf(layers),
       batchKeys: first(layers, (s) => s.worker?.batchKeys) ?? DEFAULTS.batchKeys,
       graceMs: first(layers, (s) => s.worker?.graceMs) ?? DEFAULTS.graceMs,
     },
     maintenance: { everyMs: Object.assign({}, ...layers.map((s) => s.maintenance?.everyMs ?? {}).reverse()) },
+    http: {
+      host: first(layers, (s) => s.http?.host) ?? DEFAULTS.httpHost,
+      port: first(layers, (s) => s.http?.port) ?? 0,
+    },
+    freshness: { boundSeconds: first(layers, (s) => s.freshness?.boundSeconds) ?? DEFAULTS.boundSeconds },
     log: { level: first(layers, (s) => s.log?.level) ?? 'info' },
     file: fromFile.file,
   });
@@ -98,6 +123,20 @@ function chooseQueue(layers: readonly Settings[], database: DatabaseConfig | und
     );
   }
   return { backend };
+}
+
+function onnxOf(layers: readonly Settings[], cwd: string): Config['models']['onnx'] {
+  const path = first(layers, (s) => s.models?.onnx?.path);
+  return {
+    path: path === undefined ? undefined : resolve(cwd, path),
+    dtype: first(layers, (s) => s.models?.onnx?.dtype),
+    pooling: first(layers, (s) => s.models?.onnx?.pooling),
+    normalise: first(layers, (s) => s.models?.onnx?.normalise),
+    queryPrefix: first(layers, (s) => s.models?.onnx?.queryPrefix),
+    documentPrefix: first(layers, (s) => s.models?.onnx?.documentPrefix),
+    threads: first(layers, (s) => s.models?.onnx?.threads),
+    allowDownload: first(layers, (s) => s.models?.onnx?.allowDownload),
+  };
 }
 
 function slotsOf(layers: readonly Settings[]): number {

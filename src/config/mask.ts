@@ -19,9 +19,15 @@ export function maskConfig(config: Config): Config {
         ...models.openai,
         apiKey: models.openai.apiKey && MASK,
         baseUrl: models.openai.baseUrl && maskUrl(models.openai.baseUrl),
+        headers: models.openai.headers && maskValues(models.openai.headers),
       },
     },
   };
+}
+
+/** Header names tell what is set; any value may be a key. */
+function maskValues(headers: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.keys(headers).map((name) => [name, MASK]));
 }
 
 /** A URL without its password and without the values of parameters that hold secrets. */

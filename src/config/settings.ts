@@ -5,6 +5,8 @@ import { z } from 'zod';
 const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must begin with postgres:// or postgresql://');
 const redisUrl = z.string().regex(/^rediss?:\/\//, 'must begin with redis:// or rediss://');
 const httpUrl = z.string().regex(/^https?:\/\//, 'must begin with http:// or https://');
+const headerName = z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/, 'is no name of an HTTP header');
+const headerValue = z.string().regex(/^[\t\x20-\x7e]*$/, 'may hold ASCII characters only');
 const count = (most: number) => z.number().int().min(1).max(most);
 const ms = z.number().int().min(0).max(86_400_000);
 /** Ms between two runs of a maintenance service. */
@@ -31,18 +33,53 @@ export const settingsSchema = z
             baseUrl: httpUrl,
             organization: z.string().min(1),
             project: z.string().min(1),
+            azureApiVersion: z.string().min(1),
+            headers: z.record(headerName, headerValue),
+            maxInputs: count(100_000),
+            maxTokensPerInput: count(10_000_000),
+            maxTokensPerRequest: count(100_000_000),
+          })
+          .partial(),
+        onnx: z
+          .strictObject({
+            path: z.string().min(1),
+            dtype: z.enum(['fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'q4f16', 'bnb4']),
+            pooling: z.enum(['mean', 'cls', 'last_token']),
+            normalise: z.boolean(),
+            queryPrefix: z.string(),
+            documentPrefix: z.string(),
+            threads: count(256),
+            allowDownload: z.boolean(),
           })
           .partial(),
         fake: z.strictObject({ latencyMs: ms }).partial(),
         requestTimeoutMs: count(3_600_000),
       })
       .partial(),
+    /** Per minute, of each account at a provider; without, what the provider allows. */
+    budget: z.strictObject({ requestsPerMinute: count(1e9), tokensPerMinute: count(1e12) }).partial(),
+    /** USD. */
+    spend: z.strictObject({ perDay: z.number().min(0) }).partial(),
+    /** USD per million tokens by model: `openai/NAME` or `openai/NAME@DIMENSIONS`. */
+    prices: z.record(z.string(), z.number().min(0)),
+    /** Bytes that cached vectors may take in the database; 0: no cache, and what is in it is deleted. */
+    cache: z
+      .strictObject({
+        maxBytes: z
+          .number()
+          .int()
+          .min(0)
+          .refine((bytes) => bytes === 0 || bytes >= 1_000_000, 'must be 0 (no cache) or at least 1000000 bytes'),
+      })
+      .partial(),
     worker: z.strictObject({ slots: count(64), batchKeys: count(10_000), graceMs: ms }).partial(),
     maintenance: z
       .strictObject({
-        everyMs: z.strictObject({ sweep: interval, leaves: interval, index: interval }).partial(),
+        everyMs: z.strictObject({ sweep: interval, leaves: interval, index: interval, cache: interval }).partial(),
       })
       .partial(),
+    http: z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }).partial(),
+    freshness: z.strictObject({ boundSeconds: z.number().positive().max(31_536_000) }).partial(),
     log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error', 'silent']) }).partial(),
   })
   .partial();

@@ -10,6 +10,7 @@ export function withChecks(model: EmbeddingModel): EmbeddingModel {
     fingerprint: model.fingerprint,
     dimensions: model.dimensions,
     limits: model.limits,
+    account: model.account,
     countTokens: (text) => model.countTokens(text),
     close: () => model.close(),
     async embed(texts, options) {

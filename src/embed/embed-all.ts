@@ -1,5 +1,6 @@
 import { planBatches } from './batch.js';
-import { type EmbeddingModel, EmbedError, type EmbedFailure, type EmbedPurpose } from './port.js';
+import { type Gate, openGate, type Priority } from './gate.js';
+import { type EmbeddingModel, EmbedError, type EmbedFailure, type EmbedPurpose, type EmbedResult } from './port.js';
 
 /** What became of one text. Only `rejected` is the text's own fault (law 7). */
 export type TextOutcome =
@@ -20,17 +21,28 @@ export interface EmbedAllResult {
 export interface EmbedAllOptions {
   readonly purpose: EmbedPurpose;
   readonly signal?: AbortSignal | undefined;
+  /** Decides when each request is sent, and how many at once; without one, one after the other. */
+  readonly gate?: Gate | undefined;
+  readonly priority?: Priority | undefined;
 }
+
+/** Failures that do not mend themselves. */
+export const NEEDS_PERSON: ReadonlySet<EmbedFailure> = new Set([
+  'unauthorised',
+  'quota_exhausted',
+  'spend_cap',
+  'configuration',
+]);
 
 /** A text that every model takes: it tells "this text is bad" from "everything is refused". */
 const CONTROL_TEXT = 'The quick brown fox jumps over the lazy dog.';
 
 /**
- * Embeds any number of texts: equal ones once, in requests within the model's limits, one after the other. A request
- * that the provider rejects is bisected until the bad text stands alone; a failure of the provider delays the texts of
- * that request and of all that come after, and what was already paid for is kept.
+ * Embeds any number of texts: equal ones once, in requests within the model's limits. A request that the provider rejects
+ * is bisected until the bad text stands alone; a failure of the provider delays the texts of that request and of all that
+ * were not sent yet, and what was already paid for is kept.
  *
- * Throws EmbedError `unauthorised` or `configuration` when nothing was embedded yet (afterwards they delay like an
+ * Throws EmbedError `unauthorised`, `quota_exhausted` or `configuration` when nothing was embedded yet (afterwards they delay like an
  * outage, so that no paid vector is lost; the next call throws), `configuration` also when even a harmless control text
  * is rejected, and the signal's reason when aborted.
  */
@@ -40,26 +52,39 @@ export async function embedAll(
   options: EmbedAllOptions,
 ): Promise<EmbedAllResult> {
   const unique = [...new Set(texts)];
-  const run = new Run(model, unique, options);
+  const lengths = unique.map((text) => model.countTokens(text));
+  const gate = options.gate ?? openGate();
+  const run = new Run(model, gate, options);
+  const maxTokensPerRequest = Math.min(model.limits.maxTokensPerRequest, await gate.maxTokensPerRequest());
   await run.all(
-    planBatches(
-      unique.map((text) => model.countTokens(text)),
-      model.limits,
+    planBatches(lengths, { ...model.limits, maxTokensPerRequest }).map((batch) =>
+      batch.map((i) => pick(unique, lengths, i)),
     ),
   );
   return { outcomes: texts.map((text) => run.outcomeOf(text)), tokens: run.tokens };
 }
 
-/** One call of embedAll: what is known so far of each unique text. */
+interface Item {
+  readonly text: string;
+  readonly tokens: number;
+}
+
+function pick(texts: readonly string[], lengths: readonly number[], i: number): Item {
+  return { text: texts[i] ?? '', tokens: lengths[i] ?? 0 };
+}
+
+/** One call of embedAll: what is known so far of each text. */
 class Run {
   tokens = 0;
+  private readonly outcomes = new Map<string, TextOutcome>();
   /** Whether this provider has taken any text during this run. */
   private takesTexts = false;
-  private readonly outcomes = new Map<string, TextOutcome>();
+  private control: Promise<unknown> | undefined;
+  private stop: EmbedError | undefined;
 
   constructor(
     private readonly model: EmbeddingModel,
-    private readonly unique: readonly string[],
+    private readonly gate: Gate,
     private readonly options: EmbedAllOptions,
   ) {}
 
@@ -69,78 +94,94 @@ class Run {
     return outcome;
   }
 
-  /** Works off the batches (indices into `unique`), first in, first out; halves of a rejected one come next. */
-  async all(batches: readonly number[][]): Promise<void> {
-    const open = batches.map((batch) => batch.map((index) => this.unique[index] as string)).reverse();
-    for (let batch = open.pop(); batch !== undefined; batch = open.pop()) {
-      const failure = await this.attempt(batch);
-      if (failure === undefined) continue;
-      if (failure.failure !== 'input_rejected') return this.delay([batch, ...open], failure);
-      if (batch.length === 1) {
-        this.outcomes.set(batch[0] as string, { rejected: failure.message });
-        continue;
-      }
-      const middle = batch.length >> 1;
-      open.push(batch.slice(middle), batch.slice(0, middle));
-    }
+  async all(batches: readonly (readonly Item[])[]): Promise<void> {
+    const ended = await Promise.allSettled(batches.map((batch) => this.embed(batch)));
+    this.options.signal?.throwIfAborted();
+    for (const end of ended) if (end.status === 'rejected') throw end.reason;
+    if (this.stop && NEEDS_PERSON.has(this.stop.failure) && !this.hasVectors()) throw this.stop;
   }
 
-  /** Embeds a batch and keeps its vectors, or returns why not. */
-  private async attempt(batch: readonly string[]): Promise<EmbedError | undefined> {
+  /** Every text of the batch has an outcome in the end. */
+  private async embed(batch: readonly Item[]): Promise<void> {
     try {
       const vectors = await this.send(batch);
-      batch.forEach((text, i) => {
-        this.outcomes.set(text, { vector: vectors[i] as Float32Array });
-      });
-      return undefined;
+      for (const [i, { text }] of batch.entries()) {
+        const vector = vectors[i];
+        if (vector) this.outcomes.set(text, { vector });
+      }
     } catch (error) {
-      const failure = this.judge(error);
-      if (failure.failure !== 'input_rejected' || this.takesTexts) return failure;
-      return this.tryControlText(failure);
+      if (!(error instanceof EmbedError)) throw error;
+      if (this.stop) {
+        const { failure, details } = this.stop;
+        // What a person must mend, the next call says at once: it has no vectors to keep.
+        const delayed = NEEDS_PERSON.has(failure) ? 0 : (details.retryAfterMs ?? 0);
+        for (const { text } of batch) this.outcomes.set(text, { delayed, failure });
+        return;
+      }
+      const [only] = batch;
+      if (only && batch.length === 1) {
+        this.outcomes.set(only.text, { rejected: error.message });
+        return;
+      }
+      const middle = batch.length >> 1;
+      await Promise.all([this.embed(batch.slice(0, middle)), this.embed(batch.slice(middle))]);
     }
   }
 
-  /** Bisecting is only worth while, and blame only fair, if the provider takes any text at all. */
-  private async tryControlText(rejection: EmbedError): Promise<EmbedError> {
-    try {
-      await this.send([CONTROL_TEXT]);
-      return rejection;
-    } catch (error) {
-      const failure = this.judge(error);
-      if (failure.failure !== 'input_rejected') return failure;
-      throw new EmbedError(
-        'configuration',
-        `${this.model.spec} rejects every text: ${failure.message}`,
-        failure.details,
-      );
-    }
-  }
-
-  private async send(batch: readonly string[]): Promise<Float32Array[]> {
-    const { signal, purpose } = this.options;
-    signal?.throwIfAborted();
-    const { vectors, tokens } = await this.model.embed(batch, signal === undefined ? { purpose } : { purpose, signal });
-    this.tokens += tokens;
-    this.takesTexts = true;
+  private async send(batch: readonly Item[]): Promise<Float32Array[]> {
+    const { signal, priority = 'interactive' } = this.options;
+    const tokens = batch.reduce((sum, item) => sum + item.tokens, 0);
+    const request = async () => {
+      try {
+        return await this.request(batch.map(({ text }) => text));
+      } catch (error) {
+        throw await this.judge(error);
+      }
+    };
+    // What the gate itself throws stops the rest as well.
+    const { vectors } = await this.gate.run({ tokens, priority, signal }, request).catch((error) => {
+      throw this.stopFor(error);
+    });
     return vectors;
   }
 
-  /** Throws what must stop the run: the abort, the unexpected, and what a person must mend (if nothing was paid yet). */
-  private judge(error: unknown): EmbedError {
-    this.options.signal?.throwIfAborted();
-    if (!(error instanceof EmbedError)) throw error;
-    const needsPerson = error.failure === 'unauthorised' || error.failure === 'configuration';
-    if (needsPerson && !this.hasVectors()) throw error;
+  private async request(texts: readonly string[]): Promise<EmbedResult> {
+    const { signal, purpose } = this.options;
+    signal?.throwIfAborted();
+    if (this.stop) throw this.stop;
+    const result = await this.model.embed(texts, signal === undefined ? { purpose } : { purpose, signal });
+    this.tokens += result.tokens;
+    this.takesTexts = true;
+    return result;
+  }
+
+  /**
+   * Who is to blame. Bisecting is only worth while, and blame only fair, if the provider takes any text at all: a
+   * harmless one is tried before, in the same turn.
+   */
+  private async judge(error: unknown): Promise<unknown> {
+    if (!(error instanceof EmbedError) || error.failure !== 'input_rejected' || this.takesTexts) {
+      return this.stopFor(error);
+    }
+    this.control ??= this.request([CONTROL_TEXT]).then(
+      () => undefined,
+      (refusal) => refusal,
+    );
+    const refusal = await this.control;
+    if (refusal === undefined) return error;
+    if (!(refusal instanceof EmbedError) || refusal.failure !== 'input_rejected') return this.stopFor(refusal);
+    const what = `${this.model.spec} rejects every text: ${refusal.message}`;
+    return this.stopFor(new EmbedError('configuration', what, refusal.details));
+  }
+
+  /** Notes a failure that is nobody's text's fault, before anything else is sent. */
+  private stopFor(error: unknown): unknown {
+    if (error instanceof EmbedError && error.failure !== 'input_rejected') this.stop ??= error;
     return error;
   }
 
   private hasVectors(): boolean {
     for (const outcome of this.outcomes.values()) if ('vector' in outcome) return true;
     return false;
-  }
-
-  private delay(batches: readonly (readonly string[])[], failure: EmbedError): void {
-    const outcome: TextOutcome = { delayed: failure.details.retryAfterMs ?? 0, failure: failure.failure };
-    for (const text of batches.flat()) this.outcomes.set(text, outcome);
   }
 }

@@ -5,6 +5,21 @@ export interface EmbedLimits {
   readonly maxInputs: number;
   readonly maxTokensPerInput: number;
   readonly maxTokensPerRequest: number;
+  /** A batch takes as long as its longest text: texts of like length go together. True of models that run here. */
+  readonly likeLengths?: boolean;
+}
+
+/** What a provider said is left of its limits; a field it did not name is absent. */
+export interface RateLimitState {
+  /** Per minute. */
+  readonly limitRequests?: number;
+  readonly remainingRequests?: number;
+  /** Until the whole limit is there again. */
+  readonly resetRequestsMs?: number;
+  /** Per minute. */
+  readonly limitTokens?: number;
+  readonly remainingTokens?: number;
+  readonly resetTokensMs?: number;
 }
 
 /** Documents are stored, queries are searched with: some models want another prefix for each. */
@@ -15,6 +30,7 @@ export interface EmbedResult {
   readonly vectors: Float32Array[];
   /** Tokens that the provider charged, or our count for a local model. */
   readonly tokens: number;
+  readonly rateLimit?: RateLimitState | undefined;
 }
 
 /** One model, ready to embed. Implementations live in `providers/`; `open.ts` finds the one for a spec. */
@@ -25,6 +41,11 @@ export interface EmbeddingModel {
   readonly fingerprint: string;
   readonly dimensions: number;
   readonly limits: EmbedLimits;
+  /**
+   * Names the account at the provider whose limits this model shares, for budgets: a hash of base URL and key, in which
+   * neither can be read. Undefined for a model that runs in this process.
+   */
+  readonly account?: string | undefined;
   /** Embeds every text or throws an EmbedError. Never resolves to fewer vectors than texts. */
   embed(texts: readonly string[], options: { signal?: AbortSignal; purpose: EmbedPurpose }): Promise<EmbedResult>;
   /** Estimate of the tokens of one text, for batching and plans. */
@@ -35,12 +56,14 @@ export interface EmbeddingModel {
 /**
  * What went wrong, sorted by who is to blame:
  * `input_rejected` is the text's fault; `rate_limited`, `unavailable` and `bad_response` are the provider's and only
- * delay; `unauthorised` and `configuration` stop the source until a person mends them.
+ * delay; `unauthorised`, `quota_exhausted`, `spend_cap` and `configuration` stop the source until a person mends them.
  */
 export type EmbedFailure =
   | 'rate_limited'
   | 'input_rejected'
   | 'unauthorised'
+  | 'quota_exhausted'
+  | 'spend_cap'
   | 'unavailable'
   | 'bad_response'
   | 'configuration';
@@ -51,7 +74,11 @@ export class EmbedError extends FreshvecError {
   constructor(
     readonly failure: EmbedFailure,
     message: string,
-    readonly details: { readonly retryAfterMs?: number; readonly status?: number } = {},
+    readonly details: {
+      readonly retryAfterMs?: number;
+      readonly status?: number;
+      readonly rateLimit?: RateLimitState | undefined;
+    } = {},
   ) {
     super(`embed_${failure}`, message);
   }

@@ -6,7 +6,7 @@ export interface DrainJob {
 }
 
 /** Services that the scheduler wakes; each is one file in `src/maintenance`. */
-export type MaintenanceService = 'sweep' | 'leaves' | 'index';
+export type MaintenanceService = 'sweep' | 'leaves' | 'index' | 'cache';
 
 export interface QueueHandlers {
   /** Runs one drain to its end. `signal` aborts when the worker is told to stop. */

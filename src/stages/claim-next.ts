@@ -3,12 +3,14 @@ import { claimChanges } from '../claim/claim-changes.js';
 import { claimExpired, claimWaiting } from '../claim/claim-due.js';
 import { claimRange } from '../claim/claim-range.js';
 import { LANES, type Lane, type LeasedKey } from '../claim/lease.js';
+import type { Priority } from '../embed/gate.js';
 import type { DrainContext } from './context.js';
 
 /** Keys that one token holds. */
 export interface Claim {
   readonly token: string;
   readonly keys: readonly LeasedKey[];
+  readonly priority: Priority;
 }
 
 type ClaimContext = Pick<DrainContext, 'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'stop'>;
@@ -33,16 +35,18 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
     // More of them may be there: they come in small batches, and alone, so that a text that kills workers is found.
     if (keys.length > 0) {
       cursor.lookAgain();
-      return { token, keys };
+      return { token, keys, priority: 'bulk' };
     }
   }
   if (cursor.isRangesTurn()) keys.push(...(await fromRanges(context, token)));
-  if (keys.length > 0) return { token, keys };
+  if (keys.length > 0) return { token, keys, priority: 'load' };
   keys.push(...(await fromLane(context, LANES.interactive, token, Math.ceil(batchKeys * (1 - BULK_SHARE)))));
+  const edits = keys.length > 0;
   keys.push(...(await fromLane(context, LANES.bulk, token, room())));
   if (room() > 0) keys.push(...(await claimWaiting(db, spaceId, { token, worker, limit: room() })));
-  if (keys.length === 0) keys.push(...(await fromRanges(context, token)));
-  return keys.length > 0 ? { token, keys } : undefined;
+  if (keys.length > 0) return { token, keys, priority: edits ? 'interactive' : 'bulk' };
+  keys.push(...(await fromRanges(context, token)));
+  return keys.length > 0 ? { token, keys, priority: 'load' } : undefined;
 }
 
 /** Claims from the pages of a first load or a sweep, on to the first that has a key to lease. */

@@ -1,5 +1,7 @@
 import type { Database } from '../db/database.js';
+import type { Gate } from '../embed/gate.js';
 import type { EmbeddingModel } from '../embed/port.js';
+import type { StageObserver } from '../observe/metrics.js';
 import type { Store } from '../store/port.js';
 import type { ClaimCursor } from './claim-cursor.js';
 import type { Pace } from './pace.js';
@@ -10,6 +12,12 @@ export interface DrainContext {
   readonly db: Database;
   readonly store: Store;
   readonly model: EmbeddingModel;
+  /** What the provider's limits and the day's money allow. */
+  readonly gate: Gate;
+  /** Whether vectors made before are taken from the cache, and new ones put there. */
+  readonly cached: boolean;
+  /** USD per million tokens; 0 where it costs nothing or nobody knows. */
+  readonly price: number;
   /** Name of this worker, in the lease rows for people to read. */
   readonly worker: string;
   /** Keys claimed, read and embedded together. */
@@ -25,6 +33,8 @@ export interface DrainContext {
   /** Drop what is in hand and give its leases back. */
   readonly cut: AbortSignal;
   readonly report: DrainReport;
+  /** Told of each write, where somebody measures. */
+  readonly observer?: StageObserver | undefined;
   /** Called when a claim came back full: there is work for another slot. */
   moreThanOne(): void;
 }

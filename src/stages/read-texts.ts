@@ -1,6 +1,7 @@
 import { type LeasedKey, MAX_ATTEMPTS } from '../claim/lease.js';
 import type { Ending } from '../claim/settle.js';
 import { classify, sqlState } from '../db/errors.js';
+import type { Priority } from '../embed/gate.js';
 import type { RowText } from '../store/port.js';
 import type { Claim } from './claim-next.js';
 import type { DrainContext } from './context.js';
@@ -16,6 +17,7 @@ export interface WantedText {
 /** A claim, sorted by what each row needs. Every key of the claim is in exactly one list. */
 export interface ReadTexts {
   readonly token: string;
+  readonly priority: Priority;
   readonly wanted: readonly WantedText[];
   /** Nothing to pay; the row carries a flag to lower. */
   readonly confirm: readonly string[];
@@ -44,7 +46,7 @@ export async function readTexts({ db, store }: DrainContext, claim: Claim): Prom
     else if (need === 'remove') remove.push(row.key);
     else endings.push(need);
   }
-  return { token: claim.token, wanted, confirm, remove, endings };
+  return { token: claim.token, priority: claim.priority, wanted, confirm, remove, endings };
 }
 
 /** Reads the rows; one whose content cannot be had is found by halving, and fails alone. */

@@ -34,13 +34,14 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
 }
 
 async function writeChunk(
-  { db, store, pace, report, writeGate }: DrainContext,
+  { db, store, pace, report, writeGate, observer }: DrainContext,
   token: string,
   chunk: readonly WriteItem[],
   losses: ReadonlyMap<string, number>,
 ): Promise<Map<string, WriteOutcome>> {
   const ends: Ending[] = [];
   let began = 0;
+  let lagSeconds: readonly number[] = [];
   const inTransaction = async (tx: Executor) => {
     began = performance.now();
     const written = await store.write(tx, token, chunk);
@@ -49,13 +50,16 @@ async function writeChunk(
       if (outcome === 'changed')
         ends.push({ key, end: 'wait', seconds: waitSeconds(losses.get(key)), because: 'changed' });
     }
-    await settle(tx, store.space.id, token, ends);
+    lagSeconds = await settle(tx, store.space.id, token, ends);
     return written;
   };
   const outcomes = await writeGate(async () => {
     const result = await db.tx(inTransaction);
     // Locks last until the commit is done; rows that were not written cost next to nothing and tell nothing.
-    pace.observe(ends.filter(({ end }) => end === 'done').length, performance.now() - began);
+    const heldMs = performance.now() - began;
+    pace.observe(ends.filter(({ end }) => end === 'done').length, heldMs);
+    observer?.written({ source: store.source.name, seconds: heldMs / 1000 });
+    observer?.settled({ source: store.source.name, lagSeconds });
     return result;
   });
   await endGone({ db, store }, token, outcomes);

@@ -1,4 +1,5 @@
 import { fromSource } from '../catalog/expressions.js';
+import { type Pause, pauseOf } from '../catalog/pause.js';
 import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
@@ -29,6 +30,8 @@ export interface SourceStatus {
     readonly store: StoreKind;
   } | null;
   readonly spaces: readonly SpaceStatus[];
+  /** Nobody works on it, and why; absent while it is worked on. What is stale stays so. */
+  readonly paused?: Pause;
   /** True where the numbers are estimates. */
   readonly estimated?: true;
   /** Why this source could not be counted: somebody dropped or renamed what it stands on. Every number is then 0. */
@@ -58,7 +61,9 @@ export async function sourceStatus(db: Database, options: StatusOptions = {}): P
   if (sources.length === 0) return { sources: result };
   const codec = await openCodec(db);
   for (const source of sources) {
-    result.push(await db.tx((tx) => statusOf(tx, source, codec, options.exact ?? false)).catch(brokenStatus(source)));
+    const status = await db.tx((tx) => statusOf(tx, source, codec, options.exact ?? false)).catch(brokenStatus(source));
+    const paused = await pauseOf(db, source.id);
+    result.push(paused ? { ...status, paused } : status);
   }
   return { sources: result };
 }

@@ -1,11 +1,16 @@
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { Gates } from '../budget/gates.js';
+import { pauseOf, pauseSource } from '../catalog/pause.js';
 import { getSourceById } from '../catalog/source.js';
 import { getSpace, MAINTAINED_STATES } from '../catalog/space.js';
 import { LEASE_SECONDS } from '../claim/lease.js';
 import { renew } from '../claim/renew.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
+import { NEEDS_PERSON } from '../embed/embed-all.js';
 import { type EmbeddingModel, EmbedError } from '../embed/port.js';
+import { probeModel } from '../embed/probe.js';
+import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack, type LeaseWatch } from '../pipeline.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
@@ -20,6 +25,10 @@ import type { Models } from './models.js';
 export interface DrainerOptions {
   readonly db: Database;
   readonly models: Models;
+  readonly gates: Gates;
+  /** Whether vectors are taken from the cache and put there. */
+  readonly cached?: boolean | undefined;
+  readonly observer?: StageObserver | undefined;
   /** `host:pid`, for the lease rows. */
   readonly worker: string;
   /** Keys claimed, read and embedded together. */
@@ -45,6 +54,11 @@ const CATALOG_MS = 1000;
 /** How often the index of a space that is being drained is looked at, in ms: a build may begin at any time. */
 const INDEX_LOOK_MS = 1000;
 
+/** How old the last comparison of a model with itself may be, by whichever worker. */
+const PROBE_MS = 3_600_000;
+/** How often a worker looks whether another one found a model changed. */
+const PROBE_LOOK_MS = 10_000;
+
 /** What this process remembers of a space from drain to drain. */
 interface SpaceRun {
   readonly cursor: ClaimCursor;
@@ -63,6 +77,8 @@ export class Drainer {
   private readonly tokens = new Set<string>();
   private readonly parkedIn = new Map<number, DrainContext>();
   private readonly renewal: NodeJS.Timeout;
+  /** By fingerprint, when it was compared with itself; shared by the slots. */
+  private readonly probes = new Map<string, { readonly at: number; readonly done: Promise<void> }>();
   private codec: Promise<VectorCodec> | undefined;
 
   constructor(private readonly options: DrainerOptions) {
@@ -81,19 +97,24 @@ export class Drainer {
   }
 
   /** Drains one space, as one of its slots. A failure that a person must mend is thrown, and the space rests. */
-  async drain(spaceId: number, run: DrainRun): Promise<DrainReport> {
-    const report = emptyReport();
+  async drain(spaceId: number, run: DrainRun, report: DrainReport = emptyReport()): Promise<DrainReport> {
     if (this.restsMs(spaceId) > 0) return report;
-    const context = await this.open(spaceId, run, report);
-    if (!context) return report;
-    const watch = setInterval(() => void this.followIndex(context).catch(() => {}), INDEX_LOOK_MS);
+    const paused = new AbortController();
+    const context = await this.open(spaceId, { ...run, stop: AbortSignal.any([run.stop, paused.signal]) }, report);
+    if (!context) {
+      await this.giveBackParked(spaceId);
+      return report;
+    }
+    const watch = setInterval(() => void this.follow(context, paused).catch(() => {}), INDEX_LOOK_MS);
     try {
       const { coolDownMs } = await drain(context, this.watch);
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
     } catch (error) {
       this.runOf(spaceId).opened = undefined;
       if (run.cut.aborted) return report;
-      if (error instanceof EmbedError || isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
+      // A pause rests every worker, and is over once somebody resumes the source.
+      const recorded = error instanceof EmbedError && (await this.pause(context.store.source.id, error));
+      if (error instanceof EmbedError ? !recorded : isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
       throw error;
     } finally {
       clearInterval(watch);
@@ -111,14 +132,15 @@ export class Drainer {
   /** Gives back what is parked. No drain may run any more. */
   async close(): Promise<void> {
     clearInterval(this.renewal);
-    for (const context of this.parkedIn.values()) {
-      await giveBack(
-        context,
-        context.parked.splice(0).map(({ token }) => token),
-        this.watch,
-      );
-    }
-    this.parkedIn.clear();
+    for (const spaceId of [...this.parkedIn.keys()]) await this.giveBackParked(spaceId);
+  }
+
+  private async giveBackParked(spaceId: number): Promise<void> {
+    const context = this.parkedIn.get(spaceId);
+    if (!context) return;
+    this.parkedIn.delete(spaceId);
+    const tokens = context.parked.splice(0).map(({ token }) => token);
+    await giveBack(context, tokens, this.watch);
   }
 
   private readonly watch: LeaseWatch = {
@@ -153,12 +175,12 @@ export class Drainer {
     return run;
   }
 
-  /** What a drain needs; undefined when the space or its source is no more. */
+  /** What a drain needs; undefined when the space or its source is no more, or paused. */
   private async open(spaceId: number, run: DrainRun, report: DrainReport): Promise<DrainContext | undefined> {
-    const { db, worker, batchKeys } = this.options;
+    const { db, worker, batchKeys, gates, observer } = this.options;
     const state = this.runOf(spaceId);
     if (performance.now() - (state.opened?.at ?? Number.NEGATIVE_INFINITY) > CATALOG_MS) {
-      state.opened = await this.lookUp(spaceId);
+      state.opened = await this.lookUp(spaceId, run.cut);
     }
     if (!state.opened) return undefined;
     const { store, model } = state.opened;
@@ -167,6 +189,9 @@ export class Drainer {
       db,
       store,
       model,
+      gate: gates.for(model),
+      price: gates.price(model.spec),
+      cached: this.options.cached === true && !model.spec.startsWith('static/'),
       worker,
       batchKeys,
       cursor: state.cursor,
@@ -176,25 +201,54 @@ export class Drainer {
       stop: run.stop,
       cut: run.cut,
       report,
+      observer,
       moreThanOne: run.moreThanOne ?? (() => {}),
     };
   }
 
   /** Store and model of a space, as the catalog has them now. */
-  private async lookUp(spaceId: number): Promise<SpaceRun['opened']> {
+  private async lookUp(spaceId: number, signal: AbortSignal): Promise<SpaceRun['opened']> {
     const { db, models } = this.options;
     const at = performance.now();
     const space = await getSpace(db, spaceId);
     const source = space && (await getSourceById(db, space.sourceId));
     if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
+    if (await pauseOf(db, source.id)) return undefined;
     this.codec ??= this.openCodec();
     const store = openStore(source, space, await this.codec);
     try {
-      return { at, store, model: await models.forSpace(space) };
+      const model = await models.forSpace(space);
+      await this.probe(model, signal);
+      return { at, store, model };
     } catch (error) {
-      this.rest(spaceId, BROKEN_REST_MS);
+      const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
+      const recorded = error instanceof EmbedError && !delay && (await this.pause(source.id, error));
+      if (delay) this.rest(spaceId, Math.max(error.details.retryAfterMs ?? 0, COOL_DOWN_MS));
+      else if (!recorded) this.rest(spaceId, BROKEN_REST_MS);
       throw error;
     }
+  }
+
+  /** Throws when the provider's model is not the one that made the vectors: asked at the start, and every hour. */
+  private async probe(model: EmbeddingModel, signal: AbortSignal): Promise<void> {
+    const { db, gates } = this.options;
+    const known = this.probes.get(model.fingerprint);
+    if (known && performance.now() - known.at < PROBE_LOOK_MS) return known.done;
+    const maxAgeMs = known ? PROBE_MS : 0;
+    const done = probeModel(db, model, { gate: gates.for(model), signal, maxAgeMs }).then(() => {});
+    this.probes.set(model.fingerprint, { at: performance.now(), done });
+    done.catch(() => this.probes.delete(model.fingerprint)); // The next drain asks again.
+    return done;
+  }
+
+  /** Looks, while a drain goes on, for what changes it: an index that is being built, a pause. */
+  private async follow(context: DrainContext, paused: AbortController): Promise<void> {
+    const { source, space } = context.store;
+    if (await pauseOf(this.options.db, source.id)) {
+      this.runOf(space.id).opened = undefined;
+      paused.abort();
+    }
+    await this.followIndex(context);
   }
 
   /** Writes start small where they pay for an index. */
@@ -206,6 +260,19 @@ export class Drainer {
     if (indexed === state.indexed) return;
     state.indexed = indexed;
     state.pace.restart(indexed ? FIRST_WRITE.indexed : FIRST_WRITE.plain);
+  }
+
+  /**
+   * Has every worker leave the source alone, and says why: the day's money is spent, or a person must see to it. Resolves
+   * to whether that could be recorded.
+   */
+  private async pause(sourceId: number, { failure, message, details }: EmbedError): Promise<boolean> {
+    const kind = failure === 'spend_cap' ? 'spend' : 'provider';
+    const seconds = (details.retryAfterMs ?? BROKEN_REST_MS) / 1000;
+    return pauseSource(this.options.db, sourceId, { kind, reason: message, seconds }).then(
+      () => true,
+      () => false,
+    );
   }
 
   private async openCodec(): Promise<VectorCodec> {

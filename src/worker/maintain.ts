@@ -1,6 +1,7 @@
 import type { Database } from '../db/database.js';
 import { buildIndexes } from '../maintenance/build-indexes.js';
 import { coverLeaves } from '../maintenance/cover-leaves.js';
+import { evictCache } from '../maintenance/evict-cache.js';
 import { sweep } from '../maintenance/sweep.js';
 import type { MaintenanceService, Queue } from '../queue/port.js';
 import type { BuildProgress } from '../store/build-index.js';
@@ -10,6 +11,7 @@ export type MaintenanceSchedule = Readonly<Record<MaintenanceService, number>>;
 
 export const DEFAULT_SCHEDULE: MaintenanceSchedule = {
   index: 10_000,
+  cache: 10_000,
   leaves: 60_000,
   sweep: 3_600_000,
 };
@@ -19,6 +21,8 @@ export interface MaintainerOptions {
   readonly queue: Queue;
   readonly schedule?: Partial<MaintenanceSchedule> | undefined;
   readonly onError: (error: unknown) => void;
+  /** Bytes that the embedding cache may take; it is left alone where nothing is said. */
+  readonly cacheMaxBytes?: number | undefined;
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
 }
 
@@ -27,12 +31,13 @@ const ENSURE_MS = 30_000;
 
 /** Consumes the maintenance schedules until stopped. */
 export async function startMaintainer(options: MaintainerOptions): Promise<{ stop(): Promise<void> }> {
-  const { db, queue, onError } = options;
+  const { db, queue, cacheMaxBytes, onError } = options;
   const schedule = { ...DEFAULT_SCHEDULE, ...options.schedule };
   const ensure = () => queue.schedule(schedule).catch(onError);
   const services: Record<MaintenanceService, (signal: AbortSignal) => Promise<unknown>> = {
     index: (signal) => buildIndexes(db, { signal, ...(options.onProgress && { onProgress: options.onProgress }) }),
     leaves: () => coverLeaves(db),
+    cache: async (signal) => (cacheMaxBytes === undefined ? 0 : evictCache(db, cacheMaxBytes, signal)),
     sweep: () => sweep(db),
   };
   await queue.work(
@@ -57,8 +62,11 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
 export async function maintainOnce(options: {
   readonly db: Database;
   readonly signal?: AbortSignal;
+  readonly cacheMaxBytes?: number | undefined;
   readonly onProgress?: (progress: BuildProgress) => void;
 }): Promise<void> {
-  await coverLeaves(options.db);
-  await buildIndexes(options.db, options);
+  const { db, signal, cacheMaxBytes } = options;
+  await coverLeaves(db);
+  if (cacheMaxBytes !== undefined) await evictCache(db, cacheMaxBytes, signal);
+  await buildIndexes(db, options);
 }

@@ -10,8 +10,9 @@ export interface Models {
   close(): Promise<void>;
 }
 
-export function createModels(settings: EmbedSettings): Models {
-  const open = new Map<string, Promise<EmbeddingModel>>();
+/** `given` are models that the app made itself. */
+export function createModels(settings: EmbedSettings, given: readonly EmbeddingModel[] = []): Models {
+  const open = new Map(given.map((model) => [model.spec, Promise.resolve(model)]));
   const get = (spec: string): Promise<EmbeddingModel> => {
     const known = open.get(spec);
     if (known) return known;

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Gates } from '../budget/gates.js';
 import { lookForWork, nextDueMs } from '../claim/pending.js';
 import type { Database } from '../db/database.js';
 import { type DrainReport, emptyReport } from '../stages/context.js';
@@ -9,6 +10,9 @@ import { workerName } from './run.js';
 export interface OnceOptions {
   readonly db: Database;
   readonly models: Models;
+  readonly gates: Gates;
+  /** Whether vectors are taken from the cache and put there. */
+  readonly cached?: boolean | undefined;
   readonly slots: number;
   readonly batchKeys: number;
   readonly signal: AbortSignal;
@@ -25,12 +29,14 @@ const PATIENCE_MS = 60_000;
 export async function drainOnce({
   db,
   models,
+  gates,
+  cached,
   slots,
   batchKeys,
   signal,
   onProgress,
 }: OnceOptions): Promise<DrainReport> {
-  const drainer = new Drainer({ db, models, worker: workerName(), batchKeys });
+  const drainer = new Drainer({ db, models, gates, cached, worker: workerName(), batchKeys });
   const total = emptyReport();
   let progressAt = performance.now();
   try {

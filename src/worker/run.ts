@@ -1,8 +1,10 @@
 import { hostname } from 'node:os';
 import pLimit from 'p-limit';
+import type { Gates } from '../budget/gates.js';
 import type { Database } from '../db/database.js';
+import type { StageObserver } from '../observe/metrics.js';
 import type { Queue } from '../queue/port.js';
-import type { DrainReport } from '../stages/context.js';
+import { type DrainReport, emptyReport } from '../stages/context.js';
 import { Doorbell } from './doorbell.js';
 import { Drainer } from './drainer.js';
 import type { Models } from './models.js';
@@ -11,6 +13,10 @@ export interface WorkerOptions {
   readonly db: Database;
   readonly queue: Queue;
   readonly models: Models;
+  readonly gates: Gates;
+  /** Whether vectors are taken from the cache and put there. */
+  readonly cached?: boolean | undefined;
+  readonly observer?: StageObserver | undefined;
   /** Drains at a time in this process. */
   readonly slots: number;
   /** Keys claimed, read and embedded together. */
@@ -39,8 +45,8 @@ export function workerName(): string {
 
 /** Starts a worker: consumes wake-ups, rings its own doorbell, and keeps working when the queue is gone. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { db, queue, models, slots, batchKeys, onError } = options;
-  const drainer = new Drainer({ db, models, worker: workerName(), batchKeys });
+  const { db, queue, models, gates, cached, observer, slots, batchKeys, onError } = options;
+  const drainer = new Drainer({ db, models, gates, cached, observer, worker: workerName(), batchKeys });
   const stop = new AbortController();
   const cut = new AbortController();
   const running = new Set<Promise<void>>();
@@ -52,9 +58,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       if (slot + 1 < MAX_FLEET_SLOTS) void queue.wake({ spaceId, slot: slot + 1 }).catch(onError);
     };
     const slice = AbortSignal.timeout(SLICE_MS);
+    const report = emptyReport();
     const run = drainer
-      .drain(spaceId, { stop: AbortSignal.any([stop.signal, slice]), cut: cut.signal, moreThanOne })
-      .then((report) => options.onReport?.(spaceId, report), onError);
+      .drain(spaceId, { stop: AbortSignal.any([stop.signal, slice]), cut: cut.signal, moreThanOne }, report)
+      .catch(onError)
+      .then(() => options.onReport?.(spaceId, report)); // What was done before a failure counts too.
     running.add(run);
     await run.finally(() => running.delete(run));
     if ((slice.aborted || drainer.hasParked(spaceId)) && !stop.signal.aborted) wake(spaceId, slot).catch(onError);

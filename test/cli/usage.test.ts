@@ -16,7 +16,8 @@ afterAll(() => rmSync(cwd, { recursive: true }));
 const COMMANDS = [
   ...['schema apply', 'schema status', 'source add', 'source list', 'source show', 'source alter', 'source remove'],
   ...['work', 'up', 'status', 'enqueue', 'search', 'embed', 'failures list', 'failures retry', 'failures discard'],
-  ...['config print', 'uninstall'],
+  ...['probe check', 'probe accept', 'config print', 'uninstall'],
+  ...['pause', 'resume', 'spend'],
 ];
 
 describe('help', () => {
@@ -51,6 +52,9 @@ describe('usage errors exit with 2 and one sentence', () => {
     [['search', 'notes', 'text', '--where', 'lang'], /COLUMN=VALUE/],
     [['embed', 'text', '--model', 'static/maxi@256'], /unknown model "static\/maxi@256".*what exists/s],
     [['source', 'alter', 'notes', '--yes'], /Say what to change/],
+    [['spend', '--days', '0'], /--days.*whole number from 1/],
+    [['pause', 'notes', '--for', 'ever'], /--for.*90s, 15m, 2h or 7d/],
+    [['pause', 'notes', '--for', '0s'], /--for.*90s, 15m, 2h or 7d/],
     [['status', '--config', 'nowhere.ts'], /no configuration file nowhere\.ts/],
     [['status', '--embedded=x', '--database-url', 'postgres://h/d'], /choose one/],
   ];
@@ -75,6 +79,10 @@ describe('usage errors exit with 2 and one sentence', () => {
       search: ['t', 'x'],
       'failures retry': ['t'],
       'failures discard': ['t'],
+      'probe check': ['fake/x@8'],
+      'probe accept': ['fake/x@8'],
+      pause: ['t'],
+      resume: ['t'],
       uninstall: ['--yes'],
     };
     const ran = await freshvec([...command.split(' '), ...(rest[command] ?? []), '--json'], { cwd });

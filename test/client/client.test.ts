@@ -176,6 +176,42 @@ describe('status', () => {
   });
 });
 
+describe('pauses and spend', () => {
+  test('a pause, with what it says; it ends by itself, or is ended', async () => {
+    expect(await client.pause('memory')).toEqual({ kind: 'person', reason: 'by hand', until: null });
+    const before = Date.now();
+    const { until, ...rest } = await client.pause('memory', { reason: ' moving house ', seconds: 3600 });
+    expect(rest).toEqual({ kind: 'person', reason: 'moving house' });
+    expect(Math.abs(Date.parse(until ?? '') - before - 3_600_000)).toBeLessThan(5_000);
+    expect((await client.status({ source: 'memory' })).sources[0]?.paused).toEqual({ ...rest, until });
+    const id = await insert('written while it was paused');
+    expect(await client.workOnce()).toMatchObject({ claimed: 0, remaining: 1 });
+    expect([await client.resume('memory'), await client.resume('memory')]).toEqual([true, false]);
+    expect(await client.workOnce()).toMatchObject({ written: 1, remaining: 0 });
+    await client.waitUntilFresh('memory', id, { timeoutMs: 0 });
+  });
+
+  test('what cannot be meant is refused', async () => {
+    for (const seconds of [0, -1, Number.NaN, 1e12]) {
+      await expect(client.pause('memory', { seconds })).rejects.toMatchObject({ code: 'pause_request_invalid' });
+    }
+    await expect(client.pause('nothing')).rejects.toMatchObject({ code: 'source_unknown' });
+    await expect(client.resume('nothing')).rejects.toMatchObject({ code: 'source_unknown' });
+    for (const days of [0, 1.5, Number.NaN]) {
+      await expect(client.spend({ days })).rejects.toMatchObject({ code: 'spend_request_invalid' });
+    }
+    expect((await client.status({ source: 'memory' })).sources[0]).not.toHaveProperty('paused');
+  });
+
+  test('what a free model has cost', async () => {
+    const { spend, total, cap } = await client.spend({ days: 2 });
+    expect(spend.find(({ source }) => source === 'memory')).toMatchObject({ tokens: expect.any(Number), usd: 0 });
+    expect(total.tokens).toBe(spend.reduce((sum, { tokens }) => sum + tokens, 0));
+    expect(total.tokens).toBeGreaterThan(0);
+    expect([total.usd, cap]).toEqual([0, null]);
+  });
+});
+
 describe('a client', () => {
   test('opens nothing until it is used, closes twice, and says so after', async () => {
     const unused = open({ databaseUrl: 'postgres://nobody@127.0.0.1:1/none' });

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { createGates } from '../../src/budget/gates.js';
 import type { Source } from '../../src/catalog/source.js';
 import type { Space, StoreKind } from '../../src/catalog/space.js';
 import type { Executor } from '../../src/db/database.js';
@@ -8,6 +9,7 @@ import type { DrainReport } from '../../src/stages/context.js';
 import type { Models } from '../../src/worker/models.js';
 import { drainOnce } from '../../src/worker/once.js';
 import type { Fixture } from '../support/fixture.js';
+import { isProbe } from './support/provider.js';
 
 export const MODEL = 'fake/m@8';
 export const STORES: readonly StoreKind[] = ['column', 'table'];
@@ -138,7 +140,7 @@ export function whileEmbedding(models: Models, during: (texts: readonly string[]
         ...model,
         async embed(texts, options) {
           const result = await model.embed(texts, options);
-          await during(texts);
+          if (!isProbe(texts)) await during(texts);
           return result;
         },
       };
@@ -148,5 +150,6 @@ export function whileEmbedding(models: Models, during: (texts: readonly string[]
 
 /** Works everything off with these models, as `work --once` does. */
 export function workWith({ db }: Fixture, models: Models, batchKeys = 50): Promise<DrainReport> {
-  return drainOnce({ db, models, slots: 3, batchKeys, signal: new AbortController().signal });
+  const gates = createGates(db, {}, () => {});
+  return drainOnce({ db, models, gates, slots: 3, batchKeys, signal: new AbortController().signal });
 }

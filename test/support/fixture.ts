@@ -1,3 +1,4 @@
+import { createGates } from '../../src/budget/gates.js';
 import { applySchema } from '../../src/catalog/schema.js';
 import type { Source } from '../../src/catalog/source.js';
 import { liveSpace, type Space } from '../../src/catalog/space.js';
@@ -35,6 +36,7 @@ export async function openFixture(engine: Engine = 'postgres'): Promise<Fixture>
   );
   await applySchema(db, { queueBackend: engine });
   const models = createModels({ requestTimeoutMs: 5_000 });
+  const gates = createGates(db, {}, () => {});
   return {
     db,
     url: fresh?.url ?? '',
@@ -52,12 +54,14 @@ export async function openFixture(engine: Engine = 'postgres'): Promise<Fixture>
       drainOnce({
         db,
         models,
+        gates,
         slots: engine === 'postgres' ? 3 : 1,
         batchKeys: 50,
         signal: new AbortController().signal,
       }),
     async close() {
       await models.close();
+      await gates.close();
       await db.close();
       await fresh?.drop();
     },

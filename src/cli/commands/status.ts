@@ -1,6 +1,6 @@
 import type { SourceStatus } from '../../status/status.js';
 import type { Register } from '../register.js';
-import { table } from '../table.js';
+import { excerpt, table, untilText } from '../table.js';
 
 export const statusCommand: Register = (program, act) => {
   program
@@ -22,14 +22,17 @@ function describe(sources: readonly SourceStatus[]): string {
     return 'There are no sources. Add one with `freshvec source add TABLE --content … --model …`.';
   const head = ['source', 'rows', 'fresh', 'stale', 'leased', 'failed', 'coverage', 'oldest stale', 'model'];
   const rows = sources.map((s) => [
-    s.estimated ? `${s.source} (estimated)` : s.source,
+    `${s.source}${s.estimated ? ' (estimated)' : ''}${s.paused ? ' (paused)' : ''}`,
     ...[s.rows, s.fresh, s.stale, s.leased, s.failed],
     `${(Math.floor(s.coverage * 1000) / 10).toFixed(1)} %`,
     s.oldestStaleSeconds === null ? '?' : s.stale === 0 ? '-' : age(s.oldestStaleSeconds),
     s.live?.fingerprint ?? '-',
   ]);
   const problems = sources.flatMap((s) => (s.problem ? [`${s.source}: ${s.problem}`] : []));
-  return [table(head, rows), ...problems].join('\n');
+  const pauses = sources.flatMap(({ source, paused }) =>
+    paused ? [`${source} is paused: ${excerpt(paused.reason, 200)} (${untilText(paused.until)})`] : [],
+  );
+  return [table(head, rows), ...pauses, ...problems].join('\n');
 }
 
 function age(seconds: number): string {

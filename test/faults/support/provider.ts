@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PROBE_TEXTS } from '../../../src/embed/probe.js';
 
 /** What a request gets in place of vectors; `undefined` from the hook means: answer as usual. */
 export interface OtherAnswer {
@@ -10,11 +11,22 @@ export interface OtherAnswer {
   readonly body?: string;
 }
 
-/** A server that speaks OpenAI's POST /v1/embeddings: vectors that depend on the text only, and a record of what was paid. */
-export interface StandIn {
+/** What the harness wants of a provider. */
+export interface Provider {
   /** For OPENAI_BASE_URL. */
   readonly baseUrl: string;
   readonly dimensions: number;
+  /** The vector that it makes of a text: Float32Array of length `dimensions`. */
+  vectorOf(text: string): Float32Array;
+  /** Lets go of what it keeps back. */
+  release?(): void;
+  /** Forgets what was paid so far. */
+  forget?(): void;
+  close(): Promise<void>;
+}
+
+/** A server that speaks OpenAI's POST /v1/embeddings: vectors that depend on the text only, and a record of what was paid. */
+export interface StandIn extends Provider {
   /** How often each text was paid for: a request that is taken in is charged, whatever becomes of its answer. */
   readonly paid: ReadonlyMap<string, number>;
   /** Payments for texts that had been paid for before. */
@@ -32,9 +44,12 @@ export interface StandIn {
   /** Keeps every answer back, from now until `release`. */
   hold(): void;
   release(): void;
-  /** Forgets what was paid so far. */
   forget(): void;
-  close(): Promise<void>;
+}
+
+/** A worker compares the model with itself when it starts, beside its work: no part of what a test counts or holds. */
+export function isProbe(texts: readonly string[]): boolean {
+  return texts.length > 0 && texts.every((text) => PROBE_TEXTS.includes(text));
 }
 
 /** The vector of a text, by SHA-256 in counter mode: Float32Array of length `dimensions`, components in [-1, 1). */
@@ -62,6 +77,7 @@ export async function startStandIn(dimensions = 64): Promise<StandIn> {
   async function answer(body: Buffer, response: ServerResponse): Promise<void> {
     const { input } = JSON.parse(body.toString()) as { input: string | string[] };
     const texts = typeof input === 'string' ? [input] : input;
+    if (isProbe(texts)) return send(texts, response);
     const other = standIn.intercept?.(texts, response);
     if (other) {
       response
@@ -74,13 +90,17 @@ export async function startStandIn(dimensions = 64): Promise<StandIn> {
     if (standIn.latencyMs > 0) await sleep(standIn.latencyMs);
     if (holding) await new Promise<void>((resolve) => held.push(resolve));
     waiting -= 1;
-    const data = texts.map((text, index) => ({ object: 'embedding', index, embedding: base64(text, dimensions) }));
-    const usage = { prompt_tokens: texts.length, total_tokens: texts.length };
-    response.writeHead(200, { 'content-type': 'application/json' });
-    response.end(JSON.stringify({ object: 'list', data, model: 'standin', usage }), () => {
+    send(texts, response, () => {
       answered += 1;
       standIn.onAnswered?.(texts);
     });
+  }
+
+  function send(texts: readonly string[], response: ServerResponse, sent?: () => void): void {
+    const data = texts.map((text, index) => ({ object: 'embedding', index, embedding: base64(text, dimensions) }));
+    const usage = { prompt_tokens: texts.length, total_tokens: texts.length };
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify({ object: 'list', data, model: 'standin', usage }), sent);
   }
 
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -88,6 +108,7 @@ export async function startStandIn(dimensions = 64): Promise<StandIn> {
   const standIn: StandIn = {
     baseUrl: `http://127.0.0.1:${port}/v1`,
     dimensions,
+    vectorOf: (text) => standInVector(text, dimensions),
     paid,
     paidAgain: () => [...paid.values()].reduce((sum, times) => sum + times - 1, 0),
     get waiting() {

@@ -1,0 +1,111 @@
+import type { Executor } from '../db/database.js';
+import type { RateLimitState } from '../embed/port.js';
+
+/** The share of an account that all workers on all hosts keep together; the statements are in migrations/0004. */
+
+/** What one request takes. */
+export interface Take {
+  readonly tokens: number;
+  /** How far this request may run ahead of the limit, in s. */
+  readonly burstSeconds: number;
+  /** Its price in millionths of a dollar, 0 where it costs nothing or nobody knows. */
+  readonly micros: number;
+  /** What a day may cost in millionths of a dollar. */
+  readonly capMicros: number | undefined;
+}
+
+/** What may be asked for in a minute, as far as it is known. */
+export interface KnownLimits {
+  readonly requestsPerMinute: number | undefined;
+  readonly tokensPerMinute: number | undefined;
+}
+
+export type Taken = KnownLimits &
+  (
+    | { readonly granted: true }
+    /** Nothing was taken. `why` is `budget`, `cap` or what the provider said. */
+    | { readonly granted: false; readonly waitMs: number; readonly why: string }
+  );
+
+export async function takeBudget(db: Executor, account: string, take: Take): Promise<Taken> {
+  const [row] = await db.query<LimitsRow & { wait_ms: number; why: string | null }>(
+    'SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5)',
+    [account, take.tokens, take.burstSeconds, take.micros, take.capMicros ?? null],
+  );
+  const limits = toLimits(row);
+  if (row === undefined || row.wait_ms <= 0) return { ...limits, granted: true };
+  return { ...limits, granted: false, waitMs: row.wait_ms, why: row.why ?? 'budget' };
+}
+
+type LimitsRow = { requests_per_minute: number | null; tokens_per_minute: number | null };
+
+function toLimits(row: LimitsRow | undefined): KnownLimits {
+  return {
+    requestsPerMinute: row?.requests_per_minute ?? undefined,
+    tokensPerMinute: row?.tokens_per_minute ?? undefined,
+  };
+}
+
+/** What became of granted requests, against what was taken for them. */
+export interface Settlement {
+  /** Charged minus taken. */
+  readonly tokens: number;
+  readonly micros: number;
+  readonly rateLimit: RateLimitState | undefined;
+  /** The provider works. */
+  readonly answered: boolean;
+}
+
+export async function settleBudget(db: Executor, account: string, settlement: Settlement): Promise<void> {
+  const { tokens, micros, rateLimit, answered } = settlement;
+  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6)', [
+    account,
+    tokens,
+    micros,
+    rateLimit?.limitRequests || null,
+    rateLimit?.limitTokens || null,
+    answered,
+  ]);
+}
+
+export interface Refusal {
+  /** What the provider asked for; undefined where it named no time. */
+  readonly waitMs: number | undefined;
+  /** It works, but has had enough (429). */
+  readonly limited: boolean;
+  /** For people; never holds content. */
+  readonly reason: string;
+}
+
+/** Has everybody leave the account alone for a while. */
+export async function refuseBudget(db: Executor, account: string, { waitMs, limited, reason }: Refusal): Promise<void> {
+  await db.query('SELECT freshvec.refuse_budget($1, $2, $3, $4)', [
+    account,
+    waitMs === undefined ? null : waitMs / 1000,
+    limited,
+    reason,
+  ]);
+}
+
+/** Requests and tokens a minute that the configuration allows; undefined means as many as the provider does. */
+export interface ConfiguredLimits {
+  readonly requestsPerMinute?: number | undefined;
+  readonly tokensPerMinute?: number | undefined;
+}
+
+/** Resolves to what is known of the limits already. */
+export async function configureAccount(db: Executor, account: string, limits: ConfiguredLimits): Promise<KnownLimits> {
+  await db.query(
+    `INSERT INTO freshvec.account AS a (account, requests_cap, tokens_cap) VALUES ($1, $2, $3)
+     ON CONFLICT (account) DO UPDATE SET requests_cap = excluded.requests_cap, tokens_cap = excluded.tokens_cap
+     WHERE (a.requests_cap, a.tokens_cap) IS DISTINCT FROM (excluded.requests_cap, excluded.tokens_cap)`,
+    [account, limits.requestsPerMinute ?? null, limits.tokensPerMinute ?? null],
+  );
+  const [row] = await db.query<LimitsRow>(
+    `SELECT share * LEAST(requests_cap, requests_limit) AS requests_per_minute,
+       share * LEAST(tokens_cap, tokens_limit) AS tokens_per_minute
+     FROM freshvec.account WHERE account = $1`,
+    [account],
+  );
+  return toLimits(row);
+}

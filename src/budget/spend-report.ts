@@ -1,0 +1,84 @@
+import type { Executor } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+import { type PriceSettings, pricePerMillionTokens } from './prices.js';
+import { readSpend } from './spend.js';
+
+export interface SpendOptions {
+  /** So many days up to today (UTC), 30 unless told. */
+  readonly days?: number | undefined;
+}
+
+/** What one source was charged for one model on one day. */
+export interface Spend {
+  /** UTC, `YYYY-MM-DD`. */
+  readonly day: string;
+  readonly source: string;
+  /** `provider/name@dimensions#hash` */
+  readonly model: string;
+  readonly texts: number;
+  readonly tokens: number;
+  /** 0 where the model is free; null where its price was not known. */
+  readonly usd: number | null;
+}
+
+export interface SpendReport {
+  /** The newest day first. */
+  readonly spend: readonly Spend[];
+  /** `usd` is of what has a price; null where there is something and nothing of it has one. */
+  readonly total: { readonly texts: number; readonly tokens: number; readonly usd: number | null };
+  /** USD that a day may cost, and what today has cost so far with the requests under way; null without a cap. */
+  readonly cap: { readonly perDay: number; readonly today: number } | null;
+}
+
+export interface SpendSettings extends PriceSettings {
+  /** USD that a day (UTC) may cost. */
+  readonly capPerDay: number | undefined;
+}
+
+const DEFAULT_DAYS = 30;
+/** A date must remain a date. */
+const MOST_DAYS = 36_500;
+
+/** What embedding has cost. Throws FreshvecError `spend_request_invalid`. */
+export async function spendReport(
+  db: Executor,
+  { days = DEFAULT_DAYS }: SpendOptions,
+  settings: SpendSettings,
+): Promise<SpendReport> {
+  if (!Number.isSafeInteger(days) || days < 1) {
+    throw new FreshvecError('spend_request_invalid', `days must be a whole number from 1 on, not ${days}.`);
+  }
+  const rows = await readSpend(db, Math.min(days, MOST_DAYS));
+  const spend = rows.map((row): Spend => ({ ...row, usd: hasPrice(row, settings) ? row.usd : null }));
+  const { capPerDay: perDay } = settings;
+  return { spend, total: totalOf(spend), cap: perDay === undefined ? null : { perDay, today: await spentToday(db) } };
+}
+
+/** Any price makes at least a millionth of a dollar: nothing was paid only for what is free or has no known price. */
+function hasPrice({ model, tokens, usd }: { model: string; tokens: number; usd: number }, prices: PriceSettings) {
+  if (usd > 0 || tokens === 0) return true;
+  try {
+    return pricePerMillionTokens(model.replace(/#.*$/, ''), prices) === 0;
+  } catch {
+    return false; // On record from another version, which knew the model.
+  }
+}
+
+function totalOf(spend: readonly Spend[]): SpendReport['total'] {
+  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+  const known = spend.flatMap(({ usd }) => usd ?? []);
+  return {
+    texts: sum(spend.map(({ texts }) => texts)),
+    tokens: sum(spend.map(({ tokens }) => tokens)),
+    usd: known.length === 0 && spend.length > 0 ? null : Math.round(sum(known) * 1e6) / 1e6,
+  };
+}
+
+/** The number that the cap is held against, in USD. */
+async function spentToday(db: Executor): Promise<number> {
+  const [row] = await db.query<{ usd: number }>(
+    `SELECT micros / 1e6::float8 AS usd FROM freshvec.spend_day
+     WHERE day = (clock_timestamp() AT TIME ZONE 'UTC')::date`,
+  );
+  return row?.usd ?? 0;
+}

@@ -1,0 +1,54 @@
+import { assertSchema } from '../catalog/schema.js';
+import type { Database } from '../db/database.js';
+import { type EmbedSettings, openModel } from '../embed/open.js';
+import type { EmbeddingModel } from '../embed/port.js';
+import { acceptProbe, type ProbeResult, probeModel } from '../embed/probe.js';
+
+export interface ProbedModel {
+  /** `provider/name@dimensions#hash` */
+  readonly model: string;
+  readonly result: ProbeResult;
+}
+
+export interface AcceptedModel {
+  /** `provider/name@dimensions#hash` */
+  readonly model: string;
+  /** False when there was nothing on record. */
+  readonly accepted: boolean;
+}
+
+/** Asks the model for its probe texts now. Throws EmbedError, `configuration` where it has changed. */
+export function checkModel(
+  db: Database,
+  settings: EmbedSettings,
+  spec: string,
+  signal?: AbortSignal,
+): Promise<ProbedModel> {
+  return withModel(db, settings, spec, async (model) => ({
+    model: model.fingerprint,
+    result: await probeModel(db, model, { signal }),
+  }));
+}
+
+/** Takes the model as it is now, whatever it was; the next probe is a first one. */
+export function acceptModel(db: Database, settings: EmbedSettings, spec: string): Promise<AcceptedModel> {
+  return withModel(db, settings, spec, async ({ fingerprint }) => ({
+    model: fingerprint,
+    accepted: await acceptProbe(db, fingerprint),
+  }));
+}
+
+async function withModel<T>(
+  db: Database,
+  settings: EmbedSettings,
+  spec: string,
+  act: (model: EmbeddingModel) => Promise<T>,
+): Promise<T> {
+  await assertSchema(db);
+  const model = await openModel(spec, settings);
+  try {
+    return await act(model);
+  } finally {
+    await model.close();
+  }
+}

@@ -1,0 +1,154 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { configureAccount, refuseBudget, settleBudget, type Take, takeBudget } from '../../src/budget/account.js';
+import { type Fixture, openFixture } from '../support/fixture.js';
+
+const take = (tokens: number, over: Partial<Take> = {}): Take => ({
+  tokens,
+  burstSeconds: 1,
+  micros: 0,
+  capMicros: undefined,
+  ...over,
+});
+
+describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
+  let fixture: Fixture;
+  let account = '';
+  let number = 0;
+  beforeAll(async () => {
+    fixture = await openFixture(engine);
+  });
+  afterAll(() => fixture.close());
+  beforeEach(() => {
+    account = `account ${++number}`;
+  });
+
+  const state = async () => {
+    const [row] = await fixture.db.query(
+      `SELECT share, failures, resumes_at > clock_timestamp() AS rests, requests_limit, tokens_limit, tokens_at
+       FROM freshvec.account WHERE account = $1`,
+      [account],
+    );
+    return row;
+  };
+
+  test('without a known limit everything passes', async () => {
+    for (let i = 0; i < 20; i++)
+      expect(await takeBudget(fixture.db, account, take(1e6))).toMatchObject({ granted: true });
+  });
+
+  test('no more than the limit in a minute, bursts included', async () => {
+    await configureAccount(fixture.db, account, { tokensPerMinute: 61.5 * 1000 });
+    // A thousand tokens a second, and at most a second ahead.
+    let granted = 0;
+    for (let i = 0; i < 30; i++) {
+      if ((await takeBudget(fixture.db, account, take(100))).granted) granted += 1;
+    }
+    expect(granted).toBeGreaterThanOrEqual(10);
+    expect(granted).toBeLessThan(30);
+    const refused = await takeBudget(fixture.db, account, take(100));
+    if (refused.granted) throw new Error('granted');
+    expect(refused.why).toBe('budget');
+    expect(refused.waitMs).toBeGreaterThan(0);
+    expect(refused.waitMs).toBeLessThanOrEqual(1000);
+  });
+
+  test('what can wait leaves room for what cannot', async () => {
+    await configureAccount(fixture.db, account, { requestsPerMinute: 61.5 * 10 });
+    while ((await takeBudget(fixture.db, account, take(1, { burstSeconds: 0.25 }))).granted);
+    expect(await takeBudget(fixture.db, account, take(1, { burstSeconds: 0.25 }))).toMatchObject({ granted: false });
+    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
+  });
+
+  test('a request larger than the burst passes when nothing is owed, and is waited for in full', async () => {
+    await configureAccount(fixture.db, account, { tokensPerMinute: 615 });
+    expect(await takeBudget(fixture.db, account, take(100))).toMatchObject({ granted: true });
+    const next = await takeBudget(fixture.db, account, take(100));
+    if (next.granted) throw new Error('granted');
+    expect(next.waitMs).toBeGreaterThan(9000);
+    expect(next.waitMs).toBeLessThanOrEqual(10_000);
+  });
+
+  test('what was not charged is given back, what was charged on top is taken', async () => {
+    await configureAccount(fixture.db, account, { tokensPerMinute: 615 });
+    await takeBudget(fixture.db, account, take(100));
+    await settleBudget(fixture.db, account, { tokens: -100, micros: 0, rateLimit: undefined, answered: true });
+    expect(await takeBudget(fixture.db, account, take(50))).toMatchObject({ granted: true });
+    await settleBudget(fixture.db, account, { tokens: 50, micros: 0, rateLimit: undefined, answered: true });
+    const next = await takeBudget(fixture.db, account, take(1));
+    expect(next).toMatchObject({ granted: false });
+    expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(8000);
+  });
+
+  test("the lower of the provider's limit and the configured one holds", async () => {
+    await configureAccount(fixture.db, account, { tokensPerMinute: 61_500 });
+    await takeBudget(fixture.db, account, take(1));
+    const rateLimit = { limitTokens: 615, limitRequests: 1000 };
+    await settleBudget(fixture.db, account, { tokens: 0, micros: 0, rateLimit, answered: true });
+    expect(await state()).toMatchObject({ requests_limit: 1000, tokens_limit: 615 });
+    expect((await takeBudget(fixture.db, account, take(100))).granted).toBe(true);
+    expect((await takeBudget(fixture.db, account, take(100))).granted).toBe(false);
+  });
+
+  test('what was asked for before the limit was known counts once it is', async () => {
+    for (let i = 0; i < 3; i++) await takeBudget(fixture.db, account, take(100));
+    const rateLimit = { limitTokens: 615, limitRequests: 1e6 };
+    await settleBudget(fixture.db, account, { tokens: 0, micros: 0, rateLimit, answered: true });
+    const next = await takeBudget(fixture.db, account, take(1));
+    expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(25_000);
+    expect(next.granted ? 0 : next.waitMs).toBeLessThan(31_000);
+  });
+
+  test('a pause that the provider asked for holds for everybody', async () => {
+    await takeBudget(fixture.db, account, take(1));
+    await refuseBudget(fixture.db, account, { waitMs: 5000, limited: true, reason: 'HTTP 429' });
+    const next = await takeBudget(fixture.db, account, take(1));
+    if (next.granted) throw new Error('granted');
+    expect(next.why).toBe('HTTP 429');
+    expect(next.waitMs).toBeGreaterThan(4000);
+    expect(next.waitMs).toBeLessThanOrEqual(5000);
+    // A longer one counts, a shorter one does not.
+    await refuseBudget(fixture.db, account, { waitMs: 1000, limited: true, reason: 'HTTP 429' });
+    const later = await takeBudget(fixture.db, account, take(1));
+    expect(later.granted ? 0 : later.waitMs).toBeGreaterThan(3000);
+  });
+
+  test('after an outage one request goes ahead, and its answer lets the others follow', async () => {
+    await takeBudget(fixture.db, account, take(1));
+    const outage = { waitMs: undefined, limited: false, reason: 'HTTP 503' };
+    for (let i = 0; i < 5; i++) await refuseBudget(fixture.db, account, outage); // A volley is one outage.
+    expect(await state()).toMatchObject({ failures: 1, rests: true });
+    await fixture.db.query('UPDATE freshvec.account SET resumes_at = clock_timestamp() WHERE account = $1', [account]);
+    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
+    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: false, why: 'HTTP 503' });
+    await refuseBudget(fixture.db, account, outage);
+    expect(await state()).toMatchObject({ failures: 2, rests: true });
+    await fixture.db.query('UPDATE freshvec.account SET resumes_at = clock_timestamp() WHERE account = $1', [account]);
+    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
+    await settleBudget(fixture.db, account, { tokens: 0, micros: 0, rateLimit: undefined, answered: true });
+    for (let i = 0; i < 3; i++) expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
+    expect(await state()).toMatchObject({ failures: 0 });
+  });
+
+  test('the day is never charged over its cap, and what was reserved for nothing comes back', async () => {
+    await fixture.db.query('DELETE FROM freshvec.spend_day');
+    const paid = take(1, { micros: 40, capMicros: 100 });
+    expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
+    expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
+    const over = await takeBudget(fixture.db, account, paid);
+    expect(over).toMatchObject({ granted: false, why: 'cap' });
+    expect(over.granted ? 0 : over.waitMs).toBeLessThanOrEqual(86_400_000);
+    await settleBudget(fixture.db, account, { tokens: 0, micros: -40, rateLimit: undefined, answered: true });
+    expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
+    expect(await fixture.db.query('SELECT micros FROM freshvec.spend_day')).toEqual([{ micros: 80 }]);
+  });
+
+  test('many takers at once never get more than there is', async () => {
+    await configureAccount(fixture.db, account, { requestsPerMinute: 61.5 });
+    const taken = await Promise.all(
+      Array.from({ length: 40 }, () => takeBudget(fixture.db, account, take(1, { burstSeconds: 5 }))),
+    );
+    const granted = taken.filter((one) => one.granted).length;
+    expect(granted).toBeGreaterThanOrEqual(5);
+    expect(granted).toBeLessThan(20);
+  });
+});
