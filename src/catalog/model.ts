@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { FreshvecError } from '../db/errors.js';
 
-export type ModelProvider = 'static' | 'openai' | 'fake';
+export type ModelProvider = 'static' | 'openai' | 'onnx' | 'ai' | 'fake';
 
 /** A model as the user names it: `provider/name@dimensions`. */
 export interface ModelSpec {
@@ -20,8 +20,16 @@ export interface ModelTraits {
   readonly revision: string;
   /** Put before each document. */
   readonly prefix?: string;
+  /** Put before each query. */
+  readonly queryPrefix?: string;
   /** Whether freshvec itself scales the vectors to length 1. */
   readonly normalised: boolean;
+  /** Of the weights, where one revision comes in several. */
+  readonly dtype?: string;
+  /** How a text's vector comes from those of its tokens, where that is freshvec's to choose. */
+  readonly pooling?: string;
+  /** Where freshvec cuts longer texts itself. */
+  readonly maxTokens?: number;
 }
 
 /** pgvector's limit for the type `vector`; indexes allow less, which `source add` checks. */
@@ -34,9 +42,12 @@ const EXISTING = `what exists:
   static/mini@256, static/mini@128         bundled, runs in this process, needs no key
   openai/NAME@DIMENSIONS                   OpenAI or any compatible server (OPENAI_API_KEY, OPENAI_BASE_URL), for example
                                            openai/text-embedding-3-small@1536, openai/BAAI/bge-m3@1024
+  onnx/NAME@DIMENSIONS                     a sentence-transformers model in ONNX format, runs in this process, needs no key
+                                           (FRESHVEC_ONNX_PATH), for example onnx/Xenova/all-MiniLM-L6-v2@384
+  ai/NAME@DIMENSIONS                       a model of the AI SDK, given to createClient({ models: [fromAiSdk(…)] })
   fake/NAME@DIMENSIONS                     pseudo-random vectors for tests and benches`;
 
-const SHAPE = /^(static|openai|fake)\/([^\s#]+)@([1-9]\d{0,5})$/;
+const SHAPE = /^(static|openai|onnx|ai|fake)\/([^\s#]+)@([1-9]\d{0,5})$/;
 
 /**
  * Reads `provider/name@dimensions`; dimensions are 1 to 16,000.
@@ -59,9 +70,21 @@ export function parseModelSpec(spec: string): ModelSpec {
  */
 export function fingerprint(model: ModelSpec, traits: ModelTraits): string {
   const { provider, name, dimensions } = model;
-  const { revision, prefix = '', normalised } = traits;
-  // Canonical: the keys stand in alphabetical order. Do not reorder, stored fingerprints depend on it.
-  const canonical = JSON.stringify({ dimensions, name, normalised, prefix, provider, revision });
+  const { revision, prefix = '', queryPrefix, normalised, dtype, pooling, maxTokens } = traits;
+  // Canonical: the keys stand in alphabetical order, those that are undefined are left out. Do not reorder or default
+  // them, stored fingerprints depend on it.
+  const canonical = JSON.stringify({
+    dimensions,
+    dtype,
+    maxTokens,
+    name,
+    normalised,
+    pooling,
+    prefix,
+    provider,
+    queryPrefix,
+    revision,
+  });
   const hash = createHash('sha256').update(canonical).digest('hex').slice(0, 8);
   return `${provider}/${name}@${dimensions}#${hash}`;
 }
@@ -75,7 +98,7 @@ function checkStatic(spec: string, name: string, dimensions: number): void {
 }
 
 function isProvider(provider: string | undefined): provider is ModelProvider {
-  return provider === 'static' || provider === 'openai' || provider === 'fake';
+  return ['static', 'openai', 'onnx', 'ai', 'fake'].includes(provider ?? '');
 }
 
 function unknownModel(spec: string, why: string): FreshvecError {

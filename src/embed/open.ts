@@ -1,9 +1,9 @@
 import { parseModelSpec } from '../catalog/model.js';
 import { withChecks } from './check.js';
-import type { EmbeddingModel } from './port.js';
+import { type EmbeddingModel, EmbedError } from './port.js';
 import type { EmbedSettings } from './settings.js';
 
-export type { EmbedSettings, OpenAISettings } from './settings.js';
+export type { EmbedSettings, OnnxSettings, OpenAISettings } from './settings.js';
 
 /**
  * Opens the model that a spec names, with every response checked. Nothing is sent yet.
@@ -16,7 +16,14 @@ export async function openModel(spec: string, settings: EmbedSettings): Promise<
     case 'static':
       return withChecks(await (await import('./providers/static.js')).openStatic(model));
     case 'openai':
-      return withChecks((await import('./providers/openai.js')).openOpenAI(model, settings));
+      return withChecks(await (await import('./providers/openai.js')).openOpenAI(model, settings));
+    case 'onnx':
+      return withChecks(await (await import('./providers/onnx.js')).openOnnx(model, settings.onnx));
+    case 'ai':
+      throw new EmbedError(
+        'configuration',
+        `${spec} is a model of the AI SDK: give it to createClient({ models: [fromAiSdk(…)] })`,
+      );
     case 'fake':
       return withChecks((await import('./providers/fake.js')).openFake(model, settings.fake?.latencyMs ?? 0));
   }

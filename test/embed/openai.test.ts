@@ -95,7 +95,7 @@ describe('openai, when all is well', () => {
     const model = await openModel('openai/test@2', { openai: { baseUrl }, requestTimeoutMs: 5000 });
     await model.embed([TEXT], { purpose });
     expect(await model.embed([], { purpose })).toEqual({ vectors: [], tokens: 0 });
-    expect(keys).toEqual(['Bearer none']);
+    expect(keys).toEqual([undefined]);
   });
 
   it('has the same fingerprint wherever it is served', async () => {
@@ -118,14 +118,16 @@ describe('openai, when the server refuses', () => {
     [400, echo('model_not_found'), 'configuration'],
     [400, echo(null, 'invalid_request_error', 'dimensions'), 'configuration'],
     [401, echo('invalid_api_key'), 'unauthorised'],
-    [402, echo(null), 'unauthorised'],
+    [402, echo(null), 'quota_exhausted'],
     [403, echo(null), 'unauthorised'],
     [404, echo('model_not_found'), 'configuration'],
     [405, TEXT, 'configuration'],
     [408, '', 'unavailable'],
     [409, '', 'unavailable'],
     [429, echo('rate_limit_exceeded', 'tokens'), 'rate_limited'],
-    [429, echo('insufficient_quota', 'insufficient_quota'), 'unauthorised'],
+    [429, echo('insufficient_quota', 'insufficient_quota'), 'quota_exhausted'],
+    [429, echo('billing_not_active'), 'quota_exhausted'],
+    [403, echo('insufficient_quota'), 'quota_exhausted'],
     [500, TEXT, 'unavailable'],
     [503, echo(TEXT), 'unavailable'],
   ])('%i %j is %s, and says no secret', async (status, body, failure) => {

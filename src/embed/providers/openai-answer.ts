@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { ModelSpec } from '../../catalog/model.js';
 import { inIndexOrder } from '../check.js';
 import { EmbedError, type EmbedResult } from '../port.js';
-import { estimateTokens } from '../tokens.js';
+import type { TokenCounter } from '../tokens.js';
 
 /** Loose on purpose: compatible servers leave things out. The components of a float array are checked later. */
 const answerSchema = z.object({
@@ -12,21 +12,28 @@ const answerSchema = z.object({
       embedding: z.union([z.string(), z.custom<readonly unknown[]>(Array.isArray)]),
     }),
   ),
-  usage: z.object({ total_tokens: z.number() }).nullish().catch(undefined),
+  usage: z.object({ total_tokens: z.number().nonnegative() }).nullish().catch(undefined),
 });
 
 /**
  * Reads the answer to POST /embeddings: vectors in the order of the texts, from base64 or, for servers that ignore
- * `encoding_format`, from arrays of numbers. Throws EmbedError `bad_response`.
+ * `encoding_format`, from arrays of numbers. The counter learns from the usage, or stands in where there is none.
+ * Throws EmbedError `bad_response`.
  */
-export function readAnswer(answer: unknown, model: ModelSpec, texts: readonly string[]): EmbedResult {
+export function readAnswer(
+  answer: unknown,
+  model: ModelSpec,
+  texts: readonly string[],
+  counter: TokenCounter,
+): EmbedResult {
   const parsed = answerSchema.safeParse(answer);
   if (!parsed.success) throw new EmbedError('bad_response', `${model.spec} did not answer with a list of embeddings`);
   const { data, usage } = parsed.data;
   const vectors = inIndexOrder(data, model.spec).map(({ embedding }) => {
     return typeof embedding === 'string' ? fromBase64(embedding, model.spec) : fromNumbers(embedding);
   });
-  return { vectors, tokens: usage?.total_tokens ?? texts.reduce((sum, text) => sum + estimateTokens(text), 0) };
+  if (usage) counter.learn(texts, usage.total_tokens);
+  return { vectors, tokens: usage?.total_tokens ?? texts.reduce((sum, text) => sum + counter.count(text), 0) };
 }
 
 /** Little-endian float32, as OpenAI sends them, decoded straight into the vector. */
