@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
+import { createGates } from '../src/budget/gates.js';
 import type { Database } from '../src/db/database.js';
 import { openQueue } from '../src/queue/open.js';
 import { createModels, type Models } from '../src/worker/models.js';
@@ -135,6 +136,7 @@ async function paidCallsOfHeldRow(lab: Lab, db: Database, client: Client, url: s
     db,
     queue,
     models: counted.models,
+    gates: createGates(db, {}, onError),
     slots: 3,
     batchKeys: 200,
     graceMs: 2_000,

@@ -4,6 +4,7 @@ import { getSourceById } from '../src/catalog/source.js';
 import { getSpace } from '../src/catalog/space.js';
 import { release } from '../src/claim/settle.js';
 import type { Database } from '../src/db/database.js';
+import { openGate } from '../src/embed/gate.js';
 import { openModel } from '../src/embed/open.js';
 import { ClaimCursor } from '../src/stages/claim-cursor.js';
 import { claimNext } from '../src/stages/claim-next.js';
@@ -111,6 +112,9 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     db,
     store: openStore(source, space, await vectorCodec(db, extension)),
     model: await openModel(MODEL, { requestTimeoutMs: 30_000 }),
+    gate: openGate(),
+    price: 0,
+    cached: false,
     worker: 'bench',
     batchKeys: KEYS,
     cursor: new ClaimCursor(),

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createGates } from '../src/budget/gates.js';
 import { openPglite } from '../src/db/pglite.js';
 import { openQueue } from '../src/queue/open.js';
 import { createModels } from '../src/worker/models.js';
@@ -65,7 +66,16 @@ async function embedded(lab: Lab): Promise<number[]> {
   const onError = (error: unknown) => lab.say(`embedded: ${error}`);
   const models = createModels({ requestTimeoutMs: 30_000 });
   const queue = await openQueue({ backend: 'pglite', db }, { onError });
-  const worker = await startWorker({ db, queue, models, slots: 1, batchKeys: 200, graceMs: 2_000, onError });
+  const worker = await startWorker({
+    db,
+    queue,
+    models,
+    gates: createGates(db, {}, onError),
+    slots: 1,
+    batchKeys: 200,
+    graceMs: 2_000,
+    onError,
+  });
   lab.setup.push('embedded: PGlite in this process, in memory, no index');
   const ask: Ask = (text, values) => db.query<{ fresh?: boolean }>(text, values);
   await allFresh(ask);

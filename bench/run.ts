@@ -30,9 +30,21 @@ const BENCHES: Readonly<Record<string, Entry>> = {
     what: 'what an app waits for while the worker writes',
     load: async () => (await import('./app-wait.js')).appWait,
   },
+  budget: {
+    what: "takes from one account's shared limits",
+    load: async () => (await import('./budget.js')).budget,
+  },
+  ratelimit: {
+    what: "how much of a provider's limit four workers use, and how often they are refused",
+    load: async () => (await import('./ratelimit.js')).ratelimit,
+  },
   search: {
     what: 'the guarded search against a bare ORDER BY … LIMIT',
     load: async () => (await import('./search.js')).search,
+  },
+  local: {
+    what: 'models that run in the process, against a bare loop over the runtime',
+    load: async () => (await import('./local.js')).local,
   },
 };
 

@@ -9,7 +9,8 @@ export async function prepare(db: Database, queueBackend: QueueBackend = 'postgr
 
 /** Makes a table a source, as `freshvec source add --yes` does; resolves to the id of its space. */
 export async function addSource(db: Database, definition: SourceDefinition): Promise<number> {
-  const model = await openModel(definition.model, { requestTimeoutMs: 30_000 });
+  const openai = { baseUrl: process.env.OPENAI_BASE_URL };
+  const model = await openModel(definition.model, { requestTimeoutMs: 30_000, openai });
   const plan = await planSource(db, definition, model);
   await applySource(db, plan);
   return plan.space.id;

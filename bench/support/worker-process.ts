@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { createGates } from '../../src/budget/gates.js';
 import { openPostgres } from '../../src/db/postgres.js';
 import { openQueue } from '../../src/queue/open.js';
 import { createModels } from '../../src/worker/models.js';
@@ -37,11 +38,11 @@ async function obey(message: ToWorker): Promise<FromWorker> {
   return { peakRssMb };
 }
 
-async function start({ url, mode, redisUrl, latencyMs = 0 }: WorkerSettings): Promise<Running> {
+async function start({ url, mode, redisUrl, latencyMs = 0, baseUrl }: WorkerSettings): Promise<Running> {
   const onError = complain;
   const db = openPostgres({ url, poolSize: 2 * SLOTS + 4, applicationName: 'freshvec', onError });
-  const models = createModels({ requestTimeoutMs: 30_000, fake: { latencyMs } });
-  const common = { db, models, slots: SLOTS, batchKeys: BATCH_KEYS };
+  const models = createModels({ requestTimeoutMs: 30_000, fake: { latencyMs }, openai: { baseUrl } });
+  const common = { db, models, gates: createGates(db, {}, onError), slots: SLOTS, batchKeys: BATCH_KEYS };
   const closeAll = async () => {
     await models.close();
     await db.close();
@@ -72,7 +73,7 @@ function peakRss(): number {
 }
 
 function answer(message: FromWorker): void {
-  process.send?.(message);
+  if (process.connected) process.send?.(message);
 }
 
 function complain(error: unknown): void {

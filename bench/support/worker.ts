@@ -13,6 +13,8 @@ export interface WorkerSettings {
   readonly redisUrl?: string;
   /** Of the `fake` model. */
   readonly latencyMs?: number;
+  /** Of `openai` models. */
+  readonly baseUrl?: string;
 }
 
 export type ToWorker = { readonly start: WorkerSettings } | 'drain' | 'stop';
