@@ -98,10 +98,9 @@ async function alternate<Name extends string>(
       const took = await timed(passes[name]);
       if (round > 0) ms[name].push(took);
     }
-    if (round > 0)
-      lab.say(
-        `${round} of ${repetitions}: ${names.map((name) => `${name} ${ms[name].at(-1)?.toFixed(0)} ms`).join(', ')}`,
-      );
+    if (round === 0) continue;
+    const said = names.map((name) => `${name} ${ms[name].at(-1)?.toFixed(0)} ms`);
+    lab.say(`${round} of ${repetitions}: ${said.join(', ')}`);
   }
   return ms;
 }

@@ -3,7 +3,7 @@ import { type Pause, pauseOf } from '../catalog/pause.js';
 import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { sqlState } from '../db/errors.js';
+import { classify, sqlState } from '../db/errors.js';
 import { openStore } from '../store/index.js';
 import type { StoreCount } from '../store/port.js';
 import type { VectorCodec } from '../store/vector-codec.js';
@@ -34,7 +34,10 @@ export interface SourceStatus {
   readonly paused?: Pause;
   /** True where the numbers are estimates. */
   readonly estimated?: true;
-  /** Why this source could not be counted: somebody dropped or renamed what it stands on. Every number is then 0. */
+  /**
+   * Why this source could not be counted: a row's content cannot be had, and the numbers are estimates; or somebody
+   * dropped or renamed what it stands on, and every number is 0.
+   */
   readonly problem?: string;
 }
 
@@ -61,11 +64,29 @@ export async function sourceStatus(db: Database, options: StatusOptions = {}): P
   if (sources.length === 0) return { sources: result };
   const codec = await openCodec(db);
   for (const source of sources) {
-    const status = await db.tx((tx) => statusOf(tx, source, codec, options.exact ?? false)).catch(brokenStatus(source));
+    const count = (how: Counting) => db.tx((tx) => statusOf(tx, source, codec, how));
+    const status = await count(options.exact ? 'exact' : 'exact_if_small')
+      .catch(uncountable(source, () => count('estimate')))
+      .catch(brokenStatus(source));
     const paused = await pauseOf(db, source.id);
     result.push(paused ? { ...status, paused } : status);
   }
   return { sources: result };
+}
+
+/** How rows are counted; `exact` hashes the text of each. */
+type Counting = 'exact' | 'exact_if_small' | 'estimate';
+
+/** One row whose content cannot be had keeps nobody from an estimate. */
+function uncountable(source: Source, estimate: () => Promise<SourceStatus>): (error: unknown) => Promise<SourceStatus> {
+  return async (error) => {
+    if (classify(error) !== 'data') throw error;
+    // PostgreSQL's own message is left out: it quotes the content.
+    const problem =
+      `The content expression or the filter fails on a row (SQLSTATE ${sqlState(error)}), so these are estimates: ` +
+      `see \`freshvec failures list ${source.name}\`.`;
+    return { ...(await estimate()), problem };
+  };
 }
 
 /** One source whose table or column is gone must not hide how the others are. */
@@ -81,11 +102,11 @@ function brokenStatus(source: Source): (error: unknown) => SourceStatus {
   };
 }
 
-async function statusOf(tx: Executor, source: Source, codec: VectorCodec, exact: boolean): Promise<SourceStatus> {
+async function statusOf(tx: Executor, source: Source, codec: VectorCodec, counting: Counting): Promise<SourceStatus> {
   const live = await liveSpace(tx, source.id);
   const spaces = await listMaintainedSpaces(tx, source.id);
   const about = await aboutRows(tx, source);
-  const estimated = !exact && about >= EXACT_BELOW_ROWS;
+  const estimated = counting === 'estimate' || (counting !== 'exact' && about >= EXACT_BELOW_ROWS);
   const counts = new Map<number, StoreCount>();
   for (const space of spaces) {
     counts.set(
