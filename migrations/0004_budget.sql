@@ -138,11 +138,14 @@ BEGIN
   SET requests_limit = coalesce(settle_budget.requests_limit, x.requests_limit),
       tokens_limit = coalesce(settle_budget.tokens_limit, x.tokens_limit),
       requests_at = GREATEST(x.requests_at, CASE WHEN x.requests_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce(x.requests_unmetered * 61.5 / (x.share
-          * LEAST(x.requests_cap, coalesce(settle_budget.requests_limit, x.requests_limit))), 0),
+        + coalesce(LEAST(61.5, x.requests_unmetered * 61.5 / (x.share
+          * LEAST(x.requests_cap, coalesce(settle_budget.requests_limit, x.requests_limit)))), 0),
       tokens_at = GREATEST(x.tokens_at, CASE WHEN x.tokens_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce((settle_budget.tokens + x.tokens_unmetered) * 61.5 / (x.share
-          * LEAST(x.tokens_cap, coalesce(settle_budget.tokens_limit, x.tokens_limit))), 0),
+        + coalesce(settle_budget.tokens * 61.5 / (x.share
+          * LEAST(x.tokens_cap, coalesce(settle_budget.tokens_limit, x.tokens_limit))), 0)
+        -- Of what was taken before, no more than the last minute can matter.
+        + coalesce(LEAST(61.5, x.tokens_unmetered * 61.5 / (x.share
+          * LEAST(x.tokens_cap, coalesce(settle_budget.tokens_limit, x.tokens_limit)))), 0),
       requests_unmetered = CASE WHEN coalesce(x.requests_cap, settle_budget.requests_limit, x.requests_limit) IS NULL
         THEN x.requests_unmetered ELSE 0 END,
       tokens_unmetered = CASE WHEN coalesce(x.tokens_cap, settle_budget.tokens_limit, x.tokens_limit) IS NULL

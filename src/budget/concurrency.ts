@@ -12,7 +12,8 @@ const HALVE_EVERY_MS = 1000;
  */
 export class Concurrency {
   private value = FIRST_LEVEL;
-  private bestMs = Number.POSITIVE_INFINITY;
+  /** By size: requests of a few tokens and of many are not compared. */
+  private readonly bestMs = new Map<number, number>();
   private halvedAt = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly most: number) {
@@ -25,9 +26,11 @@ export class Concurrency {
   }
 
   /** `full`: as many requests as the level allows were under way; else an answer tells nothing about more of them. */
-  answered(ms: number, full: boolean): void {
-    this.bestMs = Math.min(this.bestMs * FORGET, ms);
-    if (ms > this.bestMs * HELD) this.value = Math.max(1, this.value * (1 - 0.1 / this.value));
+  answered(ms: number, full: boolean, tokens: number): void {
+    const size = Math.ceil(Math.log2(tokens + 1));
+    const best = Math.min((this.bestMs.get(size) ?? Number.POSITIVE_INFINITY) * FORGET, ms);
+    this.bestMs.set(size, best);
+    if (ms > best * HELD) this.value = Math.max(1, this.value * (1 - 0.1 / this.value));
     else if (full) this.value = Math.min(this.most, this.value + 1 / this.value);
   }
 

@@ -1,5 +1,5 @@
 import type { Database } from '../db/database.js';
-import { type Gate, type GateRequest, PRIORITIES, type Priority } from '../embed/gate.js';
+import { type Gate, type GateRequest, NotSent, PRIORITIES, type Priority } from '../embed/gate.js';
 import { EmbedError, type EmbedResult } from '../embed/port.js';
 import {
   type ConfiguredLimits,
@@ -16,14 +16,17 @@ import { microsOf } from './spend.js';
  * How far each may run ahead of the limit, in s. Work that can wait keeps the limit full up to its own bound, so there is
  * always room left for what cannot.
  */
-const BURST_SECONDS: Readonly<Record<Priority, number>> = { interactive: 1, bulk: 0.5, load: 0.25 };
+const BURST_SECONDS: Readonly<Record<Priority, number>> = { interactive: 1, bulk: 0.75, load: 0.55 };
 
 /** A pause longer than this is not waited for: the texts go back, and the slot to somebody else. */
 const PATIENCE_MS = 2000;
 /** Corrections are gathered for so long. */
 const SETTLE_MS = 200;
 const MOST_AT_ONCE = 64;
-/** Part of the limit that one request takes at most, in s of it, unless the limit of requests is the tighter one. */
+/**
+ * Part of the limit that one request takes at most, in s of it, unless the limit of requests is the tighter one. Less than
+ * the smallest burst, or such requests would pass only while nobody owes anything.
+ */
 const SECONDS_PER_REQUEST = 0.5;
 /** Tokens of one request while the limit is not known: workers that start together must not use it up at once. */
 const UNKNOWN_TOKENS = 10_000;
@@ -65,6 +68,7 @@ class AccountGate implements BudgetGate {
   private owed = { tokens: 0, micros: 0, answered: false };
   private rateLimit: EmbedResult['rateLimit'];
   private settling: NodeJS.Timeout | undefined;
+  private flushing: Promise<unknown> | undefined;
 
   constructor(private readonly options: GateOptions) {}
 
@@ -74,8 +78,8 @@ class AccountGate implements BudgetGate {
     const started = performance.now();
     try {
       const result = await send();
-      this.concurrency.answered(performance.now() - started, full);
-      this.settle(result.tokens - request.tokens, result, true);
+      this.concurrency.answered(performance.now() - started, full, result.tokens);
+      this.settle(request.tokens, result.tokens, result, true);
       return result;
     } catch (error) {
       await this.failed(error, request);
@@ -95,6 +99,7 @@ class AccountGate implements BudgetGate {
 
   async close(): Promise<void> {
     clearTimeout(this.settling);
+    await this.flushing;
     await this.flush();
   }
 
@@ -116,6 +121,7 @@ class AccountGate implements BudgetGate {
       const leave = () => {
         const at = queue.indexOf(entry);
         if (at >= 0) queue.splice(at, 1);
+        this.wake();
         reject(signal?.reason);
       };
       const entry: Waiting = {
@@ -179,7 +185,7 @@ class AccountGate implements BudgetGate {
       });
       this.limits = taken;
       if (taken.granted) {
-        if (!this.take(head)) return this.settle(-head.tokens, undefined, false); // It left meanwhile.
+        if (!this.take(head)) return this.settle(head.tokens, 0, undefined, false); // It left meanwhile.
         this.underWay += 1;
         return head.go();
       }
@@ -208,8 +214,9 @@ class AccountGate implements BudgetGate {
     const { db, account, onError } = this.options;
     const refused = error instanceof EmbedError ? error : undefined;
     const rateLimit = refused?.details.rateLimit;
-    // A rejected text shows that the provider works; what is not charged was not used, except by a request refused.
-    this.settle(-request.tokens, rateLimit && { rateLimit }, refused?.failure === 'input_rejected');
+    // A rejected text shows that the provider works.
+    const charged = error instanceof NotSent || !mayBeCharged(refused) ? 0 : request.tokens;
+    this.settle(request.tokens, charged, rateLimit && { rateLimit }, refused?.failure === 'input_rejected');
     if (refused === undefined || !isOutage(refused)) return;
     if (refused.failure === 'rate_limited') this.concurrency.refused();
     await refuseBudget(db, account, {
@@ -219,12 +226,21 @@ class AccountGate implements BudgetGate {
     }).catch(onError);
   }
 
-  private settle(tokens: number, result: Pick<EmbedResult, 'rateLimit'> | undefined, answered: boolean): void {
-    this.owed.tokens += tokens;
-    this.owed.micros += Math.sign(tokens) * microsOf(Math.abs(tokens), this.options.price);
+  /** Puts down what a request was charged for against what was taken for it. */
+  private settle(
+    taken: number,
+    charged: number,
+    result: Pick<EmbedResult, 'rateLimit'> | undefined,
+    answered: boolean,
+  ): void {
+    const { price } = this.options;
+    this.owed.tokens += charged - taken;
+    this.owed.micros += microsOf(charged, price) - microsOf(taken, price);
     this.owed.answered ||= answered;
     this.rateLimit = result?.rateLimit ?? this.rateLimit;
-    this.settling ??= setTimeout(() => void this.flush().catch(this.options.onError), SETTLE_MS);
+    this.settling ??= setTimeout(() => {
+      this.flushing = this.flush().catch(this.options.onError);
+    }, SETTLE_MS);
   }
 
   private async flush(): Promise<void> {
@@ -232,12 +248,25 @@ class AccountGate implements BudgetGate {
     const owed = this.owed;
     if (owed.tokens === 0 && owed.micros === 0 && !owed.answered) return;
     this.owed = { tokens: 0, micros: 0, answered: false };
-    await settleBudget(this.options.db, this.options.account, { ...owed, rateLimit: this.rateLimit });
+    try {
+      await settleBudget(this.options.db, this.options.account, { ...owed, rateLimit: this.rateLimit });
+    } catch (error) {
+      this.owed.tokens += owed.tokens;
+      this.owed.micros += owed.micros;
+      this.owed.answered ||= owed.answered;
+      throw error;
+    }
   }
 }
 
 function isOutage({ failure }: EmbedError): boolean {
   return failure === 'rate_limited' || failure === 'unavailable' || failure === 'bad_response';
+}
+
+/** An answer that is no good, and one that never came, may have been charged for. */
+function mayBeCharged(refused: EmbedError | undefined): boolean {
+  if (refused === undefined || refused.failure === 'bad_response') return true;
+  return refused.failure === 'unavailable' && refused.details.status === undefined;
 }
 
 function resting(why: string, waitMs: number, capPerDay: number | undefined): EmbedError {

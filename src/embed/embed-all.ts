@@ -1,5 +1,5 @@
 import { planBatches } from './batch.js';
-import { type Gate, openGate, type Priority } from './gate.js';
+import { type Gate, NotSent, openGate, type Priority } from './gate.js';
 import { type EmbeddingModel, EmbedError, type EmbedFailure, type EmbedPurpose, type EmbedResult } from './port.js';
 
 /** What became of one text. Only `rejected` is the text's own fault (law 7). */
@@ -81,6 +81,8 @@ class Run {
   private takesTexts = false;
   private control: Promise<unknown> | undefined;
   private stop: EmbedError | undefined;
+  /** What is no failure of the provider's: the database went away. Nothing more is sent. */
+  private broken: Error | undefined;
 
   constructor(
     private readonly model: EmbeddingModel,
@@ -90,14 +92,14 @@ class Run {
 
   outcomeOf(text: string): TextOutcome {
     const outcome = this.outcomes.get(text);
-    if (outcome === undefined) throw new Error('a text was left without an outcome');
-    return outcome;
+    return outcome ?? { delayed: 0, failure: 'unavailable' };
   }
 
   async all(batches: readonly (readonly Item[])[]): Promise<void> {
     const ended = await Promise.allSettled(batches.map((batch) => this.embed(batch)));
     this.options.signal?.throwIfAborted();
-    for (const end of ended) if (end.status === 'rejected') throw end.reason;
+    // What was paid for is kept; whatever else went wrong, the next call meets it again.
+    for (const end of ended) if (end.status === 'rejected' && !this.hasVectors()) throw end.reason;
     if (this.stop && NEEDS_PERSON.has(this.stop.failure) && !this.hasVectors()) throw this.stop;
   }
 
@@ -110,7 +112,10 @@ class Run {
         if (vector) this.outcomes.set(text, { vector });
       }
     } catch (error) {
-      if (!(error instanceof EmbedError)) throw error;
+      if (!(error instanceof EmbedError)) {
+        this.broken ??= error instanceof Error ? error : new Error(String(error));
+        throw error;
+      }
       if (this.stop) {
         const { failure, details } = this.stop;
         // What a person must mend, the next call says at once: it has no vectors to keep.
@@ -135,20 +140,20 @@ class Run {
       try {
         return await this.request(batch.map(({ text }) => text));
       } catch (error) {
-        throw await this.judge(error);
+        throw error instanceof NotSent ? error : await this.judge(error);
       }
     };
     // What the gate itself throws stops the rest as well.
     const { vectors } = await this.gate.run({ tokens, priority, signal }, request).catch((error) => {
-      throw this.stopFor(error);
+      throw this.stopFor(error instanceof NotSent ? error.cause : error);
     });
     return vectors;
   }
 
   private async request(texts: readonly string[]): Promise<EmbedResult> {
     const { signal, purpose } = this.options;
-    signal?.throwIfAborted();
-    if (this.stop) throw this.stop;
+    if (signal?.aborted) throw new NotSent(signal.reason);
+    if (this.stop ?? this.broken) throw new NotSent(this.stop ?? this.broken);
     const result = await this.model.embed(texts, signal === undefined ? { purpose } : { purpose, signal });
     this.tokens += result.tokens;
     this.takesTexts = true;
@@ -165,7 +170,7 @@ class Run {
     }
     this.control ??= this.request([CONTROL_TEXT]).then(
       () => undefined,
-      (refusal) => refusal,
+      (refusal) => (refusal instanceof NotSent ? refusal.cause : refusal),
     );
     const refusal = await this.control;
     if (refusal === undefined) return error;

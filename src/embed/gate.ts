@@ -12,6 +12,13 @@ export interface GateRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Thrown by `send` in place of its cause when nothing was sent, and so nothing charged. */
+export class NotSent extends Error {
+  constructor(override readonly cause: unknown) {
+    super('the request was not sent', { cause });
+  }
+}
+
 /** Lets requests through to a provider as its limits, the day's money and its health allow. */
 export interface Gate {
   /**

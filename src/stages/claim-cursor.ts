@@ -16,8 +16,11 @@ export class ClaimCursor {
     return this.isDue(lane) ? 0 : (this.fromId.get(lane) ?? 0);
   }
 
-  advance(lane: Lane, lastId: number): void {
-    this.fromId.set(lane, Math.max(this.fromId.get(lane) ?? 0, lastId));
+  /** `full`: there may be more behind `lastId`; where that is below the hint, the next look is a full one too. */
+  advance(lane: Lane, lastId: number, full: boolean): void {
+    const hint = this.fromId.get(lane) ?? 0;
+    if (full && lastId < hint) this.looked.delete(lane);
+    this.fromId.set(lane, Math.max(hint, lastId));
   }
 
   /** True at most once a FULL_LOOK_MS for each thing to look at. */

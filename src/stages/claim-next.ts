@@ -69,7 +69,7 @@ async function fromLane(context: ClaimContext, lane: Lane, token: string, wanted
     const fromId = cursor.start(lane);
     const claim = await claimChanges(db, store.space.id, lane, { token, worker, limit, fromId });
     keys.push(...claim.leased);
-    cursor.advance(lane, claim.lastId);
+    cursor.advance(lane, claim.lastId, claim.consumed >= limit);
     if (claim.consumed < limit) break;
   }
   return keys;

@@ -6,7 +6,7 @@ import { getSpace, MAINTAINED_STATES } from '../catalog/space.js';
 import { LEASE_SECONDS } from '../claim/lease.js';
 import { renew } from '../claim/renew.js';
 import type { Database } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
 import { NEEDS_PERSON } from '../embed/embed-all.js';
 import { type EmbeddingModel, EmbedError } from '../embed/port.js';
 import { probeModel } from '../embed/probe.js';
@@ -224,7 +224,7 @@ export class Drainer {
       const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
       const recorded = error instanceof EmbedError && !delay && (await this.pause(source.id, error));
       if (delay) this.rest(spaceId, Math.max(error.details.retryAfterMs ?? 0, COOL_DOWN_MS));
-      else if (!recorded) this.rest(spaceId, BROKEN_REST_MS);
+      else if (!recorded) this.rest(spaceId, sqlState(error) === undefined ? BROKEN_REST_MS : COOL_DOWN_MS);
       throw error;
     }
   }

@@ -38,6 +38,9 @@ const MAX_FLEET_SLOTS = 64;
 /** A drain gives its slot up after this long, in ms, so that a long first load does not keep another space's edits waiting. */
 const SLICE_MS = 2000;
 
+/** How soon a drain that failed, or whose space rests, is tried again for what it still holds, in ms. */
+const AFTER_FAILURE_MS = 1000;
+
 /** The name under which this process holds leases. */
 export function workerName(): string {
   return `${hostname()}:${process.pid}`;
@@ -59,13 +62,24 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     };
     const slice = AbortSignal.timeout(SLICE_MS);
     const report = emptyReport();
+    let failed = false;
     const run = drainer
       .drain(spaceId, { stop: AbortSignal.any([stop.signal, slice]), cut: cut.signal, moreThanOne }, report)
-      .catch(onError)
+      .catch((error) => {
+        failed = true;
+        onError(error);
+      })
       .then(() => options.onReport?.(spaceId, report)); // What was done before a failure counts too.
     running.add(run);
     await run.finally(() => running.delete(run));
-    if ((slice.aborted || drainer.hasParked(spaceId)) && !stop.signal.aborted) wake(spaceId, slot).catch(onError);
+    if (stop.signal.aborted || !(slice.aborted || drainer.hasParked(spaceId))) return;
+    // While the space rests a drain would return at once, and ask for the next.
+    const restMs = Math.max(drainer.restsMs(spaceId), failed ? AFTER_FAILURE_MS : 0);
+    const again = () => {
+      if (!stop.signal.aborted) wake(spaceId, slot).catch(onError);
+    };
+    if (restMs === 0) again();
+    else setTimeout(again, restMs).unref();
   }
 
   async function wake(spaceId: number, slot: number): Promise<void> {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { embedAll } from '../../src/embed/embed-all.js';
+import type { Gate } from '../../src/embed/gate.js';
 import { type EmbeddingModel, EmbedError, type EmbedFailure } from '../../src/embed/port.js';
 
 const purpose = 'document' as const;
@@ -39,6 +40,26 @@ describe('embedAll', () => {
     const model = modelThat(() => {});
     expect(await embedAll(model, [], { purpose })).toEqual({ outcomes: [], tokens: 0 });
     expect(model.calls).toEqual([]);
+  });
+
+  it('keeps what was paid for when the way to the provider breaks, and sends nothing more', async () => {
+    const model = modelThat(() => {});
+    let passed = 0;
+    const gate: Gate = {
+      async run(_request, send) {
+        passed += 1;
+        if (passed === 2) throw new Error('the database is away');
+        return send();
+      },
+      maxTokensPerRequest: async () => Number.POSITIVE_INFINITY,
+    };
+    const texts = ['a', 'bb', 'ccc', 'dddd', 'eeeee'];
+    const { outcomes, tokens } = await embedAll(model, texts, { purpose, gate });
+    expect(outcomes.slice(0, 3)).toEqual([vector(1), vector(2), vector(3)]);
+    expect(outcomes.slice(3)).toEqual([1, 2].map(() => ({ delayed: 0, failure: 'unavailable' })));
+    expect(tokens).toBe(3);
+    passed = 1;
+    await expect(embedAll(model, ['a'], { purpose, gate })).rejects.toThrow('the database is away');
   });
 
   it('blames only the text that is bad', async () => {

@@ -49,3 +49,34 @@ test('a first load gets its turn while there are more edits than can be done', a
   expect(keys.some((key) => key < 400)).toBe(true);
   expect(keys.filter((key) => key >= 400).length).toBeGreaterThan(keys.length / 2);
 });
+
+test('a transaction that commits below what was claimed already is claimed in one go', async () => {
+  fixture = await openFixture();
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
+    INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 501) i`);
+  const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
+  await fixture.work();
+  const context = {
+    db,
+    store,
+    worker: 'test',
+    batchKeys: 50,
+    cursor: new ClaimCursor(),
+    stop: new AbortController().signal,
+  };
+  const claimed = async () => {
+    let keys = 0;
+    for (let claim = await claimNext(context); claim; claim = await claimNext(context)) keys += claim.keys.length;
+    return keys;
+  };
+  await db.session(async (late) => {
+    await late.query('BEGIN');
+    await late.query(`UPDATE doc SET body = body || '!' WHERE id <= 500`);
+    await db.query(`UPDATE doc SET body = body || '!' WHERE id = 501`);
+    expect(await claimed()).toBe(1);
+    await late.query('COMMIT');
+  });
+  context.cursor.lookAgain();
+  expect(await claimed()).toBe(500);
+});
