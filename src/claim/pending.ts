@@ -30,6 +30,15 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
   return { spaceIds: rows.map((row) => row.id), upToId: sequence?.id ?? 0 };
 }
 
+/** Ids of the maintained spaces whose source is not paused. */
+export async function listActiveSpaces(db: Executor): Promise<number[]> {
+  const rows = await db.query<{ id: number }>(
+    `SELECT s.id FROM freshvec.space s
+     WHERE s.state IN ('building', 'ready', 'live', 'retained') AND ${notPausedSql('s.source_id')} ORDER BY s.id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** Milliseconds until the next waiting key is due; undefined when none waits. */
 export async function nextDueMs(db: Executor): Promise<number | undefined> {
   const [row] = await db.query<{ ms: number | null }>(

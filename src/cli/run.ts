@@ -135,8 +135,16 @@ function fail(error: unknown, io: CliIo, json: boolean, verbose: boolean): ExitC
   const { code, message, exitCode } = tell(shown ? new CommanderError(2, error.code, 'a command is missing') : error);
   if (json) io.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
   else if (!shown) io.stderr.write(`freshvec: ${message}\n`);
-  if (verbose && error instanceof Error) io.stderr.write(`${error.stack ?? ''}\n`);
+  if (verbose && error instanceof Error) io.stderr.write(`${framesOf(error)}\n`);
   return exitCode;
+}
+
+/** Where it was thrown. Not the whole stack: that begins with the bare message, which may quote content or a key. */
+function framesOf({ stack = '' }: Error): string {
+  return stack
+    .split('\n')
+    .filter((line) => /^ {4}at /.test(line))
+    .join('\n');
 }
 
 function isVerbose(argv: readonly string[], io: CliIo): boolean {

@@ -1,5 +1,4 @@
-import { listMaintainedSpaces } from '../catalog/space.js';
-import { lookForWork } from '../claim/pending.js';
+import { listActiveSpaces, lookForWork } from '../claim/pending.js';
 import { lieDown, wakeUp } from '../claim/sleeper.js';
 import type { Database } from '../db/database.js';
 
@@ -89,7 +88,9 @@ export class Doorbell {
           busySince = undefined;
           this.rings = 0;
           dry += 1;
-          if (this.unlisten && !(await lieDown(this.options.db))) continue; // One more look.
+          // It rang for paused sources only: once a poll is enough of that.
+          if (rung) await wakeUp(this.options.db);
+          else if (this.unlisten && !(await lieDown(this.options.db))) continue; // One more look.
         }
       } catch (error) {
         this.options.onError(error);
@@ -102,7 +103,7 @@ export class Doorbell {
   /** Who rang is not said: a drain that finds nothing costs less than a look at every pending change. */
   private async everySpace(): Promise<readonly number[]> {
     if (performance.now() - this.spacesAt > SPACES_MS) {
-      this.spaces = (await listMaintainedSpaces(this.options.db)).map(({ id }) => id);
+      this.spaces = await listActiveSpaces(this.options.db);
       this.spacesAt = performance.now();
     }
     return this.spaces;

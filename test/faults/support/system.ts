@@ -1,7 +1,7 @@
 /**
  * The harness of the fault tests: a database of a test's own with one source `doc`, a Redis of its own, a provider that
  * counts what is paid, real worker processes, and an app that keeps writing and searching. The parts: `app.ts` (Q, X),
- * `oracle.ts` (C), `log.ts` (F), `provider.ts` ($), `workers.ts`, `barrier.ts`.
+ * `oracle.ts` (C), `log.ts` (F), `provider.ts` and `faulty.ts` ($), `workers.ts`, `barrier.ts`, `cli.ts`.
  */
 import { randomUUID } from 'node:crypto';
 import { beforeAll } from 'vitest';
@@ -14,12 +14,15 @@ import { asAdmin, createDatabase, databaseUrl, dropDatabase } from '../../suppor
 import { freshDatabase, type TestDatabase } from '../../support/database.js';
 import { eventually } from '../../support/eventually.js';
 import { redisDatabase } from '../../support/redisDatabase.js';
+import type { StandinOptions } from '../../support/standin/standin.js';
 import { App, type AppOptions } from './app.js';
 import { type Barrier, type BarrierOptions, installBarrier } from './barrier.js';
 import { ensureBuilt } from './build.js';
+import { type CliRun, type CliRunOptions, runCli } from './cli.js';
+import { type FaultyProvider, startFaultyProvider } from './faulty.js';
 import { assertOneWriter, installLog, writesOf } from './log.js';
 import { assertFresh, backlog, countFresh } from './oracle.js';
-import { type StandIn, standInVector, startStandIn } from './provider.js';
+import { type Provider, type StandIn, startStandIn } from './provider.js';
 import { Fleet, type WorkerProcess } from './workers.js';
 
 /** Before the first test, not in it: a build would take its time. */
@@ -43,7 +46,7 @@ export interface SystemOptions {
   readonly app?: AppOptions;
 }
 
-export class System {
+export class System<P extends Provider = StandIn> {
   readonly app: App;
   readonly workers: Fleet;
   private readonly barriers: Barrier[] = [];
@@ -52,7 +55,7 @@ export class System {
     readonly url: string,
     readonly env: Readonly<Record<string, string>>,
     readonly db: Database,
-    readonly provider: StandIn,
+    readonly provider: P,
     readonly space: Space,
     appOptions: AppOptions = {},
   ) {
@@ -68,7 +71,7 @@ export class System {
 
   /** Invariant C. Stop the app first. */
   assertFresh(timeoutMs?: number): Promise<void> {
-    const vectorOf = (text: string) => standInVector(text, this.provider.dimensions);
+    const vectorOf = (text: string) => this.provider.vectorOf(text);
     return assertFresh(this.db, { space: this.space, vectorOf, ...(timeoutMs !== undefined && { timeoutMs }) });
   }
 
@@ -117,6 +120,11 @@ export class System {
     await eventually(ended, { timeoutMs: 30_000, what: `the end of the transactions of ${worker.name}` });
   }
 
+  /** Runs the CLI as a process of its own, in the workers' environment. */
+  cli(argv: readonly string[], { env = {}, ...options }: CliRunOptions = {}): Promise<CliRun> {
+    return runCli(argv, { ...options, env: { ...this.env, ...env } });
+  }
+
   /** Writes one more row and waits until it has its vector: work goes on. */
   async probe(timeoutMs = 40_000): Promise<void> {
     const [row] = await this.db.query<{ id: number }>('INSERT INTO doc (body) VALUES ($1) RETURNING id', [
@@ -134,7 +142,7 @@ export class System {
   }
 
   async close(): Promise<void> {
-    this.provider.release();
+    this.provider.release?.();
     await this.app.stop();
     await Promise.all(this.barriers.map((barrier) => barrier.remove()));
     await this.workers.close();
@@ -144,10 +152,26 @@ export class System {
 }
 
 /** Opens a system, runs `fn`, and takes everything away again. A failure carries what the workers wrote. */
-export async function withSystem(options: SystemOptions, fn: (system: System) => Promise<void>): Promise<void> {
+export function withSystem(options: SystemOptions, fn: (system: System) => Promise<void>): Promise<void> {
+  return runSystem(options, startStandIn, fn);
+}
+
+/** The same over a provider that goes wrong in every way; it may be changed while it runs. */
+export function withFaultyProvider(
+  { standin, ...options }: SystemOptions & { readonly standin?: StandinOptions },
+  fn: (system: System<FaultyProvider>) => Promise<void>,
+): Promise<void> {
+  return runSystem(options, () => startFaultyProvider(standin), fn);
+}
+
+async function runSystem<P extends Provider>(
+  options: SystemOptions,
+  startProvider: () => Promise<P>,
+  fn: (system: System<P>) => Promise<void>,
+): Promise<void> {
   const undo: (() => Promise<unknown>)[] = [];
   try {
-    const system = await openSystem(options, undo);
+    const system = await openSystem(options, startProvider, undo);
     undo.push(() => system.close());
     try {
       await fn(system);
@@ -161,13 +185,17 @@ export async function withSystem(options: SystemOptions, fn: (system: System) =>
   }
 }
 
-async function openSystem(options: SystemOptions, undo: (() => Promise<unknown>)[]): Promise<System> {
+async function openSystem<P extends Provider>(
+  options: SystemOptions,
+  startProvider: () => Promise<P>,
+  undo: (() => Promise<unknown>)[],
+): Promise<System<P>> {
   const { postgresUrl, redisUrl, store = 'column', index = 'none', rows = 60 } = options;
   const database = postgresUrl === undefined ? await freshDatabase() : await databaseOn(postgresUrl);
   undo.push(() => database.drop());
   const redis = redisUrl === undefined ? await redisDatabase() : undefined;
   if (redis) undo.push(() => redis.drop());
-  const provider = await startStandIn();
+  const provider = await startProvider();
   const env = {
     DATABASE_URL: database.url,
     ...(redisUrl !== false && { REDIS_URL: redis?.url ?? (redisUrl as string) }),
@@ -195,7 +223,7 @@ async function openSystem(options: SystemOptions, undo: (() => Promise<unknown>)
     const { space } = plan;
     if (store === 'column') await installLog(db, 'doc', 'UPDATE OF embedding');
     else await installLog(db, `freshvec.vector_${space.id}`, 'INSERT OR UPDATE OR DELETE');
-    provider.forget();
+    provider.forget?.();
     return new System(database.url, env, db, provider, space, options.app);
   } finally {
     await client.close();

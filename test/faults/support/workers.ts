@@ -26,6 +26,8 @@ export interface WorkerProcess {
 export interface StartOptions {
   readonly role?: 'embed' | 'maintain';
   readonly env?: Readonly<Record<string, string>>;
+  /** Where its configuration file is looked for; without, there is none. */
+  readonly cwd?: string;
   /** False: resolves at once, not when it says that it started. */
   readonly wait?: boolean;
 }
@@ -36,14 +38,13 @@ export class Fleet {
 
   constructor(private readonly env: Readonly<Record<string, string>>) {}
 
-  async start({ role = 'embed', env = {}, wait = true }: StartOptions = {}): Promise<WorkerProcess> {
+  async start({ role = 'embed', env = {}, cwd, wait = true }: StartOptions = {}): Promise<WorkerProcess> {
     const name = `worker-${this.all.length + 1}`;
-    const url = new URL(env.DATABASE_URL ?? this.env.DATABASE_URL ?? '');
-    url.searchParams.set('application_name', name);
+    const url = env.DATABASE_URL ?? this.env.DATABASE_URL ?? '';
     const child = spawn(process.execPath, [path.join(ROOT, `dist/workers/${role}.js`)], {
       // Nothing of our own environment but the path: a developer's variables must not change a fault.
-      env: { PATH: process.env.PATH ?? '', ...this.env, ...env, DATABASE_URL: url.href },
-      cwd: path.join(ROOT, 'dist'),
+      env: { PATH: process.env.PATH ?? '', ...this.env, ...env, DATABASE_URL: named(url, name) },
+      cwd: cwd ?? path.join(ROOT, 'dist'),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const worker = follow(name, child);
@@ -60,6 +61,13 @@ export class Fleet {
   async close(): Promise<void> {
     await Promise.all(this.all.map((worker) => worker.end('SIGKILL')));
   }
+}
+
+/** The URL with this application_name; one that is no URL is a fault of the test's, and stays as it is. */
+function named(url: string, name: string): string {
+  const parsed = URL.parse(url);
+  parsed?.searchParams.set('application_name', name);
+  return parsed?.href ?? url;
 }
 
 function follow(name: string, child: ChildProcess): WorkerProcess {
