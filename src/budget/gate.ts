@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/database.js';
 import { type Gate, type GateRequest, NotSent, PRIORITIES, type Priority } from '../embed/gate.js';
-import { EmbedError, type EmbedResult } from '../embed/port.js';
+import { EmbedError, type EmbedResult, NEEDS_PERSON } from '../embed/port.js';
 import {
   type ConfiguredLimits,
   configureAccount,
@@ -62,7 +63,7 @@ class AccountGate implements BudgetGate {
   private readonly waiting = new Map<Priority, Waiting[]>(PRIORITIES.map((priority) => [priority, []]));
   private underWay = 0;
   private pumping = false;
-  private wake: () => void = () => {};
+  private nap = new AbortController();
   private configured: Promise<KnownLimits> | undefined;
   private limits: KnownLimits | undefined;
   private owed = { tokens: 0, micros: 0, answered: false };
@@ -116,12 +117,10 @@ class AccountGate implements BudgetGate {
 
   private admitted(request: GateRequest): Promise<void> {
     return new Promise((resolve, reject) => {
-      const queue = this.waiting.get(request.priority) ?? [];
       const { signal } = request;
       const leave = () => {
-        const at = queue.indexOf(entry);
-        if (at >= 0) queue.splice(at, 1);
-        this.wake();
+        this.take(entry);
+        this.nap.abort();
         reject(signal?.reason);
       };
       const entry: Waiting = {
@@ -137,8 +136,8 @@ class AccountGate implements BudgetGate {
       };
       if (signal?.aborted) return reject(signal.reason);
       signal?.addEventListener('abort', leave, { once: true });
-      queue.push(entry);
-      this.wake();
+      this.waiting.get(request.priority)?.push(entry);
+      this.nap.abort();
       void this.pump();
     });
   }
@@ -197,17 +196,9 @@ class AccountGate implements BudgetGate {
   }
 
   /** Until the time is over or somebody came. */
-  private sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(done, Math.max(1, ms));
-      const self = this;
-      this.wake = done;
-      function done(): void {
-        clearTimeout(timer);
-        self.wake = () => {};
-        resolve();
-      }
-    });
+  private async sleep(ms: number): Promise<void> {
+    this.nap = new AbortController();
+    await sleep(ms, undefined, { signal: this.nap.signal }).catch(() => {});
   }
 
   private async failed(error: unknown, request: GateRequest): Promise<void> {
@@ -260,7 +251,7 @@ class AccountGate implements BudgetGate {
 }
 
 function isOutage({ failure }: EmbedError): boolean {
-  return failure === 'rate_limited' || failure === 'unavailable' || failure === 'bad_response';
+  return failure !== 'input_rejected' && !NEEDS_PERSON.has(failure);
 }
 
 /** An answer that is no good, and one that never came, may have been charged for. */

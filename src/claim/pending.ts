@@ -1,5 +1,10 @@
 import { notPausedSql } from '../catalog/pause.js';
+import { MAINTAINED_STATES } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
+import { literal } from '../db/identifiers.js';
+
+/** SQL: the space `s` is maintained, and its source not paused. */
+const WORKED_ON = `s.state IN (${MAINTAINED_STATES.map(literal).join(', ')}) AND ${notPausedSql('s.source_id')}`;
 
 export interface Look {
   /** Maintained spaces with something to claim now and no pause, oldest space first. */
@@ -18,7 +23,7 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
   );
   const rows = await db.query<{ id: number }>(
     `SELECT s.id FROM freshvec.space s
-     WHERE s.state IN ('building', 'ready', 'live', 'retained') AND ${notPausedSql('s.source_id')} AND (
+     WHERE ${WORKED_ON} AND (
        EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 0 AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NULL AND l.expires_at <= clock_timestamp())
@@ -34,7 +39,7 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
 export async function listActiveSpaces(db: Executor): Promise<number[]> {
   const rows = await db.query<{ id: number }>(
     `SELECT s.id FROM freshvec.space s
-     WHERE s.state IN ('building', 'ready', 'live', 'retained') AND ${notPausedSql('s.source_id')} ORDER BY s.id`,
+     WHERE ${WORKED_ON} ORDER BY s.id`,
   );
   return rows.map(({ id }) => id);
 }

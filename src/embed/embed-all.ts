@@ -1,6 +1,13 @@
 import { planBatches } from './batch.js';
 import { type Gate, NotSent, openGate, type Priority } from './gate.js';
-import { type EmbeddingModel, EmbedError, type EmbedFailure, type EmbedPurpose, type EmbedResult } from './port.js';
+import {
+  type EmbeddingModel,
+  EmbedError,
+  type EmbedFailure,
+  type EmbedPurpose,
+  type EmbedResult,
+  NEEDS_PERSON,
+} from './port.js';
 
 /** What became of one text. Only `rejected` is the text's own fault (law 7). */
 export type TextOutcome =
@@ -26,14 +33,6 @@ export interface EmbedAllOptions {
   readonly priority?: Priority | undefined;
 }
 
-/** Failures that do not mend themselves. */
-export const NEEDS_PERSON: ReadonlySet<EmbedFailure> = new Set([
-  'unauthorised',
-  'quota_exhausted',
-  'spend_cap',
-  'configuration',
-]);
-
 /** A text that every model takes: it tells "this text is bad" from "everything is refused". */
 const CONTROL_TEXT = 'The quick brown fox jumps over the lazy dog.';
 
@@ -42,9 +41,9 @@ const CONTROL_TEXT = 'The quick brown fox jumps over the lazy dog.';
  * is bisected until the bad text stands alone; a failure of the provider delays the texts of that request and of all that
  * were not sent yet, and what was already paid for is kept.
  *
- * Throws EmbedError `unauthorised`, `quota_exhausted` or `configuration` when nothing was embedded yet (afterwards they delay like an
- * outage, so that no paid vector is lost; the next call throws), `configuration` also when even a harmless control text
- * is rejected, and the signal's reason when aborted.
+ * Throws an EmbedError that needs a person, and what is no EmbedError, when nothing was embedded yet (afterwards they
+ * delay like an outage, so that no paid vector is lost; the next call throws), `configuration` also when even a harmless
+ * control text is rejected, and the signal's reason when aborted.
  */
 export async function embedAll(
   model: EmbeddingModel,
@@ -91,8 +90,7 @@ class Run {
   ) {}
 
   outcomeOf(text: string): TextOutcome {
-    const outcome = this.outcomes.get(text);
-    return outcome ?? { delayed: 0, failure: 'unavailable' };
+    return this.outcomes.get(text) ?? { delayed: 0, failure: 'unavailable' };
   }
 
   async all(batches: readonly (readonly Item[])[]): Promise<void> {
@@ -103,7 +101,7 @@ class Run {
     if (this.stop && NEEDS_PERSON.has(this.stop.failure) && !this.hasVectors()) throw this.stop;
   }
 
-  /** Every text of the batch has an outcome in the end. */
+  /** Every text of the batch has an outcome in the end, unless it throws what is no EmbedError. */
   private async embed(batch: readonly Item[]): Promise<void> {
     try {
       const vectors = await this.send(batch);

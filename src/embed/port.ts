@@ -68,6 +68,14 @@ export type EmbedFailure =
   | 'bad_response'
   | 'configuration';
 
+/** Failures that do not mend themselves. All others but `input_rejected` are outages: they pass. */
+export const NEEDS_PERSON: ReadonlySet<EmbedFailure> = new Set([
+  'unauthorised',
+  'quota_exhausted',
+  'spend_cap',
+  'configuration',
+]);
+
 /** An embedding call that failed. The message never holds a text, a key or a URL with credentials. */
 export class EmbedError extends FreshvecError {
   override readonly name = 'EmbedError';

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { listActiveSpaces, lookForWork } from '../claim/pending.js';
 import { lieDown, wakeUp } from '../claim/sleeper.js';
 import type { Database } from '../db/database.js';
@@ -34,7 +35,7 @@ export class Doorbell {
   private rung = false;
   /** Since the last dry look. */
   private rings = 0;
-  private ring: () => void = () => {};
+  private nap = new AbortController();
   private fromId = 0;
   private upToId = -1;
   private spaces: readonly number[] = [];
@@ -56,7 +57,7 @@ export class Doorbell {
 
   async stop(): Promise<void> {
     this.stopped.abort();
-    this.ring();
+    this.nap.abort();
     await this.loop;
     await this.unlisten?.();
     if (this.unlisten) await wakeUp(this.options.db).catch(() => {}); // Else it expires.
@@ -65,7 +66,7 @@ export class Doorbell {
   private onRing(): void {
     this.rung = true;
     this.rings += 1;
-    this.ring();
+    this.nap.abort();
   }
 
   private async run(): Promise<void> {
@@ -124,16 +125,8 @@ export class Doorbell {
     return spaceIds;
   }
 
-  private wait(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(done, ms);
-      const self = this;
-      this.ring = done;
-      function done(): void {
-        clearTimeout(timer);
-        self.ring = () => {};
-        resolve();
-      }
-    });
+  private async wait(ms: number): Promise<void> {
+    this.nap = new AbortController();
+    await sleep(ms, undefined, { signal: this.nap.signal }).catch(() => {});
   }
 }

@@ -1,20 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Gates } from '../budget/gates.js';
 import { lookForWork, nextDueMs } from '../claim/pending.js';
-import type { Database } from '../db/database.js';
 import { type DrainReport, emptyReport } from '../stages/context.js';
-import { Drainer } from './drainer.js';
-import type { Models } from './models.js';
+import { Drainer, type DrainerOptions } from './drainer.js';
 import { workerName } from './run.js';
 
-export interface OnceOptions {
-  readonly db: Database;
-  readonly models: Models;
-  readonly gates: Gates;
-  /** Whether vectors are taken from the cache and put there. */
-  readonly cached?: boolean | undefined;
+export interface OnceOptions extends Omit<DrainerOptions, 'worker'> {
   readonly slots: number;
-  readonly batchKeys: number;
   readonly signal: AbortSignal;
   readonly onProgress?: ((report: DrainReport) => void) | undefined;
 }
@@ -26,17 +17,9 @@ const PATIENCE_MS = 60_000;
  * Drains every space until nothing is left that can be done. Needs no queue: the work is in Postgres, and the queue
  * only wakes. Keys that wait for the app or the provider are waited for up to a minute.
  */
-export async function drainOnce({
-  db,
-  models,
-  gates,
-  cached,
-  slots,
-  batchKeys,
-  signal,
-  onProgress,
-}: OnceOptions): Promise<DrainReport> {
-  const drainer = new Drainer({ db, models, gates, cached, worker: workerName(), batchKeys });
+export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
+  const { db, slots, signal, onProgress } = options;
+  const drainer = new Drainer({ ...options, worker: workerName() });
   const total = emptyReport();
   let progressAt = performance.now();
   try {

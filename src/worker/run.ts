@@ -1,26 +1,14 @@
 import { hostname } from 'node:os';
 import pLimit from 'p-limit';
-import type { Gates } from '../budget/gates.js';
-import type { Database } from '../db/database.js';
-import type { StageObserver } from '../observe/metrics.js';
 import type { Queue } from '../queue/port.js';
 import { type DrainReport, emptyReport } from '../stages/context.js';
 import { Doorbell } from './doorbell.js';
-import { Drainer } from './drainer.js';
-import type { Models } from './models.js';
+import { Drainer, type DrainerOptions } from './drainer.js';
 
-export interface WorkerOptions {
-  readonly db: Database;
+export interface WorkerOptions extends Omit<DrainerOptions, 'worker'> {
   readonly queue: Queue;
-  readonly models: Models;
-  readonly gates: Gates;
-  /** Whether vectors are taken from the cache and put there. */
-  readonly cached?: boolean | undefined;
-  readonly observer?: StageObserver | undefined;
   /** Drains at a time in this process. */
   readonly slots: number;
-  /** Keys claimed, read and embedded together. */
-  readonly batchKeys: number;
   /** From `stop()` to the last lease given back, in ms. */
   readonly graceMs: number;
   readonly onError: (error: unknown) => void;
@@ -48,8 +36,8 @@ export function workerName(): string {
 
 /** Starts a worker: consumes wake-ups, rings its own doorbell, and keeps working when the queue is gone. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { db, queue, models, gates, cached, observer, slots, batchKeys, onError } = options;
-  const drainer = new Drainer({ db, models, gates, cached, observer, worker: workerName(), batchKeys });
+  const { db, queue, slots, onError } = options;
+  const drainer = new Drainer({ ...options, worker: workerName() });
   const stop = new AbortController();
   const cut = new AbortController();
   const running = new Set<Promise<void>>();

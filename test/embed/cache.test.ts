@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load.js';
 import type { Database } from '../../src/db/database.js';
-import { openDatabase } from '../../src/db/open.js';
 import {
   type CachedVector,
   evictCache,
@@ -13,6 +12,7 @@ import {
 } from '../../src/embed/cache.js';
 import { evictCache as evictInTurn } from '../../src/maintenance/evict-cache.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { withEscapedBytea } from './bytea-output.js';
 
 const MODEL = 'openai/a@b/model@4#0a1b2c3d';
 const OTHER = 'openai/other@4#0a1b2c3d';
@@ -229,22 +229,10 @@ describe('many at once', () => {
 
   test('a role whose bytea_output is another reads the same', async () => {
     await writeCache(db, MODEL, [item('a')]);
-    await db.exec(
-      `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); END $$`,
-    );
-    const other = await openDatabase({
-      kind: 'postgres',
-      url: fixture.url,
-      poolSize: 1,
-      applicationName: 'test',
-      onError: () => {},
-    });
-    try {
+    await withEscapedBytea(fixture, async (other) => {
       expect(await other.query('SHOW bytea_output')).toEqual([{ bytea_output: 'escape' }]);
       expect((await readCache(other, MODEL, [hash('a')])).get(hash('a'))).toEqual(item('a').vector);
-    } finally {
-      await other.close();
-    }
+    });
   });
 
   test('nothing of it goes to the write-ahead log', async () => {

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { embedAll } from '../../src/embed/embed-all.js';
 import { openModel } from '../../src/embed/open.js';
 import type { EmbeddingModel, EmbedError } from '../../src/embed/port.js';
+import { FAULT_CASES } from '../support/standin/fault-cases.js';
 import type { FaultRule } from '../support/standin/faults.js';
 import { type Standin, type StandinOptions, startStandin } from '../support/standin/standin.js';
 import { standinVector } from '../support/standin/vectors.js';
@@ -41,26 +42,9 @@ async function failureOf(model: EmbeddingModel): Promise<EmbedError> {
 const vectors = TEXTS.map((text) => standinVector(text, 64));
 
 describe('each fault of the matrix', () => {
-  it.each<[FaultRule, string, object]>([
+  it.each<readonly [FaultRule, string, object]>([
     [{ kind: 'rate_limited' }, 'rate_limited', { status: 429 }],
-    [{ kind: 'rate_limited', retryAfterMs: 1500 }, 'rate_limited', { status: 429, retryAfterMs: 1500 }],
-    [{ kind: 'server_error' }, 'unavailable', { status: 500 }],
-    [{ kind: 'overloaded', retryAfterMs: 3000 }, 'unavailable', { status: 503, retryAfterMs: 3000 }],
-    [{ kind: 'unauthorised' }, 'unauthorised', { status: 401 }],
-    [{ kind: 'insufficient_quota' }, 'quota_exhausted', { status: 429 }],
-    [{ kind: 'html' }, 'unavailable', { status: 502 }],
-    [{ kind: 'html', status: 200 }, 'bad_response', {}],
-    [{ kind: 'hang' }, 'unavailable', {}],
-    [{ kind: 'reset' }, 'unavailable', {}],
-    [{ kind: 'cut_off' }, 'unavailable', {}],
-    [{ kind: 'drip', chunks: 100, everyMs: 20 }, 'unavailable', {}],
-    [{ kind: 'short' }, 'bad_response', {}],
-    [{ kind: 'wrong_dimension' }, 'bad_response', {}],
-    [{ kind: 'nan' }, 'bad_response', {}],
-    [{ kind: 'null' }, 'bad_response', {}],
-    [{ kind: 'all_zero' }, 'bad_response', {}],
-    [{ kind: 'not_json' }, 'bad_response', {}],
-    [{ kind: 'half_json' }, 'bad_response', {}],
+    ...FAULT_CASES,
   ])('%j is %s; the next request is fine', async (fault, failure, details) => {
     const standin = await start({ faults: [{ ...fault, times: 1 }] });
     const model = await open(standin, 1000);

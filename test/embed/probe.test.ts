@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/database.js';
-import { openDatabase } from '../../src/db/open.js';
 import { readCache, writeCache } from '../../src/embed/cache.js';
 import { openModel } from '../../src/embed/open.js';
 import { type EmbeddingModel, EmbedError } from '../../src/embed/port.js';
 import { acceptProbe, probeModel, probeState } from '../../src/embed/probe.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { withEscapedBytea } from './bytea-output.js';
 
 const SPEC = 'openai/served@32';
 const FINGERPRINT = `${SPEC}#0a1b2c3d`;
@@ -275,20 +275,8 @@ describe('many workers at once', () => {
 
   test('a role whose bytea_output is another compares the same', async () => {
     await probeModel(db, served());
-    await db.exec(
-      `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); END $$`,
-    );
-    const other = await openDatabase({
-      kind: 'postgres',
-      url: fixture.url,
-      poolSize: 1,
-      applicationName: 'test',
-      onError: () => {},
-    });
-    try {
+    await withEscapedBytea(fixture, async (other) => {
       expect(await probeModel(other, served())).toBe('same');
-    } finally {
-      await other.close();
-    }
+    });
   });
 });
