@@ -22,11 +22,13 @@ CREATE TABLE source (
   base_columns text[] NOT NULL,
   filter_sql text,
   tenant_column text,
+  flag_column text,
   created_at timestamptz NOT NULL DEFAULT now(),
   CHECK ((content_columns IS NULL) <> (content_sql IS NULL)),
   CHECK (cardinality(key_columns) = cardinality(key_types) AND cardinality(key_columns) > 0)
 );
 COMMENT ON TABLE source IS 'A table whose text is embedded.';
+COMMENT ON COLUMN source.flag_column IS 'Boolean column that says: stale in the live space. It outlives the space that it was made with.';
 COMMENT ON COLUMN source.base_columns IS 'Columns that content and filter read; a change of any of them makes the row stale.';
 
 CREATE TABLE space (

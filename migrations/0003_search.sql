@@ -49,8 +49,11 @@ BEGIN
         SELECT c.column_name || suffix
         FROM freshvec.source same
         JOIN freshvec.space c ON c.source_id = same.id AND c.store = 'column' AND c.state <> 'dropped'
-        CROSS JOIN unnest(ARRAY['', '_model', '_hash', '_stale']) AS suffix
-        WHERE same.relation_oid = o.relation_oid)
+        CROSS JOIN unnest(ARRAY['', '_model', '_hash']) AS suffix
+        WHERE same.relation_oid = o.relation_oid
+        UNION ALL
+        SELECT same.flag_column FROM freshvec.source same
+        WHERE same.relation_oid = o.relation_oid AND same.flag_column IS NOT NULL)
     FROM freshvec.source o
     JOIN freshvec.space s ON s.source_id = o.id
     WHERE o.name = search_target.source AND s.fingerprint = search_target.fingerprint AND s.state IN ('live', 'retained')

@@ -17,7 +17,7 @@ export interface CaptureTarget {
   readonly source: Source;
   /** The maintained spaces: a change is written for each. They are the triggers' arguments. */
   readonly spaceIds: readonly number[];
-  /** The flag's column; undefined where no space is on the source's own rows. */
+  /** The flag's column; undefined where freshvec adds nothing to the source's rows. */
   readonly flag: string | undefined;
   /** Whether a space stands in a table of its own, which must hear of deletes. */
   readonly tables: boolean;
@@ -34,14 +34,13 @@ export interface CaptureTarget {
 export async function readCaptureTarget(
   db: Executor,
   source: Source,
-  spaces: readonly Pick<Space, 'id' | 'store' | 'column'>[],
+  spaces: readonly Pick<Space, 'id' | 'store'>[],
 ): Promise<CaptureTarget> {
-  const onRows = spaces.find((space) => space.store === 'column');
   const { oid } = source.relation;
   return {
     source,
     spaceIds: spaces.map((space) => space.id),
-    flag: onRows && `${onRows.column}_stale`,
+    flag: source.flagColumn,
     tables: spaces.some((space) => space.store === 'table'),
     watched: await readWatched(db, oid, [...source.baseColumns, ...source.key.map(({ name }) => name)]),
     relations: (await listRelations(db, oid)).map(({ schema, table }) => qualified(schema, table)),

@@ -23,6 +23,8 @@ export interface Source {
   /** SQL condition over the row; rows that fail it have no vector. */
   readonly filter: string | undefined;
   readonly tenantColumn: string | undefined;
+  /** Says on the row that its vector in the live space is stale; absent where freshvec adds nothing to the table. */
+  readonly flagColumn: string | undefined;
   /** Tells one definition from the next, as long as the row stands; absent in a plan. */
   readonly version?: string;
 }
@@ -40,6 +42,7 @@ type SourceRow = {
   base_columns: string[];
   filter_sql: string | null;
   tenant_column: string | null;
+  flag_column: string | null;
   version: string;
 };
 
@@ -53,6 +56,7 @@ function toSource(row: SourceRow): Source {
     baseColumns: row.base_columns,
     filter: row.filter_sql ?? undefined,
     tenantColumn: row.tenant_column ?? undefined,
+    flagColumn: row.flag_column ?? undefined,
     version: row.version,
   };
 }

@@ -14,7 +14,7 @@ export interface Space {
   readonly dimensions: number;
   readonly state: SpaceState;
   readonly store: StoreKind;
-  /** Column mode: the vector column; its companions are `<column>_model`, `_hash` and `_stale`. */
+  /** Column mode: the vector column; its companions are `<column>_model` and `<column>_hash`. */
   readonly column: string;
   readonly type: VectorType;
   readonly metric: Metric;
@@ -24,7 +24,8 @@ export interface Space {
 /** States in which edits are enqueued for the space and its vectors are kept fresh. */
 export const MAINTAINED_STATES: readonly SpaceState[] = ['building', 'ready', 'live', 'retained'];
 
-type SpaceRow = {
+/** As the table has it. */
+export type SpaceRow = {
   id: number;
   source_id: number;
   spec: string;
@@ -40,7 +41,7 @@ type SpaceRow = {
   ef_construction: number;
 };
 
-function toSpace(row: SpaceRow): Space {
+export function toSpace(row: SpaceRow): Space {
   return {
     id: row.id,
     sourceId: row.source_id,

@@ -64,7 +64,7 @@ function readColumns(db: Executor, source: Source): Promise<SourceColumn[]> {
          SELECT FROM freshvec.source o
          JOIN freshvec.space s ON s.source_id = o.id AND s.store = 'column' AND s.state <> 'dropped'
          WHERE o.relation_oid = $2 AND a.attname::text IN (
-           s.column_name, s.column_name || '_model', s.column_name || '_hash', s.column_name || '_stale')
+           s.column_name, s.column_name || '_model', s.column_name || '_hash', o.flag_column)
        ) AS own
      FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped

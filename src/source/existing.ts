@@ -62,8 +62,10 @@ export async function ownColumns(db: Executor, oid: number): Promise<{ column: s
   return db.query<{ column: string; source: string }>(
     `SELECT p.column_name || suffix AS "column", s.name AS source
      FROM freshvec.space p JOIN freshvec.source s ON s.id = p.source_id
-     CROSS JOIN unnest(ARRAY['', '_model', '_hash', '_stale']) AS suffix
-     WHERE s.relation_oid = $1 AND p.store = 'column' AND p.state <> 'dropped'`,
+     CROSS JOIN unnest(ARRAY['', '_model', '_hash']) AS suffix
+     WHERE s.relation_oid = $1 AND p.store = 'column' AND p.state <> 'dropped'
+     UNION ALL
+     SELECT flag_column, name FROM freshvec.source WHERE relation_oid = $1 AND flag_column IS NOT NULL`,
     [oid],
   );
 }

@@ -34,12 +34,13 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
   await assertSchema(db);
   const table = await readTable(db, definition.table);
   refuseIf(table, relationRefusals(table));
-  const { wanted, facts, extension } = await readSource(db, table, definition);
+  const { wanted: read, facts, extension } = await readSource(db, table, definition);
   const hazards = await readHazards(db, table.oid);
   const proposedStore: StoreKind = hazards.updateTriggers.length + hazards.publications.length > 0 ? 'table' : 'column';
   const space = spaceOf(definition, model, definition.store ?? proposedStore);
+  const wanted = { ...read, flagColumn: space.store === 'column' ? `${space.column}_stale` : undefined };
   const existing = await findSame(db, wanted, space, definition);
-  if (!existing) refuseIf(table, await newSpaceRefusals(db, table, space, facts, hazards));
+  if (!existing) refuseIf(table, await newSpaceRefusals(db, table, { space, flag: wanted.flagColumn }, facts, hazards));
   const amount = await estimateOrRefuse(db, table, wanted, model);
   const final = existing ?? (await reserveIds(db, wanted, space));
   const target = await readCaptureTarget(db, final.source, [final.space]);
@@ -79,13 +80,13 @@ async function readSource(
 async function newSpaceRefusals(
   db: Executor,
   table: Table,
-  space: Space,
+  { space, flag }: { space: Space; flag: string | undefined },
   facts: ExpressionFacts,
   hazards: Hazards,
 ): Promise<string[]> {
   const onRows = space.store === 'column';
   const others = await ownColumns(db, table.oid);
-  const mine = onRows ? companionTypes(space).map((column) => column.name) : [];
+  const mine = onRows ? companionTypes(space, flag).map((column) => column.name) : [];
   const taken = others.find(({ column }) => mine.includes(column));
   return [
     ...ownColumnRefusals(facts, [...new Set([...others.map(({ column }) => column), ...mine])], onRows),
@@ -94,7 +95,7 @@ async function newSpaceRefusals(
       ? [`its column "${taken.column}" belongs to the source "${taken.source}". Choose another with \`--column NAME\`.`]
       : []),
     ...(onRows ? [] : await ownTableRefusals(db, table.oid)),
-    ...(onRows && !taken ? columnRefusals(space, table, hazards.publications) : []),
+    ...(onRows && !taken ? columnRefusals(space, table, hazards.publications, flag) : []),
     ...(onRows && !taken ? await foreignVectors(db, table, space) : []),
   ];
 }
@@ -110,6 +111,7 @@ function sourceOf(definition: SourceDefinition, table: Table, key: KeyColumn[], 
     baseColumns,
     filter: definition.where,
     tenantColumn: definition.tenant,
+    flagColumn: undefined,
   };
 }
 

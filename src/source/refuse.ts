@@ -122,19 +122,19 @@ export function spaceRefusals(space: Space, table: Table): string[] {
   ];
 }
 
-/** Column mode: the four columns, by what they must be. */
-export function companionTypes(space: Space): { name: string; type: string }[] {
+/** Column mode: the columns of a space, and the flag where it makes it, by what they must be. */
+export function companionTypes(space: Space, flag?: string): { name: string; type: string }[] {
   return [
     { name: space.column, type: `${space.type}(${space.dimensions})` },
     { name: `${space.column}_model`, type: 'text' },
     { name: `${space.column}_hash`, type: 'uuid' },
-    { name: `${space.column}_stale`, type: 'boolean' },
+    ...(flag === undefined ? [] : [{ name: flag, type: 'boolean' }]),
   ];
 }
 
 /** Column mode: names that are too long, taken by something else, or published to subscribers that lack them. */
-export function columnRefusals(space: Space, table: Table, publications: readonly string[]): string[] {
-  const wanted = companionTypes(space);
+export function columnRefusals(space: Space, table: Table, publications: readonly string[], flag?: string): string[] {
+  const wanted = companionTypes(space, flag);
   const tooLong = Buffer.byteLength(`${space.column}_stale`) > MAX_IDENTIFIER_BYTES || space.column === '';
   const taken = wanted.flatMap(({ name, type }) => {
     const column = table.columns.find((candidate) => candidate.name === name);

@@ -1,7 +1,7 @@
 import { dropFunctionsSql, dropTriggersSql } from '../capture/index.js';
 import { getSource, listSources } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
-import { dropSpaceSql } from '../store/index.js';
+import { dropFlagSql, dropSpaceSql } from '../store/index.js';
 import { lockedTable } from './apply.js';
 import { currentSource } from './current.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
@@ -32,9 +32,10 @@ export async function removeSource(db: Database, name: string, options: RemoveOp
     })),
     ...(await dropTriggersSql(db, source.id)).map((sql) => locking(sql, 'stops noticing what the app writes')),
     ...dropFunctionsSql(source.id).map((sql) => locking(sql, 'drops what the triggers did')),
-    ...(options.dropVectors ? doomed.flatMap((space) => dropSpaceSql(source, space)) : []).map((sql) =>
-      locking(sql, 'drops the vectors'),
-    ),
+    ...(options.dropVectors
+      ? [...doomed.flatMap((space) => dropSpaceSql(source, space)), ...(current ? dropFlagSql(current) : [])]
+      : []
+    ).map((sql) => locking(sql, 'drops the vectors')),
     locking(`DELETE FROM freshvec.source WHERE id = ${source.id}`, 'forgets the source'),
   ];
   await executeStatements(db, current && (await lockedTable(db, current)), statements, options);

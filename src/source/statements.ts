@@ -67,9 +67,10 @@ function insertSourceSql(source: Source): string {
     textArray(source.baseColumns),
     orNull(source.filter),
     orNull(source.tenantColumn),
+    orNull(source.flagColumn),
   ];
   return `INSERT INTO freshvec.source
-  (id, name, relation_oid, schema_name, table_name, key_columns, key_types, content_columns, content_sql, base_columns, filter_sql, tenant_column)
+  (id, name, relation_oid, schema_name, table_name, key_columns, key_types, content_columns, content_sql, base_columns, filter_sql, tenant_column, flag_column)
 OVERRIDING SYSTEM VALUE VALUES
   (${values.join(', ')})`;
 }

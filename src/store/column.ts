@@ -7,13 +7,12 @@ import type { Store } from './port.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
 
-/** The four columns of a space in column mode, quoted. The flag belongs to the column of the source's live space. */
-export function columnNames(space: Space): { vector: string; model: string; hash: string; stale: string } {
+/** The three columns of a space in column mode, quoted. */
+export function columnNames(space: Pick<Space, 'column'>): { vector: string; model: string; hash: string } {
   return {
     vector: ident(space.column),
     model: ident(`${space.column}_model`),
     hash: ident(`${space.column}_hash`),
-    stale: ident(`${space.column}_stale`),
   };
 }
 
@@ -22,13 +21,16 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   const names = columnNames(space);
   const table = ident(source.relation.table);
   const fingerprint = literal(space.fingerprint);
-  const isLive = `EXISTS (SELECT FROM freshvec.pointer __fv_p WHERE __fv_p.space_id = ${space.id})`;
-  const lowered = `${names.stale} = ${table}.${names.stale} AND NOT ${isLive}`;
+  // The flag speaks of the live space; of the one on the rows while the live one is not.
+  const isLive = `NOT EXISTS (SELECT FROM freshvec.pointer __fv_p JOIN freshvec.space __fv_l ON __fv_l.id = __fv_p.space_id
+     WHERE __fv_p.source_id = ${source.id} AND __fv_l.id <> ${space.id} AND __fv_l.store = 'column')`;
+  const flag = source.flagColumn === undefined ? undefined : ident(source.flagColumn);
+  const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${isLive}`;
   const view: RowView = {
     join: '',
     fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
-    flagUp: `(${table}.${names.stale} AND ${isLive})`,
+    flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
@@ -41,13 +43,16 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
        WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} RETURNING __fv_h.__fv_key`,
   });
   const take = update(
-    () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL, ${lowered}`,
+    () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL${lowered}`,
     `NOT ${eligibleSql(source)}`,
   );
-  const lower = update(() => lowered, `${eligibleSql(source)} AND ${view.fresh}`);
+  const lower = update(
+    () => `${names.hash} = ${table}.${names.hash}${lowered}`,
+    `${eligibleSql(source)} AND ${view.fresh}`,
+  );
   const put = update(
     (vectorOf) => `${names.vector} = ${vectorOf('__fv_h')}::${codec.storedType(space)}, ${names.model} = ${fingerprint},
-       ${names.hash} = __fv_h.__fv_hash, ${lowered}`,
+       ${names.hash} = __fv_h.__fv_hash${lowered}`,
     stillTrue(source, '__fv_h'),
   );
 
@@ -71,16 +76,19 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   };
 }
 
-/** DDL that makes the columns of a space. The first space of a column also gets the flag. */
+/** DDL that makes the columns of a space, and the source's flag. */
 export function createColumnsSql(source: Source, space: Space, vectorSchema: string): string[] {
   const names = columnNames(space);
   const type = `${ident(vectorSchema)}.${space.type}(${space.dimensions})`;
+  const flag =
+    source.flagColumn === undefined
+      ? ''
+      : `,\n  ADD COLUMN IF NOT EXISTS ${ident(source.flagColumn)} boolean NOT NULL DEFAULT true`;
   return [
     `ALTER TABLE ${fromSource(source)}
   ADD COLUMN IF NOT EXISTS ${names.vector} ${type},
   ADD COLUMN IF NOT EXISTS ${names.model} text,
-  ADD COLUMN IF NOT EXISTS ${names.hash} uuid,
-  ADD COLUMN IF NOT EXISTS ${names.stale} boolean NOT NULL DEFAULT true`,
+  ADD COLUMN IF NOT EXISTS ${names.hash} uuid${flag}`,
     `ALTER TABLE ${fromSource(source)} ALTER COLUMN ${names.vector} SET STORAGE EXTERNAL`,
   ];
 }
@@ -90,6 +98,12 @@ export function dropColumnsSql(source: Source, space: Space): string[] {
   return [
     `ALTER TABLE IF EXISTS ${fromSource(source)}
   DROP COLUMN IF EXISTS ${names.vector}, DROP COLUMN IF EXISTS ${names.model},
-  DROP COLUMN IF EXISTS ${names.hash}, DROP COLUMN IF EXISTS ${names.stale}`,
+  DROP COLUMN IF EXISTS ${names.hash}`,
   ];
+}
+
+/** DDL that takes the flag away: after the last space on the source's rows. */
+export function dropFlagSql(source: Source): string[] {
+  if (source.flagColumn === undefined) return [];
+  return [`ALTER TABLE IF EXISTS ${fromSource(source)} DROP COLUMN IF EXISTS ${ident(source.flagColumn)}`];
 }

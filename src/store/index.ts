@@ -17,6 +17,8 @@ export function createSpaceSql(source: Source, space: Space, vectorSchema: strin
     : createTableSql(source, space, vectorSchema);
 }
 
+export { dropFlagSql } from './column.js';
+
 /** DDL that takes the space's vectors away for good. */
 export function dropSpaceSql(source: Source, space: Space): string[] {
   return space.store === 'column' ? dropColumnsSql(source, space) : dropTableSql(space);

@@ -90,8 +90,7 @@ export async function embedRows(db: Database, source: Source, space: Space, vect
   if (space.store === 'column') {
     await db.query(
       `UPDATE ${fromSource(source)} SET ${ident(space.column)} = ${value},
-         ${ident(`${space.column}_hash`)} = ${hashSql(source)}, ${ident(`${space.column}_model`)} = $1,
-         ${ident(`${space.column}_stale`)} = false
+         ${ident(`${space.column}_hash`)} = ${hashSql(source)}, ${ident(`${space.column}_model`)} = $1
        WHERE ${eligibleSql(source)}`,
       [space.fingerprint],
     );

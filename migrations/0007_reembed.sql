@@ -1,0 +1,77 @@
+-- freshvec: safe
+-- Moves of a source from one space to another, and who still reads the old one.
+
+CREATE TABLE migration (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  source_id int NOT NULL REFERENCES source ON DELETE CASCADE,
+  from_space int NOT NULL,
+  to_space int NOT NULL UNIQUE,
+  target jsonb NOT NULL,
+  state text NOT NULL CHECK (state IN ('planned', 'expanding', 'backfilling', 'indexing', 'verifying', 'ready', 'soaking',
+    'rolled_back', 'contracting', 'done', 'aborted', 'parked')),
+  token uuid,
+  parked_state text,
+  reason text,
+  paused boolean NOT NULL DEFAULT false,
+  auto boolean NOT NULL DEFAULT false,
+  until float8 CHECK (until > 0 AND until <= 1),
+  retain interval,
+  spend_cap_micros bigint,
+  drop_space int,
+  accepted text[] NOT NULL DEFAULT '{}',
+  queries jsonb,
+  rows bigint NOT NULL DEFAULT 0,
+  share float8 NOT NULL DEFAULT 0.1 CHECK (share >= 0 AND share <= 1),
+  throttle jsonb NOT NULL DEFAULT '[]',
+  throttled_at timestamptz,
+  gates jsonb NOT NULL DEFAULT '[]',
+  gated_at timestamptz,
+  tries int NOT NULL DEFAULT 0,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  switched_at timestamptz,
+  ended_at timestamptz,
+  CHECK ((state = 'parked') = (parked_state IS NOT NULL)),
+  CHECK (state <> 'contracting' OR drop_space IS NOT NULL)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX migration_open ON migration (source_id) WHERE state NOT IN ('done', 'aborted');
+COMMENT ON TABLE migration IS 'A source on its way from one space to another. Every change of state compares state and token.';
+COMMENT ON COLUMN migration.target IS 'The new space as planned: it has a row in space from the end of expanding on.';
+COMMENT ON COLUMN migration.token IS 'Of the controller that works on it; a person''s command takes it away.';
+COMMENT ON COLUMN migration.reason IS 'Why it is parked, or what it waits for.';
+COMMENT ON COLUMN migration.until IS 'Share of the rows after which the backfill rests until somebody resumes it.';
+COMMENT ON COLUMN migration.retain IS 'How long after the switch the old space is kept; then it is dropped. Without it only `complete` drops it.';
+COMMENT ON COLUMN migration.drop_space IS 'The space that contracting takes away: the old one after complete, the new one after abort.';
+COMMENT ON COLUMN migration.accepted IS 'Gates that a person said may be passed although they did not hold.';
+COMMENT ON COLUMN migration.share IS 'Part of the time that the backfill works: 1 is unthrottled. Good for a few seconds after throttled_at.';
+COMMENT ON COLUMN migration.tries IS 'Index builds that failed in a row.';
+
+CREATE TABLE migration_event (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  migration_id int NOT NULL REFERENCES migration ON DELETE CASCADE,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  state text NOT NULL,
+  what text NOT NULL
+);
+CREATE INDEX migration_event_migration ON migration_event (migration_id, id);
+COMMENT ON TABLE migration_event IS 'What happened to a migration, and when.';
+
+CREATE TABLE reader (
+  id uuid NOT NULL,
+  source_id int NOT NULL REFERENCES source ON DELETE CASCADE,
+  epoch bigint NOT NULL,
+  name text NOT NULL,
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (id, source_id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE reader IS 'Processes that search, and the epoch that they last knew: an old space is not dropped under them.';
+
+-- Says that a process searches with this epoch, for 90 s. Whoever may search may say so; nobody can be made to.
+CREATE FUNCTION announce_reader(id uuid, source_id int, epoch bigint, name text) RETURNS void
+  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO freshvec.reader AS r (id, source_id, epoch, name, expires_at)
+  VALUES (announce_reader.id, announce_reader.source_id, announce_reader.epoch, left(announce_reader.name, 200),
+    clock_timestamp() + interval '90 s')
+  ON CONFLICT (id, source_id) DO UPDATE
+    SET epoch = excluded.epoch, name = excluded.name, expires_at = excluded.expires_at
+$$;

@@ -1,0 +1,189 @@
+import type { Executor } from '../db/database.js';
+import { type Space, type SpaceRow, toSpace } from './space.js';
+
+export const MIGRATION_STATES = [
+  'planned',
+  'expanding',
+  'backfilling',
+  'indexing',
+  'verifying',
+  'ready',
+  'soaking',
+  'rolled_back',
+  'contracting',
+  'done',
+  'aborted',
+  'parked',
+] as const;
+export type MigrationState = (typeof MIGRATION_STATES)[number];
+
+/** What was measured before a switch, and whether it is good enough. */
+export interface Gate {
+  readonly name: string;
+  readonly passed: boolean;
+  /** What was measured, in the gate's own unit; null where it could not be. */
+  readonly value: number | string | null;
+  readonly bound: number | string | null;
+  /** Only for information: it holds nothing back. */
+  readonly advisory?: boolean;
+  /** In words: what the value means, and what to do. */
+  readonly note?: string;
+}
+
+/** One thing that the database feels, as it was last read. */
+export interface Signal {
+  readonly name: string;
+  /** `unknown`: it could not be read, which slows down as well. */
+  readonly state: 'fine' | 'pressed' | 'unknown';
+  readonly value: number | null;
+  readonly bound: number;
+  readonly unit: string;
+  readonly note?: string;
+}
+
+/** A labelled query: its text and the keys that answer it. */
+export interface LabelledQuery {
+  readonly query: string;
+  readonly relevant: readonly string[];
+}
+
+/** A source on its way from one space to another. */
+export interface Migration {
+  readonly id: number;
+  readonly sourceId: number;
+  readonly fromSpaceId: number;
+  readonly toSpaceId: number;
+  /** The new space as planned. */
+  readonly target: Space;
+  readonly state: MigrationState;
+  readonly token: string | undefined;
+  /** While parked: the state to go on from. */
+  readonly parkedState: MigrationState | undefined;
+  readonly reason: string | undefined;
+  readonly paused: boolean;
+  /** Switches by itself once every gate holds. */
+  readonly auto: boolean;
+  /** Share of the rows after which the backfill rests; 1 without such a bound. */
+  readonly until: number;
+  /** Seconds that the old space is kept after the switch; undefined: until somebody completes. */
+  readonly retainSeconds: number | undefined;
+  readonly spendCapMicros: number | undefined;
+  readonly dropSpaceId: number | undefined;
+  readonly accepted: readonly string[];
+  readonly queries: readonly LabelledQuery[];
+  /** Eligible rows as the plan counted them. */
+  readonly rows: number;
+  readonly share: number;
+  readonly throttle: readonly Signal[];
+  readonly gates: readonly Gate[];
+  readonly tries: number;
+  readonly createdAt: string;
+  readonly switchedAt: string | undefined;
+  readonly endedAt: string | undefined;
+}
+
+type MigrationRow = {
+  id: number;
+  source_id: number;
+  from_space: number;
+  to_space: number;
+  target: SpaceRow;
+  state: MigrationState;
+  token: string | null;
+  parked_state: MigrationState | null;
+  reason: string | null;
+  paused: boolean;
+  auto: boolean;
+  until: number | null;
+  retain_seconds: number | null;
+  spend_cap_micros: number | null;
+  drop_space: number | null;
+  accepted: string[];
+  queries: LabelledQuery[] | null;
+  rows: number;
+  share: number;
+  throttle: Signal[];
+  gates: Gate[];
+  tries: number;
+  created_at: string;
+  switched_at: string | null;
+  ended_at: string | null;
+};
+
+const COLUMNS = `m.id, m.source_id, m.from_space, m.to_space, m.target, m.state, m.token::text, m.parked_state, m.reason, m.paused,
+  m.auto, m.until, extract(epoch FROM m.retain)::float8 AS retain_seconds, m.spend_cap_micros, m.drop_space, m.accepted, m.queries,
+  m.rows, m.share, m.throttle, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
+  to_json(m.switched_at)#>>'{}' AS switched_at, to_json(m.ended_at)#>>'{}' AS ended_at`;
+
+function toMigration(row: MigrationRow): Migration {
+  return {
+    id: row.id,
+    sourceId: row.source_id,
+    fromSpaceId: row.from_space,
+    toSpaceId: row.to_space,
+    target: toSpace(row.target),
+    state: row.state,
+    token: row.token ?? undefined,
+    parkedState: row.parked_state ?? undefined,
+    reason: row.reason ?? undefined,
+    paused: row.paused,
+    auto: row.auto,
+    until: row.until ?? 1,
+    retainSeconds: row.retain_seconds ?? undefined,
+    spendCapMicros: row.spend_cap_micros ?? undefined,
+    dropSpaceId: row.drop_space ?? undefined,
+    accepted: row.accepted,
+    queries: row.queries ?? [],
+    rows: row.rows,
+    share: row.share,
+    throttle: row.throttle,
+    gates: row.gates,
+    tries: row.tries,
+    createdAt: row.created_at,
+    switchedAt: row.switched_at ?? undefined,
+    endedAt: row.ended_at ?? undefined,
+  };
+}
+
+export async function getMigration(db: Executor, id: number): Promise<Migration | undefined> {
+  const [row] = await db.query<MigrationRow>(`SELECT ${COLUMNS} FROM freshvec.migration m WHERE m.id = $1`, [id]);
+  return row && toMigration(row);
+}
+
+/** The source's migration that is under way, else its last one. */
+export async function latestMigration(db: Executor, sourceId: number): Promise<Migration | undefined> {
+  const [row] = await db.query<MigrationRow>(
+    `SELECT ${COLUMNS} FROM freshvec.migration m WHERE m.source_id = $1 ORDER BY m.id DESC LIMIT 1`,
+    [sourceId],
+  );
+  return row && toMigration(row);
+}
+
+/** Ids of the migrations that a controller may have something to do for, oldest first. */
+export async function listOpenMigrations(db: Executor): Promise<number[]> {
+  const rows = await db.query<{ id: number }>(
+    `SELECT id FROM freshvec.migration WHERE state NOT IN ('done', 'aborted', 'parked') AND NOT paused ORDER BY id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** How long a controller's word on the throttle is good for, in s; after that the backfill goes at its slowest. */
+const THROTTLE_SECONDS = 15;
+/** Share of the time that a backfill works while nobody looks at what the database feels. */
+export const SLOWEST_SHARE = 0.1;
+
+/**
+ * Which part of the time the pages of a space's first load may be worked on: 1 where no migration holds it back, 0 while
+ * its migration is paused or not backfilling.
+ */
+export async function loadShare(db: Executor, spaceId: number): Promise<number> {
+  const [row] = await db.query<{ share: number }>(
+    `SELECT CASE WHEN m.state IN ('soaking', 'rolled_back') THEN 1
+         WHEN m.paused OR m.state = 'parked' THEN 0
+         WHEN m.throttled_at > clock_timestamp() - make_interval(secs => $2) THEN m.share
+         ELSE least(m.share, $3) END::float8 AS share
+     FROM freshvec.migration m WHERE m.to_space = $1 AND m.state NOT IN ('done', 'aborted')`,
+    [spaceId, THROTTLE_SECONDS, SLOWEST_SHARE],
+  );
+  return row?.share ?? 1;
+}
