@@ -9,6 +9,7 @@ import { openModel } from '../src/embed/open.js';
 import { ClaimCursor } from '../src/stages/claim-cursor.js';
 import { claimNext } from '../src/stages/claim-next.js';
 import { type DrainContext, emptyReport } from '../src/stages/context.js';
+import { LoadDuty } from '../src/stages/load-duty.js';
 import { createPace } from '../src/stages/pace.js';
 import { openStore } from '../src/store/index.js';
 import { vectorCodec } from '../src/store/vector-codec.js';
@@ -118,6 +119,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     worker: 'bench',
     batchKeys: KEYS,
     cursor: new ClaimCursor(),
+    load: new LoadDuty(),
     pace: createPace(KEYS),
     parked: [],
     writeGate: (write) => write(),

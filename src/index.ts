@@ -2,6 +2,7 @@
 export type { Spend, SpendOptions, SpendReport } from './budget/spend-report.js';
 export type { KeyInput, QueryClient } from './capture/index.js';
 export type { KeyValue } from './catalog/key-value.js';
+export type { Gate, LabelledQuery, MigrationState, Signal } from './catalog/migration.js';
 export type { Pause, PauseKind } from './catalog/pause.js';
 export type { Migration, SchemaStatus } from './catalog/schema.js';
 export type { Content, KeyColumn, Source } from './catalog/source.js';
@@ -11,6 +12,7 @@ export type { TextVector } from './client/embed.js';
 export type { FailedRow, FailuresApi } from './client/failures.js';
 export type { ClientOptions } from './client/options.js';
 export type { PauseOptions } from './client/pauses.js';
+export type { ReembedApi } from './client/reembed.js';
 export type { SourceInfo, SourcesApi } from './client/sources.js';
 export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';
 export type { Config } from './config/config.js';
@@ -20,6 +22,9 @@ export type { Database, Executor } from './db/database.js';
 export { FreshvecError } from './db/errors.js';
 export { type EmbeddingModel, EmbedError, type EmbedFailure } from './embed/port.js';
 export { type AiSdkEmbeddingModel, type FromAiSdkOptions, fromAiSdk } from './embed/providers/ai-sdk.js';
+export type { ReembedDefinition, ReembedPlan, StartOptions } from './reembed/definition.js';
+export { MigrationMissing, MigrationRefused, ReembedRefused } from './reembed/errors.js';
+export type { MigrationStatus } from './reembed/status.js';
 export type { Filter, FilterOperators, SearchHit, SearchRequest, SearchResult } from './search/index.js';
 export {
   type AlterPlan,

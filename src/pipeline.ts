@@ -14,7 +14,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { release } from './claim/settle.js';
 import { type Claim, claimNext } from './stages/claim-next.js';
 import type { DrainContext } from './stages/context.js';
-import { type EmbeddedTexts, embedTexts } from './stages/embed-texts.js';
+import { embedTexts } from './stages/embed-texts.js';
+import type { EmbeddedTexts } from './stages/embedded-texts.js';
 import { readTexts } from './stages/read-texts.js';
 import { writeVectors } from './stages/write-vectors.js';
 
@@ -45,15 +46,18 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     let retryMs = LOCKED_RETRY_MS.first;
     let retryAt = 0;
     while (!context.stop.aborted && coolDownMs === undefined) {
+      const began = performance.now();
       const claim = await claimNext(context);
       if (claim) {
         hold(claim);
         context.report.claimed += claim.keys.length;
-        if (claim.keys.length >= context.batchKeys * FULL) context.moreThanOne();
+        if (claim.keys.length >= context.batchKeys * FULL) context.moreThanOne(claim.priority);
         const batch = await embedTexts(context, await readTexts(context, claim));
         coolDownMs = batch.coolDownMs;
         await writing;
-        writing = write(batch);
+        writing = write(batch).then(() => {
+          if (claim.priority === 'load') context.load.worked(performance.now() - began);
+        });
         writing.catch(() => {}); // Seen where it is awaited.
         lookAgain = true;
         // A claim that was not full leaves little to do meanwhile; the write goes faster alone.

@@ -159,12 +159,12 @@ export async function latestMigration(db: Executor, sourceId: number): Promise<M
   return row && toMigration(row);
 }
 
-/** Ids of the migrations that a controller may have something to do for, oldest first. */
-export async function listOpenMigrations(db: Executor): Promise<number[]> {
-  const rows = await db.query<{ id: number }>(
-    `SELECT id FROM freshvec.migration WHERE state NOT IN ('done', 'aborted', 'parked') AND NOT paused ORDER BY id`,
+/** Migrations that a controller may have something to do for, oldest first. `fresh`: a person has just spoken. */
+export async function listOpenMigrations(db: Executor): Promise<{ id: number; fresh: boolean }[]> {
+  return db.query<{ id: number; fresh: boolean }>(
+    `SELECT id, token IS NULL AS fresh FROM freshvec.migration
+     WHERE state NOT IN ('done', 'aborted', 'parked') AND NOT paused ORDER BY id`,
   );
-  return rows.map(({ id }) => id);
 }
 
 /** How long a controller's word on the throttle is good for, in s; after that the backfill goes at its slowest. */
@@ -186,4 +186,17 @@ export async function loadShare(db: Executor, spaceId: number): Promise<number> 
     [spaceId, THROTTLE_SECONDS, SLOWEST_SHARE],
   );
   return row?.share ?? 1;
+}
+
+/** SQL: the pages of the space `s` may be visited: no migration that rests fills it. */
+export const LOADS_SQL = `NOT EXISTS (SELECT FROM freshvec.migration __fv_m WHERE __fv_m.to_space = s.id
+  AND __fv_m.state NOT IN ('soaking', 'rolled_back', 'done', 'aborted') AND (__fv_m.paused OR __fv_m.state = 'parked' OR __fv_m.share = 0))`;
+
+/** Whether a migration still fills this space or has yet to check it. */
+export async function isMigrating(db: Executor, spaceId: number): Promise<boolean> {
+  const rows = await db.query(
+    `SELECT 1 FROM freshvec.migration WHERE to_space = $1 AND state NOT IN ('soaking', 'rolled_back', 'done', 'aborted')`,
+    [spaceId],
+  );
+  return rows.length > 0;
 }

@@ -81,3 +81,12 @@ export async function liveSpace(db: Executor, sourceId: number): Promise<{ epoch
   );
   return row && { epoch: row.epoch, space: toSpace(row) };
 }
+
+/**
+ * The live space of the same source under the same fingerprint, where this one is not it: texts are paid for there, and
+ * copied from there.
+ */
+export async function payingTwin(db: Executor, space: Space): Promise<Space | undefined> {
+  const live = await liveSpace(db, space.sourceId);
+  return live && live.space.id !== space.id && live.space.fingerprint === space.fingerprint ? live.space : undefined;
+}

@@ -57,3 +57,17 @@ export async function discardFailures(db: Executor, source: string, keys?: reado
   );
   return rows.length;
 }
+
+/** How these keys failed in a space, by key. */
+export async function failedAs(
+  db: Executor,
+  spaceId: number,
+  keys: readonly string[],
+): Promise<Map<string, { code: string; message: string; hash: string | null }>> {
+  if (keys.length === 0) return new Map();
+  const rows = await db.query<{ key: string; code: string; message: string; hash: string | null }>(
+    `SELECT key, code, message, hash::text AS hash FROM freshvec.failure WHERE space_id = $1 AND key = ANY($2::text[])`,
+    [spaceId, keys],
+  );
+  return new Map(rows.map(({ key, ...failure }) => [key, failure]));
+}

@@ -1,3 +1,4 @@
+import { LOADS_SQL } from '../catalog/migration.js';
 import { notPausedSql } from '../catalog/pause.js';
 import { MAINTAINED_STATES } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
@@ -28,7 +29,7 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
        OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NULL AND l.expires_at <= clock_timestamp())
        OR ($1::bigint = 0 AND EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NOT NULL AND l.expires_at <= clock_timestamp()))
-       OR EXISTS (SELECT FROM freshvec.range r WHERE r.space_id = s.id))
+       OR (EXISTS (SELECT FROM freshvec.range r WHERE r.space_id = s.id) AND ${LOADS_SQL}))
      ORDER BY s.id`,
     [fromId],
   );
@@ -52,4 +53,18 @@ export async function nextDueMs(db: Executor): Promise<number | undefined> {
      WHERE l.token IS NULL AND ${notPausedSql('s.source_id')}`,
   );
   return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
+}
+
+/** Rows that may still be on their way when a first pass counts as done. */
+const STRAGGLERS = 1000;
+
+/** Whether the first pass over a space's rows is done: what is left is what edits bring. */
+export async function isLoaded(db: Executor, spaceId: number): Promise<boolean> {
+  const [row] = await db.query<{ loaded: boolean }>(
+    `SELECT NOT EXISTS (SELECT FROM freshvec.range WHERE space_id = $1 AND purpose = 'load')
+       AND (SELECT count(*) FROM (SELECT FROM freshvec.lease WHERE space_id = $1 LIMIT $2 + 1) l) <= $2
+       AND (SELECT count(*) FROM (SELECT FROM freshvec.change WHERE space_id = $1 LIMIT $2 + 1) c) <= $2 AS loaded`,
+    [spaceId, STRAGGLERS],
+  );
+  return row?.loaded ?? false;
 }

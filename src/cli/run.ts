@@ -6,6 +6,7 @@ import { enqueueCommand } from './commands/enqueue.js';
 import { failureCommands } from './commands/failures.js';
 import { pauseCommands } from './commands/pause.js';
 import { probeCommands } from './commands/probe.js';
+import { reembedCommands } from './commands/reembed/index.js';
 import { schemaCommands } from './commands/schema.js';
 import { searchCommand } from './commands/search.js';
 import { sourceCommands } from './commands/source.js';
@@ -34,6 +35,7 @@ const COMMANDS: readonly Register[] = [
   pauseCommands,
   spendCommand,
   probeCommands,
+  reembedCommands,
   configCommands,
   uninstallCommand,
 ];

@@ -14,6 +14,7 @@ import { embedText, type TextVector } from './embed.js';
 import { type FailuresApi, failuresApi } from './failures.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
 import { type PauseOptions, pause, resume } from './pauses.js';
+import { type ReembedApi, reembedApi } from './reembed.js';
 import { runRoles } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
 import { type Uninstalled, uninstall } from './uninstall.js';
@@ -39,7 +40,7 @@ export interface Client {
   embed(spec: string, text: string, options?: { signal?: AbortSignal }): Promise<TextVector>;
   /** Drains until nothing is left that can be done, then builds missing indexes. */
   workOnce(options?: WorkOnceOptions): Promise<WorkReport>;
-  /** Runs workers and maintenance in this process until the signal aborts; an embedded database has no other process. */
+  /** Runs workers, maintenance and migrations in this process until the signal aborts; an embedded database has no other process. */
   work(options: { readonly signal: AbortSignal }): Promise<void>;
   /**
    * Has no worker work on a source; its changes go on being noticed, and are embedded once it is resumed. Work that is in
@@ -52,6 +53,7 @@ export interface Client {
   spend(options?: SpendOptions): Promise<SpendReport>;
   readonly sources: SourcesApi;
   readonly failures: FailuresApi;
+  readonly reembed: ReembedApi;
   readonly schema: {
     /** Brings freshvec's own schema up to date; may run twice, and at once. */
     apply(): Promise<{ applied: Migration[]; current: number }>;
@@ -105,7 +107,7 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     workOnce: async (work = {}) => workOnce(await connection(), work),
     async work({ signal }) {
       const open = await connection();
-      await runRoles(open, ['embed', 'maintain'], createLog(open.config.log.level), signal);
+      await runRoles(open, ['embed', 'maintain', 'reembed'], createLog(open.config.log.level), signal);
     },
     pause: async (source, pauseOptions = {}) => pause(await ready(), source, pauseOptions),
     resume: async (source) => resume(await ready(), source),
@@ -116,6 +118,7 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     },
     sources: sourcesApi(connection),
     failures: failuresApi(ready),
+    reembed: reembedApi(connection),
     schema: {
       async apply() {
         const open = await connection();

@@ -5,12 +5,14 @@ import { loadConfig } from '../config/load.js';
 import type { Log } from '../observe/log.js';
 import type { DrainReport } from '../stages/context.js';
 import { startMaintainer } from '../worker/maintain.js';
+import { startReembedder } from '../worker/reembed.js';
 import { startWorker } from '../worker/run.js';
 import { Connection } from './connection.js';
 import type { Endpoints } from './endpoints.js';
+import { reembedDeps } from './reembed-deps.js';
 
-/** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps. */
-export type Role = 'embed' | 'maintain';
+/** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps; `reembed` carries out migrations. */
+export type Role = 'embed' | 'maintain' | 'reembed';
 
 /** Something that runs until it is told to stop. */
 export interface Service {
@@ -125,6 +127,7 @@ async function start(role: Role, connection: Connection, log: Log, endpoints?: E
       schedule: config.maintenance.everyMs,
       cacheMaxBytes: config.cache.maxBytes,
     });
+  if (role === 'reembed') return startReembedder({ db, queue, onError, ...reembedDeps() });
   const onReport = (spaceId: number, report: DrainReport) => {
     log.debug({ spaceId, ...report }, 'drained');
     endpoints?.drained(spaceId, report);

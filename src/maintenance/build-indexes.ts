@@ -1,22 +1,23 @@
+import { isMigrating } from '../catalog/migration.js';
 import { getSourceById } from '../catalog/source.js';
-import { listMaintainedSpaces, type Space } from '../catalog/space.js';
+import { listMaintainedSpaces } from '../catalog/space.js';
+import { isLoaded } from '../claim/pending.js';
 import { asSingleton } from '../claim/singleton.js';
 import type { Database } from '../db/database.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
 import { forEach } from './for-each.js';
 
-/** Rows that may still be on their way when a first pass counts as done. */
-const STRAGGLERS = 1000;
-
 /**
- * Builds the index of every space whose first pass over the data is done, one at a time, and mends invalid ones.
+ * Builds the index of every space whose first pass over the data is done, one at a time, and mends invalid ones. A space
+ * that a migration fills is left to the migration. An index built before the vectors are there would make each of them
+ * an insert into the graph.
  * Resolves to how many were built.
  */
 export async function buildIndexes(db: Database, options: BuildOptions = {}): Promise<number> {
   let built = 0;
   await forEach(await listMaintainedSpaces(db), async (space) => {
     options.signal?.throwIfAborted();
-    if (space.index.kind === 'none' || !(await isLoaded(db, space))) return;
+    if (space.index.kind === 'none' || !(await isLoaded(db, space.id)) || (await isMigrating(db, space.id))) return;
     const source = await getSourceById(db, space.sourceId);
     if (!source) return;
     await asSingleton(db, `index:${source.relation.oid}`, async (lost) => {
@@ -25,15 +26,4 @@ export async function buildIndexes(db: Database, options: BuildOptions = {}): Pr
     });
   });
   return built;
-}
-
-/** An index built before the vectors are there would make each of them an insert into the graph. */
-async function isLoaded(db: Database, space: Space): Promise<boolean> {
-  const [row] = await db.query<{ loaded: boolean }>(
-    `SELECT NOT EXISTS (SELECT FROM freshvec.range WHERE space_id = $1 AND purpose = 'load')
-       AND (SELECT count(*) FROM (SELECT FROM freshvec.lease WHERE space_id = $1 LIMIT $2 + 1) l) <= $2
-       AND (SELECT count(*) FROM (SELECT FROM freshvec.change WHERE space_id = $1 LIMIT $2 + 1) c) <= $2 AS loaded`,
-    [space.id, STRAGGLERS],
-  );
-  return row?.loaded ?? false;
 }

@@ -8,10 +8,17 @@ export interface DrainJob {
 /** Services that the scheduler wakes; each is one file in `src/maintenance`. */
 export type MaintenanceService = 'sweep' | 'leaves' | 'index' | 'cache';
 
+/** Asks for a controller of a migration. */
+export interface ReembedJob {
+  readonly migrationId: number;
+}
+
 export interface QueueHandlers {
   /** Runs one drain to its end. `signal` aborts when the worker is told to stop. */
   drain(job: DrainJob, signal: AbortSignal): Promise<void>;
   maintain(service: MaintenanceService, signal: AbortSignal): Promise<void>;
+  /** Works on a migration for as long as there is something to do. */
+  reembed(job: ReembedJob, signal: AbortSignal): Promise<void>;
 }
 
 /** The queue carries wake-ups and schedules; losing all of it loses nothing (DESIGN law 1). */
@@ -22,6 +29,8 @@ export interface Queue {
    * two, when the queue cannot be reached: the caller's poll then does the work without it.
    */
   wake(job: DrainJob): Promise<boolean>;
+  /** Wakes a controller of a migration; the same promises as `wake`. */
+  wakeReembed(job: ReembedJob): Promise<boolean>;
   /** Starts consuming; `concurrency` drains at a time. May be called once. */
   work(handlers: Partial<QueueHandlers>, options: { concurrency: number }): Promise<void>;
   /** Ensures the schedules (idempotent); milliseconds by service. Services that are absent lose theirs. */

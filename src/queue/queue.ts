@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue as BullQueue, type IQueueBackend, type Job, Worker } from 'bullmq';
 import { FreshvecError } from '../db/errors.js';
 import type { QueueBackend } from './backend.js';
-import type { DrainJob, MaintenanceService, Queue, QueueHandlers } from './port.js';
+import type { DrainJob, MaintenanceService, Queue, QueueHandlers, ReembedJob } from './port.js';
 
 interface MaintainJob {
   readonly service: MaintenanceService;
@@ -10,10 +10,14 @@ interface MaintainJob {
 
 type Jobs<Data> = BullQueue<Data, void, string, Data, void, string, IQueueBackend>;
 type Handler<Data> = (data: Data, signal: AbortSignal) => Promise<void>;
-type Workers = Worker<DrainJob | MaintainJob, void, string, IQueueBackend>;
+type AnyJob = DrainJob | MaintainJob | ReembedJob;
+type Workers = Worker<AnyJob, void, string, IQueueBackend>;
 
 const DRAIN = 'freshvec-drain';
 const MAINTAIN = 'freshvec-maintain';
+const REEMBED = 'freshvec-reembed';
+/** Migrations that one process works on at a time. */
+const REEMBEDS = 8;
 
 /** `wake` gives up after this long. */
 const WAKE_MS = 1_200;
@@ -40,7 +44,7 @@ const PRODUCER = {
 /** The factories bring their own connections; BullMQ insists on an option of this name. */
 const CONNECTION = { connection: {} };
 
-/** The one implementation of the port. Two BullMQ queues, so that drains run N at a time and maintenance one by one. */
+/** The one implementation of the port. A BullMQ queue for each kind of job: drains run N at a time, maintenance one by one. */
 export class BullmqQueue implements Queue {
   readonly backend: QueueBackend['kind'];
   readonly #backend: QueueBackend;
@@ -48,6 +52,7 @@ export class BullmqQueue implements Queue {
   readonly #name: string | undefined;
   readonly #drains: Jobs<DrainJob>;
   readonly #maintenance: Jobs<MaintainJob>;
+  readonly #reembeds: Jobs<ReembedJob>;
   readonly #workers: Workers[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #stop = new AbortController();
@@ -61,21 +66,32 @@ export class BullmqQueue implements Queue {
     this.#onError = onError;
     this.#drains = this.#producer(DRAIN);
     this.#maintenance = this.#producer(MAINTAIN);
+    this.#reembeds = this.#producer(REEMBED);
   }
 
   /** Waits a moment for the queue to answer; when it does not, it is used as soon as it does. */
   async start(): Promise<void> {
-    const ready = Promise.all([this.#drains.waitUntilReady(), this.#maintenance.waitUntilReady()]).then(() => {
+    const queues = [this.#drains, this.#maintenance, this.#reembeds];
+    const ready = Promise.all(queues.map((queue) => queue.waitUntilReady())).then(() => {
       this.#ready = true;
     });
     await within(READY_MS, ready).catch(this.#onError);
   }
 
-  async wake({ spaceId, slot }: DrainJob): Promise<boolean> {
-    if (!this.#ready || this.#closed !== undefined) return false;
+  wake({ spaceId, slot }: DrainJob): Promise<boolean> {
     const deduplication = { id: `drain-${spaceId}-${slot}`, keepLastIfActive: true };
+    return this.#add(() => this.#drains.add('drain', { spaceId, slot }, { deduplication }));
+  }
+
+  wakeReembed({ migrationId }: ReembedJob): Promise<boolean> {
+    const deduplication = { id: `reembed-${migrationId}` };
+    return this.#add(() => this.#reembeds.add('reembed', { migrationId }, { deduplication }));
+  }
+
+  async #add(add: () => Promise<unknown>): Promise<boolean> {
+    if (!this.#ready || this.#closed !== undefined) return false;
     try {
-      await within(WAKE_MS, this.#drains.add('drain', { spaceId, slot }, { deduplication }));
+      await within(WAKE_MS, add());
       return true;
     } catch (error) {
       this.#onError(error);
@@ -85,9 +101,10 @@ export class BullmqQueue implements Queue {
 
   async work(handlers: Partial<QueueHandlers>, { concurrency }: { concurrency: number }): Promise<void> {
     if (this.#workers.length > 0) throw new FreshvecError('queue_working', 'This queue is being worked on already.');
-    const { drain, maintain } = handlers;
+    const { drain, maintain, reembed } = handlers;
     if (drain) this.#consume<DrainJob>(DRAIN, concurrency, (job, signal) => drain(job, signal));
     if (maintain) this.#consume<MaintainJob>(MAINTAIN, 1, ({ service }, signal) => maintain(service, signal));
+    if (reembed) this.#consume<ReembedJob>(REEMBED, REEMBEDS, (job, signal) => reembed(job, signal));
     const ready = Promise.all(this.#workers.map((worker) => worker.waitUntilReady()));
     await within(READY_MS, ready).catch(this.#onError);
   }
@@ -104,7 +121,7 @@ export class BullmqQueue implements Queue {
 
   async obliterate(): Promise<void> {
     if (!this.#ready) throw new FreshvecError('queue_unreachable', 'The queue does not answer.');
-    const queues = [this.#drains, this.#maintenance];
+    const queues = [this.#drains, this.#maintenance, this.#reembeds];
     await within(
       OBLITERATE_MS,
       Promise.all(queues.map((queue) => queue.obliterate({ force: true }))).then(() => {}),
@@ -136,7 +153,7 @@ export class BullmqQueue implements Queue {
     return queue;
   }
 
-  #consume<Data extends DrainJob | MaintainJob>(name: string, concurrency: number, handler: Handler<Data>): void {
+  #consume<Data extends AnyJob>(name: string, concurrency: number, handler: Handler<Data>): void {
     const naming = this.#name === undefined ? {} : { name: this.#name };
     const handle = (job: Job<Data>) => this.#handle(handler, job.data);
     const options = { ...CONNECTION, ...WORKER, ...naming, concurrency };
@@ -162,7 +179,7 @@ export class BullmqQueue implements Queue {
     await this.#backend.beforeClose();
     const quietly = (close: Promise<unknown>) => within(CLOSE_MS, close).catch(this.#onError);
     await Promise.all(this.#workers.map((worker) => quietly(worker.close())));
-    await Promise.all([quietly(this.#drains.close()), quietly(this.#maintenance.close())]);
+    await Promise.all([this.#drains, this.#maintenance, this.#reembeds].map((queue) => quietly(queue.close())));
     await within(CLOSE_MS, this.#backend.close()).catch(this.#onError);
   }
 }

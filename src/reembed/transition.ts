@@ -1,5 +1,7 @@
 import { getMigration, type Migration, type MigrationState } from '../catalog/migration.js';
 import type { Executor } from '../db/database.js';
+import { sqlState } from '../db/errors.js';
+import { literal } from '../db/identifiers.js';
 
 /** What a change of state writes beside it. */
 export interface Note {
@@ -41,18 +43,6 @@ export async function record(tx: Executor, migrationId: number, state: Migration
   ]);
 }
 
-/** Holds the migration as it is until the transaction ends; false where it is not any more. */
-export async function hold(
-  tx: Executor,
-  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
-): Promise<boolean> {
-  const [held] = await tx.query(
-    `SELECT 1 FROM freshvec.migration WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid FOR NO KEY UPDATE`,
-    [id, state, token ?? null],
-  );
-  return held !== undefined;
-}
-
 /** Says what a migration waits for, without a change of state. */
 export async function waitFor(tx: Executor, { id, state, token }: Migration, reason: string | null): Promise<void> {
   await tx.query(
@@ -62,12 +52,78 @@ export async function waitFor(tx: Executor, { id, state, token }: Migration, rea
   );
 }
 
-/** Makes this controller the one that works on the migration; what another has in hand is not recorded any more. */
-export async function takeOver(db: Executor, id: number, token: string): Promise<Migration | undefined> {
+/**
+ * Makes this controller the one that works on the migration: `first` from whoever had it, later only from a person's
+ * command. Undefined where there is nothing to do for a controller, or another one has it.
+ */
+export async function takeOver(
+  db: Executor,
+  id: number,
+  token: string,
+  first: boolean,
+): Promise<Migration | undefined> {
   await db.query(
-    `UPDATE freshvec.migration SET token = $2::uuid WHERE id = $1 AND state NOT IN ('done', 'aborted', 'parked') AND NOT paused`,
-    [id, token],
+    `UPDATE freshvec.migration SET token = $2::uuid
+     WHERE id = $1 AND state NOT IN ('done', 'aborted', 'parked') AND NOT paused AND token IS DISTINCT FROM $2::uuid AND ($3 OR token IS NULL)`,
+    [id, token, first],
   );
   const migration = await getMigration(db, id);
-  return migration?.token === token ? migration : undefined;
+  const works =
+    migration?.token === token && !migration.paused && !['done', 'aborted', 'parked'].includes(migration.state);
+  return works ? migration : undefined;
+}
+
+/** SQLSTATE of a statement that found the migration in another state or hands. */
+const TAKEN = 'FV001';
+
+/** The same as `move`, as one statement for a plan: it fails where the migration is not ours any more. */
+export function moveSql(
+  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
+  next: MigrationState,
+  what: string,
+): string {
+  return `DO $freshvec$ BEGIN
+  UPDATE freshvec.migration SET state = ${literal(next)}, reason = NULL, tries = 0
+  WHERE id = ${id} AND state = ${literal(state)} AND token IS NOT DISTINCT FROM ${token === undefined ? 'NULL' : literal(token)}::uuid;
+  IF NOT FOUND THEN RAISE EXCEPTION 'freshvec: the migration was taken over' USING ERRCODE = '${TAKEN}'; END IF;
+  INSERT INTO freshvec.migration_event (migration_id, state, what) VALUES (${id}, ${literal(next)}, ${literal(what)});
+END $freshvec$`;
+}
+
+export function wasTaken(error: unknown): boolean {
+  return sqlState(error) === TAKEN;
+}
+
+/** The controller itself rests the migration until a person resumes it. */
+export async function pauseSelf(tx: Executor, { id, state, token }: Migration, reason: string): Promise<void> {
+  const [paused] = await tx.query(
+    `UPDATE freshvec.migration SET paused = true, reason = $4
+     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid RETURNING 1`,
+    [id, state, token ?? null, reason],
+  );
+  if (paused) await record(tx, id, state, reason);
+}
+
+/** Counts a try that failed; resolves to how many did so in a row. */
+export async function countTry(
+  db: Executor,
+  { id, state }: Pick<Migration, 'id' | 'state'>,
+  why: string,
+): Promise<number> {
+  const [row] = await db.query<{ tries: number }>(
+    'UPDATE freshvec.migration SET tries = tries + 1 WHERE id = $1 AND state = $2 RETURNING tries',
+    [id, state],
+  );
+  await record(db, id, state, why);
+  return row?.tries ?? 0;
+}
+
+/** Fails where the migration is not ours any more, else holds it until the transaction ends. */
+export function holdSql({ id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>): string {
+  return `DO $freshvec$ BEGIN
+  PERFORM 1 FROM freshvec.migration
+  WHERE id = ${id} AND state = ${literal(state)} AND token IS NOT DISTINCT FROM ${token === undefined ? 'NULL' : literal(token)}::uuid
+  FOR NO KEY UPDATE;
+  IF NOT FOUND THEN RAISE EXCEPTION 'freshvec: the migration was taken over' USING ERRCODE = '${TAKEN}'; END IF;
+END $freshvec$`;
 }

@@ -1,10 +1,21 @@
 export { type AlterPlan, alterSource, planAlter, type SourceChanges } from './alter.js';
-export { applySource, planSql } from './apply.js';
-export type { PlanModel, PlannedStatement, SourceDefinition, SourcePlan } from './definition.js';
+export { applySource, lockedTable, planSql } from './apply.js';
+export { captureForStatements } from './capture-change.js';
+export { currentSource } from './current.js';
+export {
+  NO_LOCK,
+  type PlanModel,
+  type PlannedStatement,
+  type SourceDefinition,
+  type SourcePlan,
+} from './definition.js';
 export { SourceRefused } from './errors.js';
-export type { ExecuteOptions } from './execute.js';
+export { type ExecuteOptions, executeStatements } from './execute.js';
 export { captureNewPartitions } from './partitions.js';
 export { planSource } from './plan.js';
+export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } from './plan-space.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
 export { type RemoveOptions, removeSource, uninstallSources } from './remove.js';
+export { listSpaces } from './spaces.js';
+export { insertSpaceSql, loadStatement, lockWords, spaceStatements } from './statements.js';
 export { mendTriggerModes } from './trigger-modes.js';

@@ -77,7 +77,8 @@ async function readSource(
   return { wanted: sourceOf(definition, table, key, baseColumns), facts, extension };
 }
 
-async function newSpaceRefusals(
+/** Why a space cannot be made on this table. `flag`: the flag's column, where it is to be made too. */
+export async function newSpaceRefusals(
   db: Executor,
   table: Table,
   { space, flag }: { space: Space; flag: string | undefined },

@@ -12,7 +12,6 @@ import { rangesSql } from './ranges.js';
 export function addStatements(target: CaptureTarget, space: Space, vectorSchema: string): PlannedStatement[] {
   const { source } = target;
   const catalog = (sql: string, why: string): PlannedStatement => ({ sql, lock: NO_LOCK, why });
-  const onSource = space.store === 'column';
   return [
     catalog(insertSourceSql(source), 'records the source'),
     catalog(insertSpaceSql(space), 'records its space: vectors of one model'),
@@ -21,21 +20,41 @@ export function addStatements(target: CaptureTarget, space: Space, vectorSchema:
       'searches are answered from this space',
     ),
     ...functionsSql(target).map((sql) => catalog(sql, 'defines what the triggers do')),
+    ...spaceStatements(target, space, vectorSchema),
+    ...captureStatements(target),
+    loadStatement(target, space),
+  ];
+}
+
+/** Makes room for the vectors of a space. */
+export function spaceStatements(
+  target: Pick<CaptureTarget, 'source' | 'relations'>,
+  space: Space,
+  vectorSchema: string,
+): PlannedStatement[] {
+  const { source } = target;
+  const onSource = space.store === 'column';
+  return [
     ...createSpaceSql(source, space, vectorSchema).map((sql) => ({
       sql,
       lock: onSource ? lockWords('ACCESS EXCLUSIVE', target) : NO_LOCK,
       why: onSource ? 'makes room for the vectors on the rows' : 'makes a table for the vectors',
     })),
-    ...(onSource ? [] : shareTableSql(source, space)).map((sql) =>
-      catalog(sql, 'lets whoever may read the rows search their vectors'),
-    ),
-    ...captureStatements(target),
-    {
-      sql: rangesSql(source, space.id, 'load'),
-      lock: lockWords('SHARE ROW EXCLUSIVE', target),
-      why: 'has the rows that are there now embedded',
-    },
+    ...(onSource ? [] : shareTableSql(source, space)).map((sql) => ({
+      sql,
+      lock: NO_LOCK,
+      why: 'lets whoever may read the rows search their vectors',
+    })),
   ];
+}
+
+/** Has every row that is there now visited: to be run once capture enqueues for the space. */
+export function loadStatement(target: Pick<CaptureTarget, 'source' | 'relations'>, space: Space): PlannedStatement {
+  return {
+    sql: rangesSql(target.source, space.id, 'load'),
+    lock: lockWords('SHARE ROW EXCLUSIVE', target),
+    why: 'has the rows that are there now embedded',
+  };
 }
 
 export function captureStatements(target: CaptureTarget): PlannedStatement[] {
@@ -85,7 +104,7 @@ export function updateSourceSql(source: Source): string {
 WHERE id = ${source.id}`;
 }
 
-function insertSpaceSql(space: Space): string {
+export function insertSpaceSql(space: Space): string {
   const values = [
     space.id,
     space.sourceId,

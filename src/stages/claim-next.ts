@@ -13,7 +13,7 @@ export interface Claim {
   readonly priority: Priority;
 }
 
-type ClaimContext = Pick<DrainContext, 'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'stop'>;
+type ClaimContext = Pick<DrainContext, 'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'stop'>;
 
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
 const BULK_SHARE = 0.1;
@@ -51,10 +51,10 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
 
 /** Claims from the pages of a first load or a sweep, on to the first that has a key to lease. */
 async function fromRanges(
-  { db, store, worker, batchKeys, stop }: ClaimContext,
+  { db, store, worker, batchKeys, load, stop }: ClaimContext,
   token: string,
 ): Promise<readonly LeasedKey[]> {
-  while (!stop.aborted) {
+  while (!stop.aborted && load.isFree()) {
     const range = await claimRange(db, store.space.id, store, { token, worker, limit: batchKeys });
     if (range.leased.length > 0 || !range.visited) return range.leased;
   }

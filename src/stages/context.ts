@@ -1,9 +1,10 @@
 import type { Database } from '../db/database.js';
-import type { Gate } from '../embed/gate.js';
+import type { Gate, Priority } from '../embed/gate.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import type { StageObserver } from '../observe/metrics.js';
 import type { Store } from '../store/port.js';
 import type { ClaimCursor } from './claim-cursor.js';
+import type { LoadDuty } from './load-duty.js';
 import type { Pace } from './pace.js';
 import type { Parked } from './parked.js';
 
@@ -23,6 +24,10 @@ export interface DrainContext {
   /** Keys claimed, read and embedded together. */
   readonly batchKeys: number;
   readonly cursor: ClaimCursor;
+  /** How much of the time goes to pages of a first load. */
+  readonly load: LoadDuty;
+  /** The space whose vectors are taken over, where one has the same fingerprint: no provider is asked then. */
+  readonly copyFrom?: Store | undefined;
   readonly pace: Pace;
   /** Runs one write; one at a time in this process while writes pay for a vector index. */
   readonly writeGate: <T>(write: () => Promise<T>) => Promise<T>;
@@ -36,7 +41,7 @@ export interface DrainContext {
   /** Told of each write, where somebody measures. */
   readonly observer?: StageObserver | undefined;
   /** Called when a claim came back full: there is work for another slot. */
-  moreThanOne(): void;
+  moreThanOne(priority: Priority): void;
 }
 
 /** What a drain did, counted. */

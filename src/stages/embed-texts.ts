@@ -4,23 +4,13 @@ import { readCache, writeCache } from '../embed/cache.js';
 import { embedAll } from '../embed/embed-all.js';
 import type { WriteItem } from '../store/port.js';
 import type { DrainContext } from './context.js';
+import { copyTexts } from './copy-texts.js';
+import type { EmbeddedTexts } from './embedded-texts.js';
 import type { ReadTexts, WantedText } from './read-texts.js';
-
-/** A claim whose texts have been to the provider. */
-export interface EmbeddedTexts {
-  readonly token: string;
-  readonly items: readonly WriteItem[];
-  readonly confirm: readonly string[];
-  readonly remove: readonly string[];
-  readonly endings: readonly Ending[];
-  /** Writes lost before, by key: they set how long a key waits after the next loss. */
-  readonly losses: ReadonlyMap<string, number>;
-  /** The provider asked for a pause of so many ms, or failed (0: it named no time). */
-  readonly coolDownMs: number | undefined;
-}
 
 /** Embeds the wanted texts. No transaction is open (DESIGN law 2). */
 export async function embedTexts(context: DrainContext, read: ReadTexts): Promise<EmbeddedTexts> {
+  if (context.copyFrom) return copyTexts({ ...context, copyFrom: context.copyFrom }, read);
   const items: WriteItem[] = [];
   const endings: Ending[] = [...read.endings];
   let coolDownMs: number | undefined;

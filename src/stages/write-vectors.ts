@@ -2,7 +2,7 @@ import { type Ending, settle } from '../claim/settle.js';
 import type { Executor } from '../db/database.js';
 import type { WriteItem, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
-import type { EmbeddedTexts } from './embed-texts.js';
+import type { EmbeddedTexts } from './embedded-texts.js';
 import type { Parked } from './parked.js';
 
 /** Longest wait of a key whose text keeps changing under the worker, in seconds. */

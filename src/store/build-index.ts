@@ -1,7 +1,7 @@
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { indexedRelation, indexName } from './index-state.js';
 
@@ -17,7 +17,12 @@ export interface BuildProgress {
 
 export interface BuildOptions {
   readonly onProgress?: (progress: BuildProgress) => void;
+  /** Ends a build that is under way. */
   readonly signal?: AbortSignal;
+  /** maintenance_work_mem for the build, such as `1GB`. */
+  readonly maintenanceWorkMem?: string | undefined;
+  /** max_parallel_maintenance_workers for the build. */
+  readonly parallelWorkers?: number | undefined;
 }
 
 type Relation = { oid: number; schema: string; name: string; parent: number | null; partitioned: boolean };
@@ -100,12 +105,56 @@ async function ensureOne(
     await session.query(
       `SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`,
     );
-    if (found) await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
-    await watched(db, relation, name, options, () =>
-      session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`),
+    await session.query(
+      `SELECT set_config('maintenance_work_mem', COALESCE($1, current_setting('maintenance_work_mem')), false),
+         set_config('max_parallel_maintenance_workers', COALESCE($2, current_setting('max_parallel_maintenance_workers')), false)`,
+      [options.maintenanceWorkMem ?? null, options.parallelWorkers?.toString() ?? null],
     );
+    const drop = () => session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
+    const create = () => cancellable(db, session, options.signal, `CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
+    if (found) await drop();
+    await watched(db, relation, name, options, async () => {
+      try {
+        await create();
+      } catch (error) {
+        if (!lacksSharedMemory(error)) throw error;
+        // A parallel build keeps its graph in shared memory; one process alone does without.
+        await drop();
+        await session.query('SET max_parallel_maintenance_workers = 0');
+        await create();
+      }
+    });
   });
   return 'built';
+}
+
+/** "could not resize shared memory segment … No space left on device": /dev/shm, not the disk. */
+function lacksSharedMemory(error: unknown): boolean {
+  return sqlState(error) === '53100' && error instanceof Error && error.message.includes('shared memory');
+}
+
+/** Runs a statement that ends when `signal` aborts, and then throws its reason. */
+async function cancellable(
+  db: Database,
+  session: Executor,
+  signal: AbortSignal | undefined,
+  sql: string,
+): Promise<void> {
+  signal?.throwIfAborted();
+  // The embedded database has one connection: there is nobody to cancel it from.
+  if (!signal || db.kind === 'pglite') return void (await session.query(sql));
+  const [backend] = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+  const cancel = () => {
+    db.query('SELECT pg_cancel_backend($1)', [backend?.pid]).catch(() => {});
+  };
+  signal.addEventListener('abort', cancel);
+  try {
+    await session.query(sql);
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
 }
 
 async function findIndex(

@@ -5,6 +5,7 @@ import { ident, literal } from '../db/identifiers.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
+import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
 
 /** The three columns of a space in column mode, quoted. */
@@ -64,6 +65,14 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       const { keys, ...input } = vectorInput(codec, items);
       return guardedChange(tx, source, space.id, token, keys, { ...input, ...put });
     },
+    vectors: (tx, keys) =>
+      storedVectors(tx, source, keys, {
+        from: fromSource(source),
+        alias: source.relation.table,
+        hash: `${table}.${names.hash}`,
+        vector: `${table}.${names.vector}`,
+        where: `${table}.${names.model} = ${fingerprint}`,
+      }),
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),

@@ -40,6 +40,13 @@ export interface WriteItem {
   readonly vector: Float32Array;
 }
 
+/** A vector as the store has it. */
+export interface StoredVector {
+  readonly hash: string;
+  /** Float32Array of length `space.dimensions`. */
+  readonly vector: Float32Array;
+}
+
 /** Pages [fromPage, toPage) of one plain table: the source, or a leaf of it. */
 export interface PageRange {
   readonly relationOid: number;
@@ -69,6 +76,8 @@ export interface Store {
   read(tx: Executor, keys: readonly string[]): Promise<RowText[]>;
   /** Writes each vector where the row's text still has the item's hash. */
   write(tx: Executor, token: string, items: readonly WriteItem[]): Promise<Map<string, WriteOutcome>>;
+  /** The vectors of these keys that are there, with the hash of the text that each was made from. */
+  vectors(tx: Executor, keys: readonly string[]): Promise<Map<string, StoredVector>>;
   /** Takes the vectors of rows that should have none; `changed` where the row became eligible. */
   remove(tx: Executor, token: string, keys: readonly string[]): Promise<Map<string, WriteOutcome>>;
   /** Lowers the flag of rows whose vector is that of their text; `changed` where it is not. */

@@ -6,6 +6,7 @@ import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
 import { assertAllVisible } from './relation.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
+import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
 
 /** freshvec's own table of the space: the source's key columns, chunk_no, hash, model, embedding. */
@@ -56,6 +57,14 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
       });
     },
 
+    vectors: (tx, keys) =>
+      storedVectors(tx, source, keys, {
+        from: `${vectors} AS __fv_v`,
+        alias: '__fv_v',
+        hash: '__fv_v.hash',
+        vector: '__fv_v.embedding',
+        where: `__fv_v.model = ${fingerprint} AND __fv_v.chunk_no = 0`,
+      }),
     remove(tx, token, keys) {
       return guardedChange(tx, source, space.id, token, keys, {
         input: [],

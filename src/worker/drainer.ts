@@ -1,18 +1,21 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Gates } from '../budget/gates.js';
+import { loadShare } from '../catalog/migration.js';
 import { pauseOf, pauseSource } from '../catalog/pause.js';
 import { getSourceById } from '../catalog/source.js';
-import { getSpace, MAINTAINED_STATES } from '../catalog/space.js';
+import { getSpace, MAINTAINED_STATES, payingTwin } from '../catalog/space.js';
 import { LEASE_SECONDS } from '../claim/lease.js';
 import { renew } from '../claim/renew.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
+import type { Priority } from '../embed/gate.js';
 import { type EmbeddingModel, EmbedError, NEEDS_PERSON } from '../embed/port.js';
 import { probeModel } from '../embed/probe.js';
 import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack, type LeaseWatch } from '../pipeline.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
+import { LoadDuty } from '../stages/load-duty.js';
 import { createPace, type Pace } from '../stages/pace.js';
 import type { Parked } from '../stages/parked.js';
 import { openStore } from '../store/index.js';
@@ -37,7 +40,7 @@ export interface DrainerOptions {
 export interface DrainRun {
   readonly stop: AbortSignal;
   readonly cut: AbortSignal;
-  readonly moreThanOne?: () => void;
+  readonly moreThanOne?: (priority: Priority) => void;
 }
 
 /** Rows in a first write: with a live HNSW index each row takes milliseconds, without one a fraction. */
@@ -62,9 +65,17 @@ const PROBE_LOOK_MS = 10_000;
 interface SpaceRun {
   readonly cursor: ClaimCursor;
   readonly pace: Pace;
+  readonly load: LoadDuty;
   readonly parked: Parked[];
   readonly gate: LimitFunction;
-  opened: { readonly at: number; readonly store: Store; readonly model: EmbeddingModel } | undefined;
+  opened:
+    | {
+        readonly at: number;
+        readonly store: Store;
+        readonly model: EmbeddingModel;
+        readonly copyFrom: Store | undefined;
+      }
+    | undefined;
   indexed: boolean | undefined;
   indexLookedAt: number;
   restUntil: number;
@@ -88,6 +99,11 @@ export class Drainer {
   /** Ms until the space may be drained again; 0 when now. */
   restsMs(spaceId: number): number {
     return Math.max(0, (this.spaces.get(spaceId)?.restUntil ?? 0) - performance.now());
+  }
+
+  /** Ms until pages of the space's first load may be claimed again, should that be all there is; 0 when now. */
+  loadRestsMs(spaceId: number): number {
+    return this.runOf(spaceId).load.restMs();
   }
 
   /** Looks at everything again in the next drain, late commits and silent workers included. */
@@ -162,6 +178,7 @@ export class Drainer {
       run = {
         cursor: new ClaimCursor(),
         pace: createPace(FIRST_WRITE.indexed),
+        load: new LoadDuty(),
         parked: [],
         gate: pLimit(1),
         opened: undefined,
@@ -195,6 +212,8 @@ export class Drainer {
       batchKeys,
       cursor: state.cursor,
       pace: state.pace,
+      load: state.load,
+      copyFrom: state.opened.copyFrom,
       parked: state.parked,
       writeGate: (write) => (state.indexed ? state.gate(write) : write()),
       stop: run.stop,
@@ -214,11 +233,15 @@ export class Drainer {
     if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
     if (await pauseOf(db, source.id)) return undefined;
     this.codec ??= this.openCodec();
-    const store = openStore(source, space, await this.codec);
+    const codec = await this.codec;
+    const store = openStore(source, space, codec);
+    this.runOf(spaceId).load.follow(await loadShare(db, spaceId));
+    const twin = await payingTwin(db, space);
+    const copyFrom = twin && openStore(source, twin, codec);
     try {
       const model = await models.forSpace(space);
-      await this.probe(model, signal);
-      return { at, store, model };
+      if (!copyFrom) await this.probe(model, signal);
+      return { at, store, model, copyFrom };
     } catch (error) {
       const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
       const recorded = error instanceof EmbedError && !delay && (await this.pause(source.id, error));
@@ -247,6 +270,7 @@ export class Drainer {
       this.runOf(space.id).opened = undefined;
       paused.abort();
     }
+    context.load.follow(await loadShare(this.options.db, space.id));
     await this.followIndex(context);
   }
 

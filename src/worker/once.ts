@@ -33,7 +33,8 @@ export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
         onProgress?.(total);
       }
       const dueMs = await nextDueMs(db);
-      const waitMs = Math.max(0, ...spaceIds.map((id) => drainer.restsMs(id)), Math.min(dueMs ?? 0, 1000));
+      const loadRestMs = Math.min(...spaceIds.map((id) => drainer.loadRestsMs(id)));
+      const waitMs = Math.max(0, ...spaceIds.map((id) => drainer.restsMs(id)), Math.min(dueMs ?? loadRestMs, 1000));
       if (spaceIds.length === 0 && dueMs === undefined) break;
       if (performance.now() - progressAt > PATIENCE_MS) break;
       await sleep(Math.max(waitMs, 5), undefined, { signal }).catch(() => {});

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import pLimit from 'p-limit';
+import type { Priority } from '../embed/gate.js';
 import type { Queue } from '../queue/port.js';
 import { type DrainReport, emptyReport } from '../stages/context.js';
 import { Doorbell } from './doorbell.js';
@@ -45,7 +46,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   async function drain(spaceId: number, slot: number): Promise<void> {
     if (stop.signal.aborted) return;
-    const moreThanOne = () => {
+    const moreThanOne = (priority: Priority) => {
+      // A first load leaves a slot to the edits of other spaces.
+      if (priority === 'load' && slots > 1 && running.size >= slots - 1) return;
       if (slot + 1 < MAX_FLEET_SLOTS) void queue.wake({ spaceId, slot: slot + 1 }).catch(onError);
     };
     const slice = AbortSignal.timeout(SLICE_MS);

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { ClaimCursor } from '../../src/stages/claim-cursor.js';
 import { claimNext } from '../../src/stages/claim-next.js';
+import { LoadDuty } from '../../src/stages/load-duty.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -38,6 +39,7 @@ test('a first load gets its turn while there are more edits than can be done', a
     worker: 'test',
     batchKeys: 4,
     cursor: new ClaimCursor(),
+    load: new LoadDuty(),
     stop: new AbortController().signal,
   };
   const keys: number[] = [];
@@ -63,6 +65,7 @@ test('a transaction that commits below what was claimed already is claimed in on
     worker: 'test',
     batchKeys: 50,
     cursor: new ClaimCursor(),
+    load: new LoadDuty(),
     stop: new AbortController().signal,
   };
   const claimed = async () => {

@@ -4,7 +4,7 @@ import { stay } from '../stay.js';
 export const upCommand: Register = (program, act) => {
   program
     .command('up')
-    .description('workers and maintenance in one process, until SIGTERM or Ctrl-C')
+    .description('workers, maintenance and migrations in one process, until SIGTERM or Ctrl-C')
     .addHelpText('after', '\nExample:\n  $ freshvec up --embedded')
-    .action(act((cli) => stay(cli, ['embed', 'maintain'])));
+    .action(act((cli) => stay(cli, ['embed', 'maintain', 'reembed'])));
 };

@@ -1,0 +1,12 @@
+import type { Register } from '../../register.js';
+import { controlCommands } from './control.js';
+import { planCommand } from './plan.js';
+import { startCommand } from './start.js';
+import { statusCommand } from './status.js';
+
+export const reembedCommands: Register = (program, act) => {
+  const reembed = program
+    .command('reembed')
+    .description('move a source to another model, type, metric or store while it is searched, and back');
+  for (const register of [planCommand, startCommand, statusCommand, controlCommands]) register(reembed, act);
+};

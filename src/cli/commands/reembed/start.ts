@@ -1,0 +1,60 @@
+import type { StartOptions } from '../../../reembed/definition.js';
+import { UsageError } from '../../errors.js';
+import { duration } from '../../flags.js';
+import type { Register } from '../../register.js';
+import { addSpaceFlags, definitionOf, type SpaceFlags, share } from './flags.js';
+import { describeReembed, describeStatus } from './text.js';
+
+type StartFlags = SpaceFlags & {
+  readonly auto?: boolean;
+  readonly until?: number;
+  readonly retain?: number;
+  readonly spendCap?: number;
+  readonly yes?: boolean;
+};
+
+export const startCommand: Register = (reembed, act) => {
+  const command = reembed
+    .command('start')
+    .argument('<source>')
+    .description('start a move; first shows what it will do, and asks');
+  addSpaceFlags(command)
+    .option('--auto', 'switch by itself once every gate holds')
+    .option('--until <share>', 'rest after this share of the rows, such as 10%, until it is resumed', share)
+    .option(
+      '--retain <time>',
+      'drop the old vectors so long after the switch (7d); without it only `complete` does',
+      duration,
+    )
+    .option('--spend-cap <usd>', 'rest once the new vectors have cost so many dollars', dollars)
+    .option('-y, --yes', 'do not ask')
+    .addHelpText('after', '\nExample:\n  $ freshvec reembed start notes --model static/mini@256 --yes')
+    .action(
+      act(async (cli, source: string, flags: StartFlags) => {
+        const plan = await cli.client.reembed.plan(source, definitionOf(flags));
+        if (!flags.yes && plan.blockers.length === 0) {
+          if (!cli.interactive) {
+            throw new UsageError(
+              'Nobody is there to ask: say --yes to start, or `reembed plan` to see what that does.',
+            );
+          }
+          cli.say(describeReembed(plan));
+          if (!(await cli.confirm('Start?'))) return;
+        }
+        const { auto, until, retain, spendCap } = flags;
+        const options: StartOptions = { auto, until, retainSeconds: retain, spendCap };
+        const migration = await cli.client.reembed.start(plan, options);
+        cli.answer(
+          { migration },
+          () =>
+            `${describeStatus(migration)}\nWorkers with the role reembed carry it out: \`freshvec up\`, or \`node dist/workers/reembed.js\`.`,
+        );
+      }),
+    );
+};
+
+function dollars(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0)) throw new UsageError(`--spend-cap is dollars, such as 25, not ${text}.`);
+  return value;
+}

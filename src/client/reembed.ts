@@ -1,0 +1,90 @@
+import { pricePerMillionTokens } from '../budget/prices.js';
+import { getSource } from '../catalog/source.js';
+import { liveSpace } from '../catalog/space.js';
+import type { Database } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+import * as control from '../reembed/control.js';
+import type { ReembedDefinition, ReembedPlan, StartOptions } from '../reembed/definition.js';
+import { planReembed } from '../reembed/plan.js';
+import { startReembed } from '../reembed/start.js';
+import { type MigrationStatus, migrationStatus } from '../reembed/status.js';
+import type { Connection } from './connection.js';
+import { embedText } from './embed.js';
+
+/** Moves of a source from one model, type, metric or store to another, with searches going on. */
+export interface ReembedApi {
+  /** What it would do, and what would make it fail; changes nothing. */
+  plan(source: string, definition: ReembedDefinition): Promise<ReembedPlan>;
+  /**
+   * Does what a plan says, after one tiny paid call that shows whether key and dimensions are right; workers with the
+   * role `reembed` carry it out. Throws ReembedRefused, MigrationRefused.
+   */
+  start(plan: ReembedPlan, options?: StartOptions): Promise<MigrationStatus>;
+  /** Throws MigrationMissing where the source was never re-embedded. */
+  status(source: string): Promise<MigrationStatus>;
+  /** Rests the backfill and all further steps; edits go on being embedded for both spaces. */
+  pause(source: string): Promise<MigrationStatus>;
+  /** Goes on, whoever paused or whatever parked it. */
+  resume(source: string): Promise<MigrationStatus>;
+  /** Lets gates pass that do not hold. Throws MigrationRefused for those without which rows would be missing. */
+  accept(source: string, gates: readonly string[]): Promise<MigrationStatus>;
+  /** Searches are answered from the new space from here on; the old one is kept fresh. */
+  cutover(source: string): Promise<MigrationStatus>;
+  /** Searches are answered from the old space again; nothing was lost. */
+  rollback(source: string): Promise<MigrationStatus>;
+  /** Drops the old space, for good. Refused while a process still searches it. */
+  complete(source: string): Promise<MigrationStatus>;
+  /** Gives the new space up and drops it. */
+  abort(source: string): Promise<MigrationStatus>;
+}
+
+export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
+  const ready = async () => (await connection()).ready();
+  const then = (act: (db: Database, source: string) => Promise<unknown>) => async (source: string) => {
+    const db = await ready();
+    await act(db, source);
+    return migrationStatus(db, source);
+  };
+  return {
+    async plan(source, definition) {
+      const { models, config } = await connection();
+      const db = await ready();
+      const spec = definition.model ?? (await liveSpec(db, source));
+      const model = await models.get(spec);
+      const prices = { prices: config.prices, baseUrl: config.models.openai.baseUrl };
+      return planReembed(db, source, definition, {
+        spec: model.spec,
+        fingerprint: model.fingerprint,
+        dimensions: model.dimensions,
+        countTokens: (text) => model.countTokens(text),
+        pricePerMillionTokens: pricePerMillionTokens(spec, prices),
+      });
+    },
+    async start(plan, options) {
+      const db = await ready();
+      if (plan.blockers.length === 0 && !plan.copies) {
+        await embedText(await (await connection()).models.get(plan.to.spec), 'freshvec', 'document');
+      }
+      await startReembed(db, plan, options);
+      return migrationStatus(db, plan.source.name);
+    },
+    status: async (source) => migrationStatus(await ready(), source),
+    pause: then(control.pauseMigration),
+    resume: then(control.resumeMigration),
+    accept: async (source, gates) => {
+      const db = await ready();
+      await control.acceptGates(db, source, gates);
+      return migrationStatus(db, source);
+    },
+    cutover: then(control.cutover),
+    rollback: then(control.rollback),
+    complete: then(control.complete),
+    abort: then(control.abort),
+  };
+}
+
+async function liveSpec(db: Database, sourceName: string): Promise<string> {
+  const live = await liveSpace(db, (await getSource(db, sourceName)).id);
+  if (live) return live.space.spec;
+  throw new FreshvecError('source_without_space', `"${sourceName}" has no live space.`);
+}

@@ -1,0 +1,166 @@
+import { latestMigration, type Migration } from '../catalog/migration.js';
+import { getSource, type Source } from '../catalog/source.js';
+import { getSpace } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { indexState } from '../store/index-state.js';
+import { MigrationMissing, MigrationRefused } from './errors.js';
+import { contractTo } from './operations/contract.js';
+import { switchTo } from './operations/switch.js';
+import { oldReaders } from './readers.js';
+import { type MigrationEvent, outcomeOf } from './states.js';
+import { move, record } from './transition.js';
+
+/** Gates without which searches would miss rows or not be answered in time. */
+const FIRM_GATES: ReadonlySet<string> = new Set(['coverage', 'index']);
+
+/**
+ * What people ask of a migration. Every command takes the row, and with it the migration, from whatever controller is at
+ * work: what that one has in hand is not recorded any more. Each may be given twice: the second time it changes nothing.
+ *
+ * Throw FreshvecError `source_unknown`, MigrationMissing, MigrationRefused.
+ */
+
+/** Switches searches to the new space. */
+export function cutover(db: Database, source: string): Promise<Migration> {
+  return command(db, source, 'cutover', async (tx, migration) => {
+    await assertSwitchable(tx, await getSource(tx, source), migration);
+    return switchTo(tx, migration, 'soaking');
+  });
+}
+
+/** Switches searches back to the old space, which was kept fresh. */
+export function rollback(db: Database, source: string): Promise<Migration> {
+  return command(db, source, 'rollback', (tx, migration) => switchTo(tx, migration, 'rolled_back'));
+}
+
+/** Has the old space dropped; there is no way back. Refused while a process still searches it. */
+export function complete(db: Database, source: string): Promise<Migration> {
+  return command(db, source, 'complete', async (tx, migration) => {
+    const readers = await oldReaders(tx, migration.sourceId);
+    if (readers.length > 0) {
+      throw new MigrationRefused(
+        source,
+        'complete',
+        migration.state,
+        `still searched with the old model by ${readers.join(', ')}. Wait until they have searched once more, or end them`,
+      );
+    }
+    return contractTo(tx, migration, migration.fromSpaceId, 'completed: the old space is being dropped');
+  });
+}
+
+/** Gives the new space up and drops it. */
+export function abort(db: Database, source: string): Promise<Migration> {
+  return command(db, source, 'abort', async (tx, migration) => {
+    if (migration.state === 'planned') return move(tx, migration, 'aborted', { what: 'aborted before it began' });
+    const doomed = migration.dropSpaceId ?? migration.toSpaceId;
+    return contractTo(tx, migration, doomed, 'aborted: the new space is being dropped');
+  });
+}
+
+/** Rests the work on a migration. Edits go on being embedded for both spaces; `cutover` and `rollback` still work. */
+export async function pauseMigration(db: Database, source: string): Promise<Migration> {
+  return change(db, source, async (tx, migration) => {
+    if (migration.state === 'done' || migration.state === 'aborted')
+      throw refused(source, 'pause', migration, 'it has ended');
+    if (migration.paused) return;
+    await tx.query('UPDATE freshvec.migration SET paused = true WHERE id = $1', [migration.id]);
+    await record(tx, migration.id, migration.state, 'paused by a person');
+  });
+}
+
+/** Goes on, whoever paused it or whatever parked it. */
+export async function resumeMigration(db: Database, source: string): Promise<Migration> {
+  return change(db, source, async (tx, migration) => {
+    const outcome = outcomeOf(migration, 'resume');
+    if (outcome !== 'same' && 'refused' in outcome) throw refused(source, 'resume', migration, outcome.refused);
+    if (migration.paused) {
+      // A bound of the backfill was reached, or a person wants on all the same.
+      await tx.query('UPDATE freshvec.migration SET paused = false, until = NULL, reason = NULL WHERE id = $1', [
+        migration.id,
+      ]);
+      await record(tx, migration.id, migration.state, 'resumed by a person');
+    }
+    if (outcome !== 'same') await move(tx, migration, outcome.to, { what: 'resumed by a person' });
+  });
+}
+
+async function command(
+  db: Database,
+  source: string,
+  event: Extract<MigrationEvent, 'cutover' | 'rollback' | 'complete' | 'abort'>,
+  act: (tx: Executor, migration: Migration) => Promise<boolean>,
+): Promise<Migration> {
+  return change(db, source, async (tx, migration) => {
+    const outcome = outcomeOf(migration, event);
+    if (outcome === 'same') return;
+    if ('refused' in outcome) throw refused(source, event, migration, outcome.refused);
+    // A contraction that was parked goes on by itself.
+    if (migration.paused && outcome.to === 'contracting')
+      await tx.query('UPDATE freshvec.migration SET paused = false WHERE id = $1', [migration.id]);
+    if (!(await act(tx, migration)))
+      throw refused(source, event, migration, 'it changed meanwhile: look at its status, and try again');
+  });
+}
+
+/** Runs `fn` with the source's last migration locked and taken from its controller; resolves to it as it is then. */
+async function change(
+  db: Database,
+  sourceName: string,
+  fn: (tx: Executor, migration: Migration) => Promise<void>,
+): Promise<Migration> {
+  const source = await getSource(db, sourceName);
+  return db.tx(async (tx) => {
+    await tx.query(
+      `UPDATE freshvec.migration SET token = NULL
+       WHERE id = (SELECT max(id) FROM freshvec.migration WHERE source_id = $1) AND state NOT IN ('done', 'aborted')`,
+      [source.id],
+    );
+    const migration = await latestMigration(tx, source.id);
+    if (!migration) throw new MigrationMissing(sourceName);
+    await fn(tx, migration);
+    return (await latestMigration(tx, source.id)) ?? migration;
+  });
+}
+
+function refused(source: string, command: string, migration: Migration, why: string): MigrationRefused {
+  return new MigrationRefused(source, command, migration.state, why);
+}
+
+/** Says that gates may be passed although they do not hold; never those without which searches would miss rows. */
+export function acceptGates(db: Database, source: string, names: readonly string[]): Promise<Migration> {
+  return change(db, source, async (tx, migration) => {
+    const firm = names.filter((name) => FIRM_GATES.has(name));
+    if (firm.length > 0)
+      throw refused(source, 'accept', migration, `${firm.join(', ')} cannot be waived: rows would be missing`);
+    const unknown = names.filter((name) => !migration.gates.some((gate) => gate.name === name));
+    if (unknown.length > 0) {
+      const known = migration.gates.map(({ name }) => name).join(', ');
+      throw refused(
+        source,
+        'accept',
+        migration,
+        `there is no gate ${unknown.join(', ')}. ${known ? `There are: ${known}` : 'None was measured yet'}`,
+      );
+    }
+    await tx.query(
+      `UPDATE freshvec.migration SET accepted = ARRAY(SELECT DISTINCT unnest(accepted || $2::text[])) WHERE id = $1`,
+      [migration.id, names],
+    );
+    await record(tx, migration.id, migration.state, `accepted by a person: ${names.join(', ')}`);
+  });
+}
+
+/** The gates held when it became ready, or it was live before; what can have broken since is looked at again. */
+async function assertSwitchable(tx: Executor, source: Source, migration: Migration): Promise<void> {
+  const to = await getSpace(tx, migration.toSpaceId);
+  if (!to) throw refused(source.name, 'cutover', migration, 'the new space is gone');
+  if (to.index.kind !== 'none' && (await indexState(tx, source, to)) !== 'valid') {
+    throw refused(
+      source.name,
+      'cutover',
+      migration,
+      'the index of the new space is not there or not valid any more: `freshvec maintain run index` builds it',
+    );
+  }
+}

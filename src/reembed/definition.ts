@@ -1,0 +1,54 @@
+import type { LabelledQuery } from '../catalog/migration.js';
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { PlannedStatement, SpaceDefinition } from '../source/index.js';
+
+/** What a person says to move a source to another space. */
+export interface ReembedDefinition extends SpaceDefinition {
+  /** `provider/name@dimensions`; by default the live space's, for a move of type, metric or store alone. */
+  readonly model?: string | undefined;
+}
+
+export interface StartOptions {
+  /** Switch by itself once every gate holds. */
+  readonly auto?: boolean | undefined;
+  /** Share of the rows, over 0 to 1, after which the backfill rests. */
+  readonly until?: number | undefined;
+  /** Seconds after the switch at which the old space is dropped without being asked. */
+  readonly retainSeconds?: number | undefined;
+  /** USD that the new space may cost before work on it rests. */
+  readonly spendCap?: number | undefined;
+  readonly queries?: readonly LabelledQuery[] | undefined;
+}
+
+/** Everything that a re-embedding will do. */
+export interface ReembedPlan {
+  readonly source: Source;
+  readonly from: Space;
+  /** The new space; its id is 0 until it is started. */
+  readonly to: Space;
+  readonly rows: number;
+  readonly rowsEstimated: boolean;
+  /** From a sample; 0 where vectors are copied. */
+  readonly tokens: number;
+  /** USD; undefined where the price is not known, 0 for a local model or a copy. */
+  readonly cost: number | undefined;
+  /** Vectors come from the live space, which has the same fingerprint: no provider is asked. */
+  readonly copies: boolean;
+  /** Measured or estimated, in the order in which a person wants to read them. */
+  readonly facts: readonly PlanFact[];
+  /** Why it cannot be done, each with what to do. Empty where it can. */
+  readonly blockers: readonly string[];
+  readonly notes: readonly string[];
+  /** What expanding runs; the later steps in words. */
+  readonly statements: readonly PlannedStatement[];
+}
+
+export interface PlanFact {
+  /** `seconds`, `diskBytes`, `indexBytes`, `walBytes`, `hotShare`, … */
+  readonly name: string;
+  readonly value: number | string | null;
+  readonly unit: 's' | 'bytes' | 'share' | 'USD' | 'rows' | 'tokens' | 'text';
+  /** How it is known, and what it means. */
+  readonly note: string;
+}

@@ -1,0 +1,77 @@
+import type { Migration } from '../catalog/migration.js';
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+
+/**
+ * What a migration stands on and somebody took away: a renamed table, a renamed, dropped or retyped column, the table of
+ * a space. In words, with what to do; undefined where all of it is there.
+ */
+export async function missingGround(
+  db: Executor,
+  migration: Migration,
+  source: Source,
+  from: Space,
+  to: Space,
+): Promise<string | undefined> {
+  const { oid, schema, table } = source.relation;
+  const [now] = await db.query<{ schema: string; table: string }>(
+    `SELECT n.nspname AS schema, c.relname AS "table" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid`,
+    [oid],
+  );
+  if (now && (now.schema !== schema || now.table !== table)) {
+    return `the table ${schema}.${table} is called ${now.schema}.${now.table} now: rename it back, then \`resume\``;
+  }
+  const expected = [
+    ...source.key.map(({ name }) => name),
+    ...('columns' in source.content ? source.content.columns : []),
+    ...(source.tenantColumn === undefined ? [] : [source.tenantColumn]),
+  ];
+  const present = new Map(
+    (
+      await db.query<{ name: string; type: string }>(
+        `SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute
+         WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped`,
+        [oid],
+      )
+    ).map(({ name, type }) => [name, type]),
+  );
+  const gone = expected.filter((name) => !present.has(name));
+  if (gone.length > 0) {
+    return `the column ${gone.join(', ')} of ${schema}.${table} was renamed or dropped: bring it back, or \`source alter\`, then \`resume\``;
+  }
+  for (const space of [from, to]) {
+    const missing = await missingSpace(db, migration, space, present);
+    if (missing !== undefined) return missing;
+  }
+  return undefined;
+}
+
+async function missingSpace(
+  db: Executor,
+  migration: Migration,
+  space: Space,
+  present: ReadonlyMap<string, string>,
+): Promise<string | undefined> {
+  const [recorded] = await db.query<{ state: string }>('SELECT state FROM freshvec.space WHERE id = $1', [space.id]);
+  // Not there yet, or on its way out.
+  if (!recorded || recorded.state === 'dropped' || migration.dropSpaceId === space.id) return undefined;
+  if (space.store === 'table') {
+    const [table] = await db.query<{ there: boolean }>(
+      `SELECT to_regclass('freshvec.vector_' || $1) IS NOT NULL AS there`,
+      [space.id],
+    );
+    return table?.there ? undefined : `the table freshvec.vector_${space.id} is gone: \`abort\`, and start again`;
+  }
+  const wanted = `${space.type}(${space.dimensions})`;
+  const found = present.get(space.column)?.replace(/^.*\./, '');
+  const companions = [`${space.column}_model`, `${space.column}_hash`].filter((name) => !present.has(name));
+  if (found === wanted && companions.length === 0) return undefined;
+  const what =
+    found === undefined
+      ? `the column ${space.column}`
+      : found !== wanted
+        ? `the column ${space.column} is ${found}, not ${wanted}; it`
+        : `the column ${companions.join(', ')}`;
+  return `${what} was renamed, dropped or altered by somebody else: bring it back, then \`resume\`, or \`abort\``;
+}

@@ -1,0 +1,34 @@
+import type { Executor } from '../../db/database.js';
+import { MOVED, type Operation, waits } from '../operation.js';
+import { loadProgress } from '../progress.js';
+import { move, pauseSelf } from '../transition.js';
+
+/** How often the throttle is set, in ms. */
+const TICK_MS = 1_000;
+
+/**
+ * Waits for the workers to embed every row for the new space, and says how fast they may: pages of the first pass are
+ * theirs to claim, edits go before them. Nothing is remembered here: which rows are done is told by their hash.
+ */
+export const backfill: Operation = async ({ db, migration, source, to, throttle }) => {
+  const progress = await loadProgress(db, source, to.id);
+  if (progress.loaded) {
+    await db.tx((tx) => move(tx, migration, 'indexing', { what: 'every row was visited' }));
+    return MOVED;
+  }
+  if (migration.until < 1 && progress.share >= migration.until) {
+    const reason = `${Math.round(migration.until * 100)} % of the rows are there, as asked: look at them with \`search --space ${to.id}\`, then \`resume\``;
+    await db.tx((tx) => pauseSelf(tx, migration, reason));
+    return MOVED;
+  }
+  const { share, signals } = await throttle(source, migration.share);
+  await saveThrottle(db, migration.id, share, JSON.stringify(signals));
+  return waits(TICK_MS);
+};
+
+async function saveThrottle(db: Executor, id: number, share: number, signals: string): Promise<void> {
+  await db.query(
+    `UPDATE freshvec.migration SET share = $2, throttle = $3::jsonb, throttled_at = clock_timestamp() WHERE id = $1`,
+    [id, share, signals],
+  );
+}

@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { listRelations } from '../../capture/index.js';
+import type { Space } from '../../catalog/space.js';
+import type { Database, Executor } from '../../db/database.js';
+import { qualified } from '../../db/identifiers.js';
+import { createPace } from '../../stages/pace.js';
+import { columnNames } from '../../store/column.js';
+import type { StepContext } from '../operation.js';
+
+/** Rows of the first batch; from there on their number follows the time that locks are held. */
+const FIRST_ROWS = 100;
+/** Rows that the app held are tried again in so many passes; what is left then goes with the column. */
+const PASSES = 3;
+/** Rest between batches, as part of the time that a batch took. */
+const REST = 0.5;
+
+/**
+ * Sets the vectors of a space to NULL in small batches, so that a VACUUM can give their room back: a dropped column
+ * keeps it. Rows that the app holds are passed over, and tried once more at the end. Left out where the app has UPDATE
+ * triggers of its own, which would fire for every row.
+ */
+export async function clearColumns({ db, source, signal }: StepContext, space: Space): Promise<void> {
+  if (!(await hasColumn(db, source.relation.oid, space.column)) || (await hasOwnTriggers(db, source.relation.oid)))
+    return;
+  const leaves = (await listRelations(db, source.relation.oid)).filter(({ leaf }) => leaf);
+  for (const leaf of leaves) {
+    const table = qualified(leaf.schema, leaf.table);
+    let cleared = 0;
+    for (let pass = 0; pass < PASSES; pass++) {
+      const round = await clearOnce(db, table, space, signal);
+      cleared += round.cleared;
+      if (round.passedOver === 0) break;
+    }
+    if (cleared > 0) await vacuum(db, table);
+  }
+}
+
+async function clearOnce(
+  db: Database,
+  table: string,
+  space: Space,
+  signal: AbortSignal,
+): Promise<{ cleared: number; passedOver: number }> {
+  const { vector, model, hash } = columnNames(space);
+  const { pages, rowsPerPage } = await sizeOf(db, table);
+  const pace = createPace(FIRST_ROWS);
+  let cleared = 0;
+  let seen = 0;
+  for (let page = 0; page < pages; ) {
+    signal.throwIfAborted();
+    const next = page + Math.max(1, Math.floor(pace.rows() / rowsPerPage));
+    const began = performance.now();
+    const [row] = await db.tx((tx) =>
+      tx.query<{ seen: number; cleared: number }>(
+        `WITH seen AS MATERIALIZED (
+           SELECT ctid FROM ${table} WHERE ctid >= $1::tid AND ctid < $2::tid AND ${vector} IS NOT NULL
+         ), held AS MATERIALIZED (
+           SELECT t.ctid FROM ${table} t WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM seen)) FOR NO KEY UPDATE SKIP LOCKED
+         ), done AS (
+           UPDATE ${table} t SET ${vector} = NULL, ${model} = NULL, ${hash} = NULL
+           WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM held)) RETURNING 1
+         )
+         SELECT (SELECT count(*) FROM seen) AS seen, (SELECT count(*) FROM done) AS cleared`,
+        [`(${page},0)`, `(${next},0)`],
+      ),
+    );
+    const tookMs = performance.now() - began;
+    page = next;
+    seen += row?.seen ?? 0;
+    cleared += row?.cleared ?? 0;
+    pace.observe(row?.cleared ?? 0, tookMs);
+    if (row?.cleared) await sleep(tookMs * REST, undefined, { signal });
+  }
+  return { cleared, passedOver: seen - cleared };
+}
+
+async function sizeOf(db: Executor, table: string): Promise<{ pages: number; rowsPerPage: number }> {
+  const [row] = await db.query<{ pages: number; rows: number }>(
+    `SELECT pg_relation_size(oid) / current_setting('block_size')::int AS pages,
+       CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 10 END::float8 AS rows
+     FROM pg_class WHERE oid = $1::text::regclass`,
+    [table],
+  );
+  return { pages: row?.pages ?? 0, rowsPerPage: Math.max(1, row?.rows ?? 1) };
+}
+
+async function vacuum(db: Database, table: string): Promise<void> {
+  await db.session(async (session) => {
+    await session.query('SET statement_timeout = 0');
+    await session.query(`VACUUM ${table}`);
+  });
+}
+
+async function hasColumn(db: Executor, oid: number, column: string): Promise<boolean> {
+  const rows = await db.query(
+    'SELECT 1 FROM pg_attribute WHERE attrelid = $1::oid AND attname = $2 AND NOT attisdropped',
+    [oid, column],
+  );
+  return rows.length > 0;
+}
+
+async function hasOwnTriggers(db: Executor, oid: number): Promise<boolean> {
+  const rows = await db.query(
+    `SELECT 1 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+     WHERE t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
+       AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 16 = 16
+       AND p.pronamespace <> 'freshvec'::regnamespace LIMIT 1`,
+    [oid],
+  );
+  return rows.length > 0;
+}

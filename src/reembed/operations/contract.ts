@@ -1,0 +1,127 @@
+import type { Migration } from '../../catalog/migration.js';
+import type { Source } from '../../catalog/source.js';
+import { listMaintainedSpaces, type Space } from '../../catalog/space.js';
+import type { Executor } from '../../db/database.js';
+import { FreshvecError } from '../../db/errors.js';
+import {
+  captureForStatements,
+  executeStatements,
+  lockedTable,
+  lockWords,
+  NO_LOCK,
+  type PlannedStatement,
+} from '../../source/index.js';
+import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
+import { MOVED, type Operation, type StepContext, type StepOutcome, waits } from '../operation.js';
+import { outcomeOf } from '../states.js';
+import { holdSql, move, wasTaken } from '../transition.js';
+import { clearColumns } from './clear-columns.js';
+import { dropIndex } from './drop-index.js';
+
+const TRY_MS = 20_000;
+const PAUSE_MS = 1_000;
+/** Rows of freshvec's own tables that one statement deletes. */
+const DELETE_ROWS = 10_000;
+
+/** Sets out to drop a space: the way back ends here. False where the migration was moved meanwhile. */
+export async function contractTo(tx: Executor, migration: Migration, spaceId: number, what: string): Promise<boolean> {
+  if (!(await holdForDrop(tx, migration, spaceId))) return false;
+  return move(tx, migration, 'contracting', { what });
+}
+
+/** What is to be dropped stands on the row before the state says so. */
+async function holdForDrop(tx: Executor, { id, state, token }: Migration, spaceId: number): Promise<boolean> {
+  const rows = await tx.query(
+    `UPDATE freshvec.migration SET drop_space = $4
+     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid
+       AND NOT EXISTS (SELECT FROM freshvec.pointer p WHERE p.space_id = $4) RETURNING 1`,
+    [id, state, token ?? null, spaceId],
+  );
+  return rows.length > 0;
+}
+
+/**
+ * Takes a space away in the order that gives its room back and never makes the app wait: capture forgets it, its index
+ * goes first (clearing vectors under a live HNSW index is some 80 times slower), vectors are cleared in small batches
+ * and vacuumed, and only then the columns are dropped. Each part looks at what is there and does what is left.
+ */
+export const contract: Operation = async (context) => {
+  const { db, migration } = context;
+  const doomed = migration.dropSpaceId === context.from.id ? context.from : context.to;
+  try {
+    await forget(context, doomed);
+    await deleteWork(db, doomed.id);
+    if (doomed.store === 'column') {
+      await dropIndex(context, doomed);
+      await clearColumns(context, doomed);
+    }
+    await dropVectors(context, doomed);
+  } catch (error) {
+    return laterOrThrow(error);
+  }
+  const next = outcomeOf(migration, 'advance');
+  if (next === 'same' || 'refused' in next) return { park: 'a contraction has no end' };
+  await db.tx((tx) => move(tx, migration, next.to, { what: `space ${doomed.id} is gone` }));
+  return MOVED;
+};
+
+function laterOrThrow(error: unknown): StepOutcome {
+  if (wasTaken(error)) return MOVED;
+  if (error instanceof FreshvecError && error.code === 'lock_not_available') return waits(PAUSE_MS, error.message);
+  throw error;
+}
+
+/** Capture enqueues for the other space alone from here on, and no worker claims for this one. */
+async function forget({ db, migration, source }: StepContext, doomed: Space): Promise<void> {
+  const [space] = await db.query<{ state: string }>('SELECT state FROM freshvec.space WHERE id = $1', [doomed.id]);
+  if (!space || space.state === 'dropped') return;
+  const rest = (await listMaintainedSpaces(db, source.id)).filter(({ id }) => id !== doomed.id);
+  // The flag says nothing once no space is on the rows.
+  const flagged = rest.some(({ store }) => store === 'column');
+  const free = (sql: string, why: string): PlannedStatement => ({ sql, lock: NO_LOCK, why });
+  const statements = [
+    free(holdSql(migration), 'is done only while the migration is still ours'),
+    free(`UPDATE freshvec.space SET state = 'dropped' WHERE id = ${doomed.id}`, 'ends the space'),
+    ...(flagged
+      ? []
+      : [free(`UPDATE freshvec.source SET flag_column = NULL WHERE id = ${source.id}`, 'ends the flag')]),
+    ...['failure', 'range'].map((table) =>
+      free(`DELETE FROM freshvec.${table} WHERE space_id = ${doomed.id}`, 'drops what was still to be done'),
+    ),
+    ...(await captureForStatements(db, flagged ? source : { ...source, flagColumn: undefined }, rest)),
+    ...(flagged ? [] : dropFlagSql(source)).map((sql) => ({ sql, lock: lockOf(source), why: 'drops the flag' })),
+  ];
+  await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
+}
+
+function lockOf(source: Source): string {
+  return lockWords('ACCESS EXCLUSIVE', { source, relations: [''] });
+}
+
+/** Changes and leases of the space; none come any more. */
+async function deleteWork(db: Executor, spaceId: number): Promise<void> {
+  for (const table of ['change', 'lease']) {
+    let deleted: unknown[];
+    do {
+      deleted = await db.query(
+        `DELETE FROM freshvec.${table} WHERE ctid = ANY(ARRAY(
+           SELECT ctid FROM freshvec.${table} WHERE space_id = $1 LIMIT ${DELETE_ROWS})) AND space_id = $1 RETURNING 1`,
+        [spaceId],
+      );
+    } while (deleted.length === DELETE_ROWS);
+  }
+}
+
+/** The columns, or the table. */
+async function dropVectors({ db, migration, source }: StepContext, doomed: Space): Promise<void> {
+  const onRows = doomed.store === 'column';
+  const statements: PlannedStatement[] = [
+    { sql: holdSql(migration), lock: NO_LOCK, why: 'is done only while the migration is still ours' },
+    ...dropSpaceSql(source, doomed).map((sql) => ({
+      sql,
+      lock: onRows ? lockOf(source) : NO_LOCK,
+      why: 'drops the vectors',
+    })),
+  ];
+  await executeStatements(db, onRows ? await lockedTable(db, source) : undefined, statements, { giveUpMs: TRY_MS });
+}

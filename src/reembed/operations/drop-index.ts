@@ -1,0 +1,57 @@
+import type { Space } from '../../catalog/space.js';
+import type { Executor } from '../../db/database.js';
+import { qualified } from '../../db/identifiers.js';
+import { executeStatements, lockedTable } from '../../source/index.js';
+import { indexName } from '../../store/index-state.js';
+import type { StepContext } from '../operation.js';
+
+const TRY_MS = 20_000;
+
+type IndexRow = {
+  schema: string;
+  name: string;
+  oid: number;
+  partitioned: boolean;
+  building: boolean;
+  relation: number;
+};
+
+/**
+ * Drops the indexes of a space that freshvec made, concurrently; on a partitioned table under a brief lock, since
+ * PostgreSQL has no other way. A build that is still running is ended first. Somebody else's index on the column goes
+ * with the column.
+ */
+export async function dropIndex({ db, source }: StepContext, space: Space): Promise<void> {
+  for (const index of await ownIndexes(db, source.relation.oid, space)) {
+    const name = qualified(index.schema, index.name);
+    if (index.building) await endBuild(db, index.relation);
+    if (index.partitioned || db.kind === 'pglite') {
+      const statement = { sql: `DROP INDEX IF EXISTS ${name}`, lock: 'ACCESS EXCLUSIVE', why: 'drops the index' };
+      await executeStatements(db, await lockedTable(db, source), [statement], { giveUpMs: TRY_MS });
+      continue;
+    }
+    await db.session(async (session) => {
+      await session.query('SET lock_timeout = 0');
+      await session.query('SET statement_timeout = 0');
+      await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`);
+    });
+  }
+}
+
+/** Those of leaves that hang on a parent's go with it. */
+async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise<IndexRow[]> {
+  return db.query<IndexRow>(
+    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, c.relkind = 'I' AS partitioned, i.indrelid::int8 AS relation,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid) AS building
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE (i.indrelid = $1::oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))
+       AND (c.relname = $2 OR c.relname = $2 || '_' || i.indrelid)
+       AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
+     ORDER BY c.relkind = 'I' DESC, c.oid`,
+    [tableOid, indexName(space)],
+  );
+}
+
+async function endBuild(db: Executor, relation: number): Promise<void> {
+  await db.query(`SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = $1::oid`, [relation]);
+}

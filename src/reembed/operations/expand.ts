@@ -1,0 +1,75 @@
+import { readCaptureTarget } from '../../capture/index.js';
+import type { Source } from '../../catalog/source.js';
+import { listMaintainedSpaces, type Space } from '../../catalog/space.js';
+import type { Database } from '../../db/database.js';
+import { FreshvecError } from '../../db/errors.js';
+import { literal } from '../../db/identifiers.js';
+import {
+  captureForStatements,
+  executeStatements,
+  insertSpaceSql,
+  loadStatement,
+  lockedTable,
+  NO_LOCK,
+  type PlannedStatement,
+  spaceStatements,
+} from '../../source/index.js';
+import { MOVED, type Operation, waits } from '../operation.js';
+import { moveSql, wasTaken } from '../transition.js';
+
+/** One round of tries for the table's lock; the controller comes back for the next. */
+const TRY_MS = 20_000;
+const PAUSE_MS = 1_000;
+
+/** All that expanding does, in order: what `plan` shows and `expand` runs. */
+export async function expandStatements(db: Database, source: Source, to: Space): Promise<PlannedStatement[]> {
+  const extension = await db.vectorExtension();
+  if (!extension) throw new FreshvecError('pgvector_missing', 'pgvector is not installed: CREATE EXTENSION vector.');
+  const spaces = [...(await listMaintainedSpaces(db, source.id)).filter(({ id }) => id !== to.id), to];
+  const target = await readCaptureTarget(db, source, spaces);
+  const room = spaceStatements(target, to, extension.schema);
+  const capture = await captureForStatements(db, source, spaces);
+  const isFree = ({ lock }: PlannedStatement) => lock === NO_LOCK;
+  return [
+    { sql: insertSpaceSql(to), lock: NO_LOCK, why: 'records the new space' },
+    ...flagStatement(source),
+    ...[...capture, ...room].filter(isFree),
+    ...[...room, ...capture].filter((statement) => !isFree(statement)),
+    loadStatement(target, to),
+  ];
+}
+
+/**
+ * Makes room for the new vectors, has capture enqueue for both spaces, and has every row that is there visited: all of it
+ * with the change of state in one transaction, so there is nothing half done to find. The table is locked for
+ * milliseconds, or not at all.
+ */
+export const expand: Operation = async ({ db, migration, source, to }) => {
+  const planned: Space = { ...to, state: 'building' };
+  const moving: PlannedStatement = {
+    sql: moveSql(migration, 'backfilling', 'the new space is there; edits are embedded for both'),
+    lock: NO_LOCK,
+    why: 'is done only while the migration is still ours',
+  };
+  const withFlag = { ...source, flagColumn: flagOf(source, to) };
+  try {
+    const statements = [moving, ...(await expandStatements(db, withFlag, planned))];
+    await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
+    return MOVED;
+  } catch (error) {
+    if (wasTaken(error)) return MOVED;
+    if (error instanceof FreshvecError && error.code === 'lock_not_available') return waits(PAUSE_MS, error.message);
+    throw error;
+  }
+};
+
+/** The flag stays the source's own, whatever its live space is called. */
+export function flagOf(source: Source, to: Pick<Space, 'store' | 'column'>): string | undefined {
+  return source.flagColumn ?? (to.store === 'column' ? `${to.column}_stale` : undefined);
+}
+
+function flagStatement({ id, flagColumn }: Source): PlannedStatement[] {
+  if (flagColumn === undefined) return [];
+  const sql = `UPDATE freshvec.source SET flag_column = ${literal(flagColumn)} WHERE id = ${id} AND flag_column IS NULL`;
+  return [{ sql, lock: NO_LOCK, why: 'records the flag' }];
+}

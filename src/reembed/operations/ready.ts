@@ -1,0 +1,17 @@
+import { indexState } from '../../store/index-state.js';
+import { MOVED, type Operation, waits } from '../operation.js';
+import { move } from '../transition.js';
+import { switchTo } from './switch.js';
+
+const LOOK_MS = 5_000;
+
+/** Waits for a person's `cutover`; goes on by itself where it was started with `--auto`. An index that went meanwhile is built again. */
+export const ready: Operation = async ({ db, migration, source, to }) => {
+  if (to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid') {
+    await db.tx((tx) => move(tx, migration, 'backfilling', { what: 'the index is gone: it is built again' }));
+    return MOVED;
+  }
+  if (!migration.auto) return waits(LOOK_MS, null);
+  await db.tx((tx) => switchTo(tx, migration, 'soaking'));
+  return MOVED;
+};

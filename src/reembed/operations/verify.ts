@@ -1,0 +1,46 @@
+import type { Gate } from '../../catalog/migration.js';
+import { insertLoadRanges } from '../../source/index.js';
+import { MOVED, type Operation, waits } from '../operation.js';
+import { move } from '../transition.js';
+import { saveGates } from './save-gates.js';
+
+/** How long until the gates are tried again, in ms: they read the whole table. */
+const AGAIN_MS = 15_000;
+/** Until a gate that only waits for the workers is tried again. */
+const SOON_MS = 1_000;
+
+/** Passed, said to be passable, or for information only. */
+export function isOpen(gate: Gate, accepted: readonly string[]): boolean {
+  return gate.passed || gate.advisory === true || accepted.includes(gate.name);
+}
+
+/**
+ * Measures whether the new space may answer searches. Rows that are missing send it back to backfilling; any other gate
+ * that does not hold keeps it here, with the reason, until it does or a person accepts it.
+ */
+export const verify: Operation = async (context) => {
+  const { db, migration, source, to, signal } = context;
+  const gates = await context.runGates({ db, migration, source, from: context.from, to, signal });
+  signal.throwIfAborted();
+  await saveGates(db, migration.id, gates);
+  const shut = gates.filter((gate) => !isOpen(gate, migration.accepted));
+  if (shut.some(({ name }) => name === 'coverage')) {
+    await db.tx(async (tx) => {
+      if (!(await move(tx, migration, 'backfilling', { what: 'rows were missing: they are visited again' }))) return;
+      await insertLoadRanges(tx, source, to.id, 'load');
+    });
+    return MOVED;
+  }
+  if (shut.length > 0) {
+    const reason = shut.map(
+      ({ name, value, bound, note }) => `${name} is ${value}, wanted ${bound}${note ? ` (${note})` : ''}`,
+    );
+    const soon = shut.every(({ name }) => name === 'pending');
+    return waits(soon ? SOON_MS : AGAIN_MS, reason.join('; '));
+  }
+  await db.tx(async (tx) => {
+    if (!(await move(tx, migration, 'ready', { what: 'every gate holds' }))) return;
+    await tx.query(`UPDATE freshvec.space SET state = 'ready' WHERE id = $1 AND state = 'building'`, [to.id]);
+  });
+  return MOVED;
+};

@@ -1,0 +1,94 @@
+import { latestMigration, type Migration } from '../catalog/migration.js';
+import { liveSpace } from '../catalog/space.js';
+import type { Database } from '../db/database.js';
+import { sqlState } from '../db/errors.js';
+import { reserveSpaceId } from '../source/index.js';
+import type { ReembedPlan, StartOptions } from './definition.js';
+import { MigrationRefused, ReembedRefused } from './errors.js';
+import { record } from './transition.js';
+
+/**
+ * Starts what a plan says; a controller takes it from there. The same again while one is under way to the same model,
+ * store, type and metric changes nothing. Throws ReembedRefused with every blocker, or MigrationRefused where another one
+ * is under way.
+ */
+export async function startReembed(db: Database, plan: ReembedPlan, options: StartOptions = {}): Promise<Migration> {
+  const { source, from, to } = plan;
+  const open = await latestMigration(db, source.id);
+  if (open && open.state !== 'done' && open.state !== 'aborted') return sameOrRefused(plan, open);
+  if (plan.blockers.length > 0) throw new ReembedRefused(source.name, plan.blockers);
+  if (options.until !== undefined && !(options.until > 0 && options.until <= 1)) {
+    throw new ReembedRefused(source.name, [
+      `--until is a share of the rows above 0 and up to 100 %, not ${options.until}.`,
+    ]);
+  }
+  const live = await liveSpace(db, source.id);
+  if (live?.space.id !== from.id)
+    throw new ReembedRefused(source.name, ['its live space changed since the plan was made: plan again.']);
+  const id = await reserveSpaceId(db);
+  try {
+    return await db.tx(async (tx) => {
+      const [row] = await tx.query<{ id: number }>(
+        `INSERT INTO freshvec.migration (source_id, from_space, to_space, target, state, auto, until, retain, spend_cap_micros, queries, rows)
+         VALUES ($1, $2, $3, $4::jsonb, 'planned', $5, $6, make_interval(secs => $7::float8), $8, $9::jsonb, $10) RETURNING id`,
+        [
+          source.id,
+          from.id,
+          id,
+          JSON.stringify(toRow({ ...to, id })),
+          options.auto ?? false,
+          options.until === 1 ? null : (options.until ?? null),
+          options.retainSeconds ?? null,
+          options.spendCap === undefined ? null : Math.round(options.spendCap * 1e6),
+          options.queries === undefined ? null : JSON.stringify(options.queries),
+          plan.rows,
+        ],
+      );
+      if (!row) throw new TypeError('INSERT gave no row');
+      await record(tx, row.id, 'planned', `asked for: ${from.fingerprint} to ${to.fingerprint}`);
+      const migration = await latestMigration(tx, source.id);
+      if (!migration) throw new TypeError('the migration is not there');
+      return migration;
+    });
+  } catch (error) {
+    if (sqlState(error) !== '23505') throw error;
+    const faster = await latestMigration(db, source.id);
+    if (!faster) throw error;
+    return sameOrRefused(plan, faster);
+  }
+}
+
+function sameOrRefused({ source, to }: ReembedPlan, open: Migration): Migration {
+  const { target } = open;
+  const same =
+    target.fingerprint === to.fingerprint &&
+    target.store === to.store &&
+    target.type === to.type &&
+    target.metric === to.metric;
+  if (same) return open;
+  throw new MigrationRefused(
+    source.name,
+    'start',
+    open.state,
+    `it is on its way to ${target.fingerprint} already: \`complete\` or \`abort\` that first`,
+  );
+}
+
+/** As the table `space` has it. */
+function toRow(space: ReembedPlan['to']) {
+  return {
+    id: space.id,
+    source_id: space.sourceId,
+    spec: space.spec,
+    fingerprint: space.fingerprint,
+    dimensions: space.dimensions,
+    state: space.state,
+    store: space.store,
+    column_name: space.column,
+    vector_type: space.type,
+    metric: space.metric,
+    index_kind: space.index.kind,
+    m: space.index.m,
+    ef_construction: space.index.efConstruction,
+  };
+}

@@ -1,0 +1,94 @@
+import { type Gate, latestMigration, type Migration, type Signal } from '../catalog/migration.js';
+import { getSource } from '../catalog/source.js';
+import { getSpace } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { MigrationMissing } from './errors.js';
+import { loadProgress } from './progress.js';
+import { oldReaders } from './readers.js';
+
+/** How a migration stands, for people and programs to read. */
+export interface MigrationStatus {
+  readonly id: number;
+  readonly source: string;
+  readonly state: Migration['state'];
+  readonly paused: boolean;
+  /** Why it waits, or is parked; null while it goes on. */
+  readonly reason: string | null;
+  /** Fingerprints. */
+  readonly from: string;
+  readonly to: string;
+  readonly spaces: { readonly from: number; readonly to: number };
+  /** Eligible rows as the plan counted them. */
+  readonly rows: number;
+  /** Of these, rows that have their vector in the new space; by pages visited. */
+  readonly done: number;
+  /** Rows a second since the backfill began; null before. */
+  readonly rate: number | null;
+  readonly etaSeconds: number | null;
+  /** Part of the time that the backfill works, 0 to 1. */
+  readonly share: number;
+  readonly throttle: readonly Signal[];
+  readonly gates: readonly (Gate & { readonly accepted: boolean })[];
+  /** Who still searches the old space after a switch. */
+  readonly readers: readonly string[];
+  readonly startedAt: string;
+  readonly switchedAt: string | null;
+  readonly endedAt: string | null;
+  readonly events: readonly { readonly at: string; readonly state: string; readonly what: string }[];
+}
+
+/** The source's migration that is under way, else its last one. Throws MigrationMissing where there was none. */
+export async function migrationStatus(db: Database, sourceName: string): Promise<MigrationStatus> {
+  const source = await getSource(db, sourceName);
+  const migration = await latestMigration(db, source.id);
+  if (!migration) throw new MigrationMissing(sourceName);
+  const [from, to] = [await getSpace(db, migration.fromSpaceId), await getSpace(db, migration.toSpaceId)];
+  const filling = migration.state === 'backfilling' || migration.parkedState === 'backfilling';
+  const share = filling ? (await loadProgress(db, source, migration.toSpaceId)).share : isFilled(migration) ? 1 : 0;
+  const done = Math.round(migration.rows * share);
+  const seconds = filling ? await secondsIn(db, migration.id) : undefined;
+  const rate = seconds === undefined || seconds <= 0 || done === 0 ? null : done / seconds;
+  return {
+    id: migration.id,
+    source: source.name,
+    state: migration.state,
+    paused: migration.paused,
+    reason: migration.reason ?? null,
+    from: from?.fingerprint ?? `space ${migration.fromSpaceId}`,
+    to: to?.fingerprint ?? migration.target.fingerprint,
+    spaces: { from: migration.fromSpaceId, to: migration.toSpaceId },
+    rows: migration.rows,
+    done,
+    rate: rate === null ? null : Math.round(rate * 10) / 10,
+    etaSeconds: rate === null ? null : Math.round((migration.rows - done) / rate),
+    share: migration.share,
+    throttle: migration.throttle,
+    gates: migration.gates.map((gate) => ({ ...gate, accepted: migration.accepted.includes(gate.name) })),
+    readers: await oldReaders(db, source.id),
+    startedAt: migration.createdAt,
+    switchedAt: migration.switchedAt ?? null,
+    endedAt: migration.endedAt ?? null,
+    events: await listEvents(db, migration.id),
+  };
+}
+
+function isFilled({ state, parkedState }: Migration): boolean {
+  return !['planned', 'expanding'].includes(parkedState ?? state);
+}
+
+/** Seconds since the backfill began for the first time. */
+async function secondsIn(db: Executor, id: number): Promise<number | undefined> {
+  const [row] = await db.query<{ seconds: number | null }>(
+    `SELECT extract(epoch FROM clock_timestamp() - min(at))::float8 AS seconds
+     FROM freshvec.migration_event WHERE migration_id = $1 AND state = 'backfilling'`,
+    [id],
+  );
+  return row?.seconds ?? undefined;
+}
+
+async function listEvents(db: Executor, id: number): Promise<MigrationStatus['events']> {
+  return db.query<{ at: string; state: string; what: string }>(
+    `SELECT to_json(at)#>>'{}' AS at, state, what FROM freshvec.migration_event WHERE migration_id = $1 ORDER BY id`,
+    [id],
+  );
+}

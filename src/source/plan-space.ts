@@ -1,0 +1,128 @@
+import { getSource, type Source } from '../catalog/source.js';
+import { liveSpace, type Metric, type Space, type StoreKind, type VectorType } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
+import { qualified } from '../db/identifiers.js';
+import { readExpressions } from './base-columns.js';
+import { currentSource } from './current.js';
+import type { PlanModel } from './definition.js';
+import { type Estimate, estimate } from './estimate.js';
+import { ownColumns } from './existing.js';
+import { type Hazards, readHazards } from './hazards.js';
+import { newSpaceRefusals } from './plan.js';
+import { relationRefusals } from './refuse.js';
+import { readTable } from './table.js';
+
+/** What a second space of a source shall be; what is left open is as in the live one. */
+export interface SpaceDefinition {
+  /** By default the next free name after the live column's: `embedding_2`. */
+  readonly column?: string | undefined;
+  readonly store?: StoreKind | undefined;
+  readonly type?: VectorType | undefined;
+  readonly metric?: Metric | undefined;
+  readonly index?: 'hnsw' | 'none' | undefined;
+  readonly m?: number | undefined;
+  readonly efConstruction?: number | undefined;
+}
+
+export interface PlannedSpace {
+  /** With the flag that the new space wants, should it be the first on the rows. */
+  readonly source: Source;
+  readonly from: Space;
+  /** Without an id: it is reserved when it is made. */
+  readonly space: Space;
+  /** Why it cannot be made, each with what to do. */
+  readonly refusals: readonly string[];
+  readonly hazards: Hazards;
+  readonly amount: Estimate;
+}
+
+/** Finds out what a second space beside the live one will be. Changes nothing. */
+export async function planSpace(
+  db: Database,
+  sourceName: string,
+  definition: SpaceDefinition,
+  model: PlanModel,
+): Promise<PlannedSpace> {
+  const recorded = await getSource(db, sourceName);
+  const current = await currentSource(db, recorded);
+  const live = await liveSpace(db, recorded.id);
+  if (!current || !live) {
+    throw new FreshvecError(
+      'table_gone',
+      current
+        ? `"${sourceName}" has no live space.`
+        : `The table of source "${sourceName}" was dropped. Remove the source.`,
+    );
+  }
+  const from = live.space;
+  const table = await readTable(db, qualified(current.relation.schema, current.relation.table));
+  const facts = await readExpressions(db, table, current.content, current.filter);
+  const hazards = await readHazards(db, table.oid);
+  const taken = new Set([
+    ...table.columns.map(({ name }) => name),
+    ...(await ownColumns(db, table.oid)).map(({ column }) => column),
+  ]);
+  const space = spaceBeside(from, definition, model, taken);
+  const flag = current.flagColumn ?? (space.store === 'column' ? `${space.column}_stale` : undefined);
+  return {
+    source: { ...current, flagColumn: flag },
+    from,
+    space,
+    refusals: [
+      ...relationRefusals(table),
+      ...sameAs(from, space),
+      ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
+    ],
+    hazards,
+    amount: await estimate(db, current, (text) => model.countTokens(text)),
+  };
+}
+
+/** Fixes the id of a space before anything is done. */
+export async function reserveSpaceId(db: Executor): Promise<number> {
+  const [row] = await db.query<{ id: number }>(`SELECT nextval(pg_get_serial_sequence('freshvec.space', 'id')) AS id`);
+  if (!row) throw new TypeError('nextval gave no row');
+  return row.id;
+}
+
+function spaceBeside(from: Space, wanted: SpaceDefinition, model: PlanModel, taken: ReadonlySet<string>): Space {
+  return {
+    id: 0,
+    sourceId: from.sourceId,
+    spec: model.spec,
+    fingerprint: model.fingerprint,
+    dimensions: model.dimensions,
+    state: 'building',
+    store: wanted.store ?? from.store,
+    column: wanted.column ?? nextColumn(from.column, taken),
+    type: wanted.type ?? from.type,
+    metric: wanted.metric ?? from.metric,
+    index: {
+      kind: wanted.index ?? from.index.kind,
+      m: wanted.m ?? from.index.m,
+      efConstruction: wanted.efConstruction ?? from.index.efConstruction,
+    },
+  };
+}
+
+/** `embedding` → `embedding_2` → `embedding_3`, the first that is free with its companions. */
+function nextColumn(column: string, taken: ReadonlySet<string>): string {
+  const [, root = column] = /^(.+)_\d+$/.exec(column) ?? [];
+  const free = (name: string) => [name, `${name}_model`, `${name}_hash`].every((each) => !taken.has(each));
+  let n = 2;
+  while (!free(`${root}_${n}`)) n++;
+  return `${root}_${n}`;
+}
+
+function sameAs(from: Space, space: Space): string[] {
+  const same =
+    from.fingerprint === space.fingerprint &&
+    from.store === space.store &&
+    from.type === space.type &&
+    from.metric === space.metric;
+  if (!same) return [];
+  return [
+    `it has this model, store, type and metric already (${from.fingerprint}). For another index alone: \`freshvec reindex\`.`,
+  ];
+}

@@ -1,0 +1,33 @@
+/**
+ * The part of the time that this process works on the pages of a space's first load: after each batch it leaves them
+ * alone for as long as the share asks. Edits are claimed all the while.
+ */
+export class LoadDuty {
+  private freeAt = 0;
+  private share = 1;
+
+  /** 0 to 1, as the throttle has it. */
+  follow(share: number): void {
+    this.share = share;
+  }
+
+  /** Whether pages may be claimed now. */
+  isFree(): boolean {
+    return this.restMs() === 0;
+  }
+
+  /** Ms until pages may be claimed again; Infinity while they may not at all. */
+  restMs(): number {
+    return this.share > 0 ? Math.max(0, this.freeAt - performance.now()) : Number.POSITIVE_INFINITY;
+  }
+
+  /** Tells how long a batch of pages took, in ms. */
+  worked(ms: number): void {
+    if (this.share <= 0) return;
+    const restMs = Math.min(ms * (1 / this.share - 1), MOST_REST_MS);
+    this.freeAt = Math.max(this.freeAt, performance.now()) + restMs;
+  }
+}
+
+/** One slow batch must not stop the load for minutes. */
+const MOST_REST_MS = 10_000;

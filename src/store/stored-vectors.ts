@@ -1,0 +1,31 @@
+import { keyArrayParams, keyArrays, keyColumnNames, keyJoinSql } from '../catalog/expressions.js';
+import type { Source } from '../catalog/source.js';
+import type { Executor } from '../db/database.js';
+import type { StoredVector } from './port.js';
+
+/** Where vectors stand: SQL over a relation that has the source's key columns. */
+interface Place {
+  readonly from: string;
+  /** Not quoted. */
+  readonly alias: string;
+  readonly hash: string;
+  readonly vector: string;
+  readonly where: string;
+}
+
+/** `Store.vectors`: in one statement, without a lock. */
+export async function storedVectors(
+  tx: Executor,
+  source: Source,
+  keys: readonly string[],
+  { from, alias, hash, vector, where }: Place,
+): Promise<Map<string, StoredVector>> {
+  const rows = await tx.query<{ key: string; hash: string; vector: number[] }>(
+    `SELECT __fv_i.__fv_key AS key, ${hash}::text AS hash, ${vector}::real[] AS vector
+     FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+     JOIN ${from} ON ${keyJoinSql(source.key, alias, '__fv_i')}
+     WHERE ${vector} IS NOT NULL AND ${hash} IS NOT NULL AND ${where}`,
+    [keys, ...keyArrays(source.key, keys)],
+  );
+  return new Map(rows.map((row) => [row.key, { hash: row.hash, vector: Float32Array.from(row.vector) }]));
+}
