@@ -18,8 +18,10 @@ const open = (url: string) =>
 
 beforeAll(async () => {
   // Little WAL between checkpoints, which do not come by the clock.
-  server = await startPostgres({ settings: { max_wal_size: '48MB', min_wal_size: '32MB', checkpoint_timeout: '1h' } });
-  replica = await startReplica(server.url, { name: 'near by', slot: 'near' });
+  const wal = { max_wal_size: '48MB', min_wal_size: '32MB', checkpoint_timeout: '1h' };
+  server = await startPostgres({ settings: { ...wal, max_prepared_transactions: 2 } });
+  const settings = { hot_standby_feedback: 'on', wal_receiver_status_interval: 1 };
+  replica = await startReplica(server.url, { name: 'near by', slot: 'near', settings });
   db = await open(server.url);
   await db.exec('CREATE TABLE doc (id int PRIMARY KEY, body text)');
   const [row] = await db.query<{ oid: number }>(`SELECT 'doc'::regclass::oid AS oid`);
@@ -33,9 +35,9 @@ afterAll(async () => {
 });
 
 /** Writes so many MB of WAL. */
-async function write(megabytes: number): Promise<void> {
+async function write(megabytes: number, into = db): Promise<void> {
   for (let i = 0; i < megabytes; i++) {
-    await db.query(`SELECT pg_logical_emit_message(true, 'test', repeat('x', 1048576))`);
+    await into.query(`SELECT pg_logical_emit_message(true, 'test', repeat('x', 1048576))`);
   }
 }
 
@@ -106,7 +108,64 @@ describe('a replica that goes away', () => {
   });
 });
 
+describe('what keeps dead rows', () => {
+  test('a prepared transaction', async () => {
+    const watched = new Watched(db, target, { transactionSeconds: 0.001, xminAge: 20 });
+    await asAdmin(server.url, async (admin) => {
+      await admin.query(`BEGIN; INSERT INTO doc VALUES (-1, 'x'); PREPARE TRANSACTION 'forgotten'`);
+    });
+    const { note } = await watched.until('transaction_age', { state: 'pressed' });
+    expect(note).toMatch(/^the prepared transaction 'forgotten' keeps dead rows/);
+    for (let i = 0; i < 25; i++) await db.query('SELECT pg_current_xact_id()::text');
+    expect((await watched.until('xmin_age', { state: 'pressed' })).note).toMatch(/'forgotten'/);
+    await asAdmin(server.url, (admin) => admin.query(`ROLLBACK PREPARED 'forgotten'`));
+    await watched.until('transaction_age', { state: 'fine' });
+    await watched.close();
+  });
+
+  test('a query on a replica that gives feedback, through its slot', async () => {
+    const watched = new Watched(db, target, { xminAge: 20 });
+    await asAdmin(replica.url, async (reader) => {
+      await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+      const older = async () => {
+        await db.query('SELECT pg_current_xact_id()::text');
+        await watched.tick();
+        return watched.signal('xmin_age').state === 'pressed';
+      };
+      await eventually(older, { timeoutMs: 30_000, what: 'an xmin that a replica holds back' });
+      expect(watched.signal('xmin_age').note).toMatch(/^the replication slot "near" keeps dead rows/);
+    });
+    await watched.until('xmin_age', { state: 'fine' });
+    await watched.close();
+  });
+});
+
 describe('WAL', () => {
+  test('a slot that is about to lose it: at rest, however little it is', async () => {
+    // A server of its own, where no checkpoint comes: one would take the WAL away at once.
+    const settings = { max_slot_wal_keep_size: '1MB', checkpoint_timeout: '1h', max_wal_size: '4GB' };
+    const strict = await startPostgres({ settings });
+    const other = await open(strict.url);
+    const watched = new Watched(other, target, { slotBytes: 2 ** 50 });
+    try {
+      await other.query(`SELECT pg_create_physical_replication_slot('abandoned', true)`);
+      await watched.untilShare(1);
+      await write(64, other);
+      await watched.tick();
+      expect(watched.signal('slot_wal')).toMatchObject({ state: 'pressed' });
+      expect(watched.signal('slot_wal').note).toMatch(
+        /^the slot "abandoned" keeps it, and is about to lose it.*nobody reads/,
+      );
+      expect(watched.share).toBe(0);
+      await other.query(`SELECT pg_drop_replication_slot('abandoned')`);
+      await watched.untilShare(1);
+    } finally {
+      await watched.close();
+      await other.close();
+      await strict.stop();
+    }
+  });
+
   test('its rate, over the last seconds', async () => {
     const watched = new Watched(db, target, { walBytesPerSecond: 2 ** 20 });
     await watched.tick();
