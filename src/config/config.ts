@@ -1,3 +1,5 @@
+import type { ThrottleSettings } from './throttle.js';
+
 /** Where the database is, as the configuration says it. */
 export type DatabaseConfig =
   | {
@@ -64,6 +66,8 @@ export interface Config {
   readonly maintenance: { readonly everyMs: Readonly<Partial<Record<'sweep' | 'leaves' | 'index' | 'cache', number>>> };
   /** Where a worker process answers for its metrics and health; port 0: nowhere. */
   readonly http: { readonly host: string; readonly port: number };
+  /** What a re-embedding slows down for. */
+  readonly throttle: ThrottleSettings;
   /** A source is late once its oldest stale row is older than this. */
   readonly freshness: { readonly boundSeconds: number };
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent' };

@@ -4,6 +4,7 @@ import { type Environment, fromEnvironment, processEnvironment, variablesOf } fr
 import { ConfigError, invalidSettings } from './errors.js';
 import { readSettingsFile } from './file.js';
 import { type Settings, settingsSchema } from './settings.js';
+import { THROTTLE_DEFAULTS, type ThrottleSettings } from './throttle.js';
 
 export interface LoadOptions {
   /** Where a `freshvec.config` file is looked for, and what an embedded directory is relative to. */
@@ -70,6 +71,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
       host: first(layers, (s) => s.http?.host) ?? DEFAULTS.httpHost,
       port: first(layers, (s) => s.http?.port) ?? 0,
     },
+    throttle: throttleOf(layers, cwd),
     freshness: { boundSeconds: first(layers, (s) => s.freshness?.boundSeconds) ?? DEFAULTS.boundSeconds },
     log: { level: first(layers, (s) => s.log?.level) ?? 'info' },
     file: fromFile.file,
@@ -137,6 +139,16 @@ function onnxOf(layers: readonly Settings[], cwd: string): Config['models']['onn
     threads: first(layers, (s) => s.models?.onnx?.threads),
     allowDownload: first(layers, (s) => s.models?.onnx?.allowDownload),
   };
+}
+
+function throttleOf(layers: readonly Settings[], cwd: string): ThrottleSettings {
+  const set = layers.map((s) => Object.entries(s.throttle ?? {}).filter(([, value]) => value !== undefined));
+  const { diskPath, ...rest }: ThrottleSettings = Object.assign(
+    {},
+    THROTTLE_DEFAULTS,
+    ...set.reverse().map((entries) => Object.fromEntries(entries)),
+  );
+  return { ...rest, diskPath: diskPath === null ? null : resolve(cwd, diskPath) };
 }
 
 function slotsOf(layers: readonly Settings[]): number {

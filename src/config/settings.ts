@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { throttleSchema } from './throttle.js';
 
 /** What may be written in `freshvec.config.*`; flags and environment fill the same shape. Everything is optional. */
 
@@ -79,6 +80,7 @@ export const settingsSchema = z
       })
       .partial(),
     http: z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }).partial(),
+    throttle: throttleSchema,
     freshness: z.strictObject({ boundSeconds: z.number().positive().max(31_536_000) }).partial(),
     log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error', 'silent']) }).partial(),
   })

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type LoadOptions, loadConfig, requireDatabase } from '../../src/config/load.js';
 import { maskConfig, maskText, maskUrl } from '../../src/config/mask.js';
+import { THROTTLE_DEFAULTS } from '../../src/config/throttle.js';
 
 const URL_A = 'postgres://app:secret@db.internal:5432/app';
 
@@ -49,10 +50,36 @@ describe('precedence', () => {
       worker: { slots: 3, batchKeys: 200, graceMs: 20_000 },
       maintenance: { everyMs: {} },
       http: { host: '127.0.0.1', port: 0 },
+      throttle: THROTTLE_DEFAULTS,
       freshness: { boundSeconds: 30 },
       log: { level: 'info' },
       file: undefined,
     });
+  });
+
+  test('a bound of the throttle may be set, kept, or switched off, layer by layer', async () => {
+    file(
+      'freshvec.config.json',
+      JSON.stringify({ throttle: { replicaLagSeconds: 3, lockWaiters: null, diskPath: 'pg' } }),
+    );
+    const { throttle } = await load({ flags: { throttle: { replicaLagSeconds: null, lockWaitMs: undefined } } });
+    expect(throttle).toEqual({
+      ...THROTTLE_DEFAULTS,
+      replicaLagSeconds: null,
+      lockWaiters: null,
+      diskPath: join(cwd, 'pg'),
+    });
+  });
+
+  test.each([
+    [{ replicaLagSecond: 1 }, /throttle\.replicaLagSecond.*did you mean "replicaLagSeconds"/],
+    [{ replicaLagSeconds: 0 }, /throttle\.replicaLagSeconds/],
+    [{ deadRowShare: 1 }, /throttle\.deadRowShare: must be below 1/],
+    [{ probeBaselineTimes: 1 }, /throttle\.probeBaselineTimes: must be over 1/],
+    [{ probeSql: ' ' }, /throttle\.probeSql: must not be empty/],
+  ])('the throttle %j is refused', async (throttle, message) => {
+    file('freshvec.config.json', JSON.stringify({ throttle }));
+    await expect(load()).rejects.toThrow(message);
   });
 
   test('TypeScript files are read, and one may be named', async () => {

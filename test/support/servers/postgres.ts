@@ -32,9 +32,9 @@ export interface PostgresServer {
   stop(mode?: StopMode): Promise<void>;
 }
 
-const BIN = '/usr/lib/postgresql/17/bin';
-const IMAGE = 'pgvector/pgvector:pg17';
-const SIGNALS: Record<StopMode, NodeJS.Signals> = { fast: 'SIGINT', immediate: 'SIGQUIT', kill: 'SIGKILL' };
+export const BIN = '/usr/lib/postgresql/17/bin';
+export const IMAGE = 'pgvector/pgvector:pg17';
+export const SIGNALS: Record<StopMode, NodeJS.Signals> = { fast: 'SIGINT', immediate: 'SIGQUIT', kill: 'SIGKILL' };
 
 const DEFAULTS: PostgresSettings = {
   max_connections: 200,
@@ -88,20 +88,20 @@ function treePostgres(tree: Tree): MakePostgres {
         '--locale=C.UTF-8',
         '--no-sync',
       ],
-      command: (home) => [
-        `${BIN}/postgres`,
-        '-D',
-        `${home}/data`,
-        ...asArguments({
-          listen_addresses: '127.0.0.1',
-          port,
-          unix_socket_directories: '',
-          // The tree's /dev/shm is a plain directory; files in the data directory at least vanish with it.
-          dynamic_shared_memory_type: 'mmap',
-          ...settings,
-        }),
-      ],
+      command: (home) => treeCommand(home, port, settings),
     });
+}
+
+/** The server of the tree, on `home`/data. */
+export function treeCommand(home: string, port: number, settings: PostgresSettings): string[] {
+  const place = {
+    listen_addresses: '127.0.0.1',
+    port,
+    unix_socket_directories: '',
+    // The tree's /dev/shm is a plain directory; files in the data directory at least vanish with it.
+    dynamic_shared_memory_type: 'mmap',
+  };
+  return [`${BIN}/postgres`, '-D', `${home}/data`, ...asArguments({ ...place, ...settings })];
 }
 
 const dockerPostgres: MakePostgres = (port, settings) =>
@@ -113,15 +113,15 @@ const dockerPostgres: MakePostgres = (port, settings) =>
     command: ['postgres', ...asArguments(settings)],
   });
 
-function asArguments(settings: PostgresSettings): string[] {
+export function asArguments(settings: PostgresSettings): string[] {
   return Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
 }
 
-function urlOn(port: number): string {
+export function urlOn(port: number): string {
   return `postgres://postgres@127.0.0.1:${port}/postgres`;
 }
 
-async function answers(port: number): Promise<void> {
+export async function answers(port: number): Promise<void> {
   const client = new pg.Client({ connectionString: urlOn(port), connectionTimeoutMillis: 5_000 });
   client.on('error', () => undefined);
   try {

@@ -1,0 +1,30 @@
+/**
+ * Additive increase, multiplicative decrease (Chiu and Jain, 1989): many that share one database come to fair shares, and
+ * each settles just below what the database stands. What is added is small against what is taken, since a database that
+ * was pressed needs longer to recover than a backfill to lose a second.
+ */
+
+/** What a signal asks for. `slow`: half as fast, and no slower than `floor`, a part of the time. */
+export type Effect = 'rise' | 'hold' | { readonly slow: number } | 'stop';
+
+/** Added to the share by a tick, about once a second: from nothing to everything in 20 s. */
+export const INCREASE = 0.05;
+const DECREASE = 0.5;
+/** A backfill that is only slowed never quite stops, so that it is seen to go on, and its own effect can be told. */
+export const FLOOR = 0.02;
+
+/**
+ * The share of the time, 0 to 1, for the next second. The most careful effect holds; of several that slow down, the
+ * lowest floor.
+ */
+export function nextShare(share: number, effects: readonly Effect[]): number {
+  const now = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
+  if (effects.includes('stop')) return 0;
+  const floors = effects.flatMap((effect) => (typeof effect === 'object' ? [effect.slow] : []));
+  if (floors.length > 0) {
+    const floor = Math.min(...floors);
+    return now > floor ? Math.max(floor, now * DECREASE) : Math.min(floor, now + INCREASE);
+  }
+  if (effects.includes('hold')) return Math.max(now, FLOOR);
+  return Math.min(1, now + INCREASE);
+}
