@@ -63,12 +63,23 @@ interface Job {
   maxTokens: number;
   /** Tokens that the model takes of one text; undefined once it refused this one without naming its limit. */
   limit: number | undefined;
+  /** Nobody knows whether the pieces are short enough: the first goes ahead, lest all of them are refused one by one. */
+  probing: boolean;
   tries: number;
+}
+
+type Failed = Exclude<TextOutcome, { readonly vector: Float32Array }>;
+const UNKNOWN: Failed = { delayed: 0, failure: 'unavailable' };
+
+function toSend({ pieces, probing }: Job): readonly string[] {
+  return probing ? pieces.slice(0, 1) : pieces;
 }
 
 class LongRun {
   tokens = 0;
   private readonly outcomes = new Map<string, LongOutcome>();
+  /** By piece, from the provider or the cache. */
+  private readonly vectors = new Map<string, Float32Array>();
 
   constructor(
     private readonly model: EmbeddingModel,
@@ -76,7 +87,7 @@ class LongRun {
   ) {}
 
   outcomeOf(text: string): LongOutcome {
-    return this.outcomes.get(text) ?? { delayed: 0, failure: 'unavailable' };
+    return this.outcomes.get(text) ?? UNKNOWN;
   }
 
   async all(texts: readonly string[]): Promise<void> {
@@ -84,24 +95,24 @@ class LongRun {
     let open: Job[] = [];
     for (const text of texts) {
       const limit = model.limits.maxTokensPerInput;
-      const job: Job = { text, pieces: [text], how: 'whole', maxTokens: limit, limit, tries: 0 };
+      const job: Job = { text, pieces: [text], how: 'whole', maxTokens: limit, limit, probing: false, tries: 0 };
       if (!isTooLong(this.ruler, text) || (await this.cut(job))) open.push(job);
     }
     while (open.length > 0) {
-      const found = await this.embedPieces(open);
+      const failures = await this.embedPieces(open);
       const again: Job[] = [];
-      for (const job of open) if (await this.refusedAsTooLong(job, found)) again.push(job);
+      for (const job of open) if (await this.goesOn(job, failures)) again.push(job);
       open = again;
     }
   }
 
-  /** Makes pieces of a text that is too long; false where that is not wanted, or cannot be, and the text is refused. */
   /** Remembers what it counted; not for the beginnings that `fitting` tries. */
   private get ruler(): Ruler {
     const { fit, limits } = this.model;
     return { limits, countTokens: this.options.countTokens, ...(fit && { fit }) };
   }
 
+  /** Makes pieces of a text that is too long; false where that is not wanted, or cannot be, and the text is refused. */
   private async cut(job: Job): Promise<boolean> {
     const { longTexts } = this.options;
     if (longTexts === 'refuse' || job.maxTokens < 1 || job.tries > MOST_TRIES) {
@@ -133,62 +144,73 @@ class LongRun {
     this.outcomes.set(text, { refused: { tokens: aboutTokens(this.ruler, text), maxTokens: limit } });
   }
 
-  /** Outcomes by piece: from the cache, or from the provider. */
-  private async embedPieces(jobs: readonly Job[]): Promise<Map<string, TextOutcome>> {
+  /** Embeds what is not embedded yet; resolves to why a piece has no vector. */
+  private async embedPieces(jobs: readonly Job[]): Promise<Map<string, Failed>> {
     const { pieces: cache, signal } = this.options;
-    const long = jobs
-      .filter(({ how }) => how !== 'whole')
-      .flatMap(({ text, pieces }) => pieces.map((piece) => ({ text, piece })));
-    const known = long.length > 0 ? await cache?.read(long) : undefined;
-    const found = new Map<string, TextOutcome>([...(known ?? [])].map(([piece, vector]) => [piece, { vector }]));
-    const wanted = [...new Set(jobs.flatMap(({ pieces }) => pieces))].filter((piece) => !found.has(piece));
+    const items = jobs.flatMap((job) => toSend(job).map((piece) => ({ text: job.text, piece, how: job.how })));
+    const long = items.filter(({ how, piece }) => how !== 'whole' && !this.vectors.has(piece));
+    if (long.length > 0) for (const [piece, vector] of (await cache?.read(long)) ?? []) this.vectors.set(piece, vector);
+    const wanted = [...new Set(items.map(({ piece }) => piece))].filter((piece) => !this.vectors.has(piece));
+    const failed = new Map<string, Failed>();
     try {
       const { outcomes, tokens } = await embedAll(this.model, wanted, this.options);
       this.tokens += tokens;
-      for (const [i, piece] of wanted.entries())
-        found.set(piece, outcomes[i] ?? { delayed: 0, failure: 'unavailable' });
+      for (const [i, piece] of wanted.entries()) {
+        const outcome = outcomes[i] ?? UNKNOWN;
+        if ('vector' in outcome) this.vectors.set(piece, outcome.vector);
+        else failed.set(piece, outcome);
+      }
     } catch (error) {
       signal?.throwIfAborted();
       // What was paid for in an earlier round is kept; the next call meets the failure again.
-      if (![...this.outcomes.values()].some((outcome) => 'vector' in outcome)) throw error;
+      if (this.vectors.size === 0) throw error;
       const failure = error instanceof EmbedError ? error.failure : 'unavailable';
-      for (const piece of wanted) found.set(piece, { delayed: 0, failure });
+      for (const piece of wanted) failed.set(piece, { delayed: 0, failure });
     }
-    const paid = long.flatMap((item) => {
-      const outcome = known?.has(item.piece) ? undefined : found.get(item.piece);
-      return outcome && 'vector' in outcome ? [{ ...item, vector: outcome.vector }] : [];
+    const sent = new Set(wanted);
+    const paid = long.flatMap(({ text, piece }) => {
+      const vector = sent.has(piece) ? this.vectors.get(piece) : undefined;
+      return vector ? [{ text, piece, vector }] : [];
     });
     if (paid.length > 0) await cache?.write(paid);
-    return found;
+    return failed;
   }
 
-  /** Notes what became of a text; true where its pieces were too long, and there are shorter ones now. */
-  private async refusedAsTooLong(job: Job, found: ReadonlyMap<string, TextOutcome>): Promise<boolean> {
-    const outcomes = job.pieces.map((piece) => found.get(piece) ?? { delayed: 0, failure: 'unavailable' as const });
-    const vectors: Float32Array[] = [];
-    let failed: Exclude<LongOutcome, { vector: Float32Array }> | undefined;
-    for (const [i, outcome] of outcomes.entries()) {
-      if ('vector' in outcome) vectors.push(outcome.vector);
-      else if ('rejected' in outcome && outcome.tooLong) {
-        this.shorten(job, job.pieces[i] ?? '', outcome.tooLong);
-        return this.cut(job);
-      } else failed = failed && 'rejected' in failed ? failed : outcome;
+  /** Notes what became of a text; true where there is more to be sent for it: shorter pieces, or what follows the first. */
+  private async goesOn(job: Job, failures: ReadonlyMap<string, Failed>): Promise<boolean> {
+    const sent = toSend(job);
+    const failed = sent.filter((piece) => !this.vectors.has(piece));
+    const outcomes = failed.map((piece) => ({ piece, outcome: failures.get(piece) ?? UNKNOWN }));
+    for (const { piece, outcome } of outcomes) {
+      if (!('rejected' in outcome) || !outcome.tooLong) continue;
+      this.shorten(job, piece, outcome.tooLong);
+      return this.cut(job);
     }
-    this.outcomes.set(job.text, failed ?? this.combine(job, vectors));
+    const worst = outcomes.find(({ outcome }) => 'rejected' in outcome) ?? outcomes[0];
+    if (!worst && sent.length < job.pieces.length) {
+      job.probing = false;
+      return true;
+    }
+    this.outcomes.set(job.text, worst?.outcome ?? this.combine(job));
     return false;
   }
 
   /** By what the provider said of a piece: its limit and the piece's tokens where it named them, else just less than before. */
   private shorten(job: Job, piece: string, { maxTokens, tokens }: TooLong): void {
     const sent = this.options.countTokens(piece);
-    const share =
-      maxTokens === undefined || tokens === undefined ? SHORTER.unnamed : (maxTokens / tokens) * SHORTER.named;
+    const next = () => {
+      if (maxTokens === undefined) return sent * SHORTER.unnamed;
+      return tokens === undefined ? maxTokens : ((sent * maxTokens) / tokens) * SHORTER.named;
+    };
+    const before = job.how === 'whole' ? sent : Math.min(sent, job.maxTokens);
     job.limit = maxTokens;
-    job.maxTokens = Math.floor(Math.min(sent, job.maxTokens) * Math.min(share, SHORTER.most));
+    job.maxTokens = Math.floor(Math.min(next(), before * SHORTER.most));
+    job.probing = true;
     job.tries += 1;
   }
 
-  private combine(job: Job, vectors: readonly Float32Array[]): LongOutcome {
+  private combine(job: Job): LongOutcome {
+    const vectors = job.pieces.flatMap((piece) => this.vectors.get(piece) ?? []);
     const [first] = vectors;
     if (job.how === 'whole' && first) return { vector: first };
     const weights = job.pieces.map((piece) => this.options.countTokens(piece));
