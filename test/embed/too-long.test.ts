@@ -1,4 +1,7 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { openModel } from '../../src/embed/open.js';
 import { readTooLong } from '../../src/embed/providers/too-long.js';
 
 const MESSAGES: readonly [string, number, string, object | undefined][] = [
@@ -62,5 +65,34 @@ describe('readTooLong', () => {
   test('goes by the code where there is one', () => {
     expect(readTooLong(400, ['context_length_exceeded'], undefined)).toEqual({});
     expect(readTooLong(400, ['invalid_request_error'], undefined)).toBe(undefined);
+  });
+});
+
+describe('a refusal of a compatible server', () => {
+  const message = 'Input validation error: `inputs` must have less than 512 tokens. Given: 534';
+  const openai = "This model's maximum context length is 512 tokens, however you requested 534 tokens";
+  test.each([
+    ['as OpenAI has it', 400, { error: { message: openai, type: 'invalid_request_error' } }],
+    ['without the outer object', 413, { message, code: 413, type: 'Validation' }],
+    ['as a mere string', 400, { error: openai }],
+  ])('tells the limit: %s', async (_, status, body) => {
+    const server = createServer((_request, response) => {
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
+      const model = await openModel('openai/other@8', { openai: { baseUrl }, requestTimeoutMs: 5000 });
+      expect(model.limits.maxTokensPerInput).toBe(8191);
+      await expect(model.embed(['secret text'], { purpose: 'document' })).rejects.toMatchObject({
+        failure: 'input_rejected',
+        message: expect.stringMatching(/^openai\/other@8: HTTP 4\d\d.*; the text is too long$/),
+        details: { status, tooLong: { maxTokens: 512, tokens: 534 } },
+      });
+      expect(model.limits.maxTokensPerInput).toBe(512);
+      await model.close();
+    } finally {
+      server.close();
+    }
   });
 });
