@@ -23,6 +23,7 @@ CREATE TABLE source (
   filter_sql text,
   tenant_column text,
   flag_column text,
+  long_texts text NOT NULL DEFAULT 'refuse' CHECK (long_texts IN ('refuse', 'truncate', 'chunk')),
   created_at timestamptz NOT NULL DEFAULT now(),
   CHECK ((content_columns IS NULL) <> (content_sql IS NULL)),
   CHECK (cardinality(key_columns) = cardinality(key_types) AND cardinality(key_columns) > 0)
@@ -30,6 +31,7 @@ CREATE TABLE source (
 COMMENT ON TABLE source IS 'A table whose text is embedded.';
 COMMENT ON COLUMN source.flag_column IS 'Boolean column that says: stale in the live space. It outlives the space that it was made with.';
 COMMENT ON COLUMN source.base_columns IS 'Columns that content and filter read; a change of any of them makes the row stale.';
+COMMENT ON COLUMN source.long_texts IS 'What becomes of a text that is longer than the model takes: a failure, a vector of its beginning, or of its pieces.';
 
 CREATE TABLE space (
   id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -106,6 +108,19 @@ CREATE TABLE failure (
   PRIMARY KEY (space_id, key)
 );
 COMMENT ON TABLE failure IS 'Keys whose text cannot be embedded, and why. hash: of the text that failed. discarded: a person has seen it.';
+
+CREATE TABLE long_text (
+  space_id int NOT NULL REFERENCES space ON DELETE CASCADE,
+  key text COLLATE "C" NOT NULL,
+  how text NOT NULL CHECK (how IN ('truncate', 'chunk')),
+  tokens bigint NOT NULL,
+  max_tokens int NOT NULL,
+  pieces int NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (space_id, key)
+);
+COMMENT ON TABLE long_text IS 'Vectors that were made of the beginning, or of the pieces, of a text that is longer than the model takes. Goes with the vector.';
+COMMENT ON COLUMN long_text.tokens IS 'Of the whole text; about, unless the model''s tokeniser is at hand.';
 
 CREATE TABLE range (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

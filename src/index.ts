@@ -2,6 +2,7 @@
 export type { Spend, SpendOptions, SpendReport } from './budget/spend-report.js';
 export type { KeyInput, QueryClient } from './capture/index.js';
 export type { KeyValue } from './catalog/key-value.js';
+export type { LongText, LongTexts } from './catalog/long-texts.js';
 export type { Gate, LabelledQuery, MigrationState, Signal } from './catalog/migration.js';
 export type { Pause, PauseKind } from './catalog/pause.js';
 export type { Migration, SchemaStatus } from './catalog/schema.js';
@@ -13,7 +14,7 @@ export type { FailedRow, FailuresApi } from './client/failures.js';
 export type { ClientOptions } from './client/options.js';
 export type { PauseOptions } from './client/pauses.js';
 export type { ReembedApi } from './client/reembed.js';
-export type { SourceInfo, SourcesApi } from './client/sources.js';
+export type { LongTextRow, SourceInfo, SourcesApi } from './client/sources.js';
 export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';
 export type { Config } from './config/config.js';
 export { ConfigError } from './config/errors.js';

@@ -100,7 +100,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     const taken = parked.splice(0);
     for (const { token } of taken) held.add(token);
     for (const { token, items, losses } of taken) {
-      await write({ token, items, losses, confirm: [], remove: [], endings: [], coolDownMs: undefined });
+      await write({ token, items, losses, confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined });
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
+import type { LongTexts } from './long-texts.js';
 
 /** One column of a source's key, in key order. */
 export interface KeyColumn {
@@ -25,6 +26,8 @@ export interface Source {
   readonly tenantColumn: string | undefined;
   /** Says on the row that its vector in the live space is stale; absent where freshvec adds nothing to the table. */
   readonly flagColumn: string | undefined;
+  /** What becomes of a text that is longer than the model takes. */
+  readonly longTexts: LongTexts;
   /** Tells one definition from the next, as long as the row stands; absent in a plan. */
   readonly version?: string;
 }
@@ -43,6 +46,7 @@ type SourceRow = {
   filter_sql: string | null;
   tenant_column: string | null;
   flag_column: string | null;
+  long_texts: LongTexts;
   version: string;
 };
 
@@ -57,6 +61,7 @@ function toSource(row: SourceRow): Source {
     filter: row.filter_sql ?? undefined,
     tenantColumn: row.tenant_column ?? undefined,
     flagColumn: row.flag_column ?? undefined,
+    longTexts: row.long_texts,
     version: row.version,
   };
 }
@@ -65,6 +70,16 @@ function toSource(row: SourceRow): Source {
 export function stillDefinedSql(source: Source): string {
   if (source.version === undefined) return 'true';
   return `EXISTS (SELECT FROM freshvec.source __fv_d WHERE __fv_d.id = ${source.id} AND __fv_d.xmin::text = '${source.version}')`;
+}
+
+/**
+ * Keeps the source's definition as it is until the transaction ends; false where it is another already. For what must not
+ * be recorded by a worker from before an `alter`. Take it before any other lock: it waits for an `alter` under way.
+ */
+export async function holdDefinition(tx: Executor, source: Source): Promise<boolean> {
+  await tx.query('SELECT FROM freshvec.source WHERE id = $1 FOR SHARE', [source.id]);
+  const [row] = await tx.query<{ same: boolean }>(`SELECT ${stillDefinedSql(source)} AS same`);
+  return row?.same ?? false;
 }
 
 export async function listSources(db: Executor): Promise<Source[]> {

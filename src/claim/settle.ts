@@ -1,3 +1,4 @@
+import type { LongText } from '../catalog/long-texts.js';
 import type { Executor } from '../db/database.js';
 
 /**
@@ -5,7 +6,8 @@ import type { Executor } from '../db/database.js';
  * `wait` keeps the key for later; `fail` sets it aside with a reason.
  */
 export type Ending =
-  | { readonly key: string; readonly end: 'done' | 'skip' }
+  | { readonly key: string; readonly end: 'skip' }
+  | { readonly key: string; readonly end: 'done'; readonly vector?: NewVector | undefined }
   | {
       readonly key: string;
       readonly end: 'wait';
@@ -22,7 +24,14 @@ export type Ending =
       readonly attempts: number;
       /** Hash of the text that failed; null when it was never read. */
       readonly hash: string | null;
+      readonly vector?: 'none' | undefined;
     };
+
+/**
+ * What the row's vector is from now on, to be noted: that of its whole text, one of a text that was too long, or none.
+ * Absent where the vector stayed as it was.
+ */
+export type NewVector = 'whole' | 'none' | LongText;
 
 /**
  * Ends leases, in the caller's transaction. A key that changed while it was held goes back into `change` in that same
@@ -53,10 +62,11 @@ export async function settle(
       [spaceId, token, keys],
     );
   }
-  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, true) : [];
+  const vectors = new Map(endings.flatMap((e) => ('vector' in e && e.vector ? [[e.key, e.vector] as const] : [])));
+  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, vectors, true) : [];
   if (waits.length > 0) await wait(tx, spaceId, token, waits);
   if (fails.length > 0) await recordFailures(tx, spaceId, token, fails);
-  if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, false);
+  if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, vectors, false);
   return lagSeconds;
 }
 
@@ -65,8 +75,11 @@ async function finish(
   spaceId: number,
   token: string,
   keys: string[],
+  vectors: ReadonlyMap<string, NewVector>,
   healed: boolean,
 ): Promise<number[]> {
+  const renewed = [...vectors].filter(([, vector]) => typeof vector === 'string').map(([key]) => key);
+  const long = [...vectors].flatMap(([key, vector]) => (typeof vector === 'string' ? [] : [{ key, ...vector }]));
   const rows = await tx.query<{ seconds: number }>(
     `WITH ended AS (
        DELETE FROM freshvec.lease l USING (
@@ -76,12 +89,32 @@ async function finish(
        RETURNING l.key, l.again, l.again_force, l.lane, l.tenant, l.since
      ), healed AS (
        DELETE FROM freshvec.failure f USING ended e WHERE $4 AND f.space_id = $1 AND f.key = e.key
+     ), whole AS (
+       DELETE FROM freshvec.long_text t USING ended e WHERE t.space_id = $1 AND t.key = e.key AND t.key = ANY($5::text[])
+     ), long AS (
+       INSERT INTO freshvec.long_text (space_id, key, how, tokens, max_tokens, pieces)
+       SELECT $1, key, how, tokens, max_tokens, pieces
+       FROM unnest($6::text[], $7::text[], $8::bigint[], $9::int[], $10::int[]) AS l(key, how, tokens, max_tokens, pieces)
+       JOIN ended e USING (key) ORDER BY key
+       ON CONFLICT (space_id, key) DO UPDATE SET how = excluded.how, tokens = excluded.tokens,
+         max_tokens = excluded.max_tokens, pieces = excluded.pieces, at = now()
      ), back AS (
        INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
        SELECT $1, lane, key, tenant, NULLIF(again_force, false) FROM ended WHERE again
      )
      SELECT extract(epoch FROM clock_timestamp() - since)::float8 AS seconds FROM ended WHERE NOT again AND lane = 0`,
-    [spaceId, token, keys, healed],
+    [
+      spaceId,
+      token,
+      keys,
+      healed,
+      renewed,
+      long.map((l) => l.key),
+      long.map((l) => l.how),
+      long.map((l) => l.tokens),
+      long.map((l) => l.maxTokens),
+      long.map((l) => l.pieces),
+    ],
   );
   return rows.map(({ seconds }) => Math.max(0, seconds));
 }

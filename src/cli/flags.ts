@@ -1,4 +1,5 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { LONG_TEXTS } from '../catalog/long-texts.js';
 import { DEFAULT_EMBEDDED_DIR } from '../config/config.js';
 import type { Settings } from '../config/settings.js';
 
@@ -82,6 +83,15 @@ export function list(text: string): string[] {
   const names = text.split(',').map((name) => name.trim());
   if (names.some((name) => name === '')) throw new InvalidArgumentError('Names with commas between them are needed.');
   return names;
+}
+
+/** What becomes of texts that are longer than the model takes. */
+export function longTextsOption(standard = ''): Option {
+  const choices = 'a failure, a vector of their beginning, or of their pieces';
+  return new Option(
+    '--long-texts <choice>',
+    `texts that are too long for the model: ${choices} ${standard}`.trim(),
+  ).choices(LONG_TEXTS);
 }
 
 /** Collects `name=value` options into one object. */

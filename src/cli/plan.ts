@@ -15,6 +15,7 @@ export function describePlan(plan: SourcePlan): string {
     `  vectors  ${space.type}(${space.dimensions}) in ${where}, ${space.metric} distance`,
     `  index    ${kind === 'none' ? 'none: exact search' : `${kind}, m ${m}, ef_construction ${efConstruction}, built after the first pass`}`,
     `  work     ${amount(plan)}`,
+    ...longTexts(plan),
     ...[...new Set(plan.statements.map(({ lock }) => lock))]
       .filter((lock) => lock !== 'none')
       .map((lock) => `  lock     ${lock}`),
@@ -33,6 +34,19 @@ function amount({ rows, rowsEstimated, tokens, cost, space }: SourcePlan): strin
   const money =
     cost === undefined ? 'price unknown' : cost === 0 ? `free (${space.spec} runs here)` : `about $${price(cost)}`;
   return `${about}${count(rows)} rows, about ${count(tokens)} tokens, ${money}`;
+}
+
+const FATE = {
+  refuse: 'get a failure row',
+  truncate: 'are embedded by their beginning',
+  chunk: 'are embedded in pieces',
+};
+
+/** Where the model takes a text of any length there is nothing to say. */
+function longTexts({ source, longRows, maxTokensPerInput }: SourcePlan): string[] {
+  if (maxTokensPerInput === undefined) return [];
+  const limit = `texts over ${count(maxTokensPerInput)} tokens ${FATE[source.longTexts]} (--long-texts ${source.longTexts})`;
+  return [`  long     ${limit}; ${longRows === 0 ? 'no row seen has one' : `about ${count(longRows)} rows have one`}`];
 }
 
 function price(cost: number): string {

@@ -1,4 +1,3 @@
-import { pricePerMillionTokens } from '../budget/prices.js';
 import { getSource } from '../catalog/source.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -10,6 +9,7 @@ import { startReembed } from '../reembed/start.js';
 import { type MigrationStatus, migrationStatus } from '../reembed/status.js';
 import type { Connection } from './connection.js';
 import { embedText } from './embed.js';
+import { planModel } from './plan-model.js';
 
 /** Moves of a source from one model, type, metric or store to another, with searches going on. */
 export interface ReembedApi {
@@ -50,15 +50,7 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
       const { models, config } = await connection();
       const db = await ready();
       const spec = definition.model ?? (await liveSpec(db, source));
-      const model = await models.get(spec);
-      const prices = { prices: config.prices, baseUrl: config.models.openai.baseUrl };
-      return planReembed(db, source, definition, {
-        spec: model.spec,
-        fingerprint: model.fingerprint,
-        dimensions: model.dimensions,
-        countTokens: (text) => model.countTokens(text),
-        pricePerMillionTokens: pricePerMillionTokens(spec, prices),
-      });
+      return planReembed(db, source, definition, planModel(await models.get(spec), config));
     },
     async start(plan, options) {
       const db = await ready();

@@ -1,4 +1,5 @@
-import { pricePerMillionTokens } from '../budget/prices.js';
+import { type KeyValue, keyValue } from '../catalog/key-value.js';
+import type { LongText, LongTexts } from '../catalog/long-texts.js';
 import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -15,8 +16,10 @@ import {
   type SourceDefinition,
   type SourcePlan,
 } from '../source/index.js';
+import { listLongTexts } from '../status/long-texts.js';
 import type { Connection } from './connection.js';
 import { embedText } from './embed.js';
+import { planModel } from './plan-model.js';
 
 /** A source as the catalog has it. */
 export interface SourceInfo {
@@ -27,8 +30,16 @@ export interface SourceInfo {
   readonly content: Source['content'];
   readonly where: string | null;
   readonly tenant: string | null;
+  readonly longTexts: LongTexts;
   readonly live: { readonly space: number; readonly epoch: number } | null;
   readonly spaces: readonly Omit<Space, 'sourceId'>[];
+}
+
+/** A row whose vector was made of the beginning, or of the pieces, of a text that is too long for the model. */
+export interface LongTextRow extends LongText {
+  readonly source: string;
+  readonly key: KeyValue;
+  readonly at: Date;
 }
 
 export interface SourcesApi {
@@ -42,8 +53,10 @@ export interface SourcesApi {
   add(definition: SourceDefinition, options?: ExecuteOptions): Promise<SourcePlan>;
   list(): Promise<SourceInfo[]>;
   show(name: string): Promise<SourceInfo>;
+  /** Rows whose live vector is not that of their whole text; of one source, or of all. */
+  longTexts(name?: string): Promise<LongTextRow[]>;
   planAlter(name: string, changes: SourceChanges): Promise<AlterPlan>;
-  /** Changes content or filter; what that makes stale is embedded again. */
+  /** Changes content, filter or what becomes of long texts; what that makes stale is embedded again. */
   alter(name: string, changes: SourceChanges, options?: ExecuteOptions): Promise<AlterPlan>;
   /** Keeps the vectors unless told otherwise. */
   remove(name: string, options?: ExecuteOptions & { readonly dropVectors?: boolean }): Promise<void>;
@@ -55,18 +68,7 @@ export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {
   async function plan(definition: SourceDefinition): Promise<SourcePlan> {
     const { models, config } = await connection();
     const db = await ready();
-    const model = await models.get(definition.model);
-    const price = pricePerMillionTokens(definition.model, {
-      prices: config.prices,
-      baseUrl: config.models.openai.baseUrl,
-    });
-    return planSource(db, withDefaults(db, definition), {
-      spec: model.spec,
-      fingerprint: model.fingerprint,
-      dimensions: model.dimensions,
-      countTokens: (text) => model.countTokens(text),
-      pricePerMillionTokens: price,
-    });
+    return planSource(db, withDefaults(db, definition), planModel(await models.get(definition.model), config));
   }
 
   async function apply(planned: SourcePlan, options?: ExecuteOptions): Promise<void> {
@@ -96,6 +98,13 @@ export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {
       const db = await ready();
       return describe(db, await getSource(db, name));
     },
+    async longTexts(name) {
+      const db = await ready();
+      if (name !== undefined) await getSource(db, name);
+      const keysOf = new Map((await listSources(db)).map((source) => [source.name, source.key]));
+      const records = await listLongTexts(db, name);
+      return records.map((record) => ({ ...record, key: keyValue(keysOf.get(record.source) ?? [], record.key) }));
+    },
     planAlter: async (name, changes) => planAlter(await ready(), name, changes),
     alter: async (name, changes, options) => alterSource(await ready(), name, changes, options),
     remove: async (name, options) =>
@@ -119,6 +128,7 @@ async function describe(db: Database, source: Source): Promise<SourceInfo> {
     content: source.content,
     where: source.filter ?? null,
     tenant: source.tenantColumn ?? null,
+    longTexts: source.longTexts,
     live: live ? { space: live.space.id, epoch: live.epoch } : null,
     spaces: spaces.map(({ sourceId: _, ...space }) => space),
   };

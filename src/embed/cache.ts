@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Executor } from '../db/database.js';
 import { fromBytes, likeness, toBytes } from './vector-bytes.js';
 
@@ -16,11 +17,20 @@ export interface CachedVector {
   readonly vector: Float32Array;
 }
 
+/** A piece of a text; `hash` is that of the whole text. */
+export interface TextPiece {
+  readonly hash: string;
+  readonly piece: string;
+}
+
 export interface EvictOptions {
   /** About what the cache may take on disk, in bytes; 0 empties it. */
   readonly maxBytes: number;
   readonly signal?: AbortSignal | undefined;
 }
+
+/** Between a fingerprint and the digest of the piece of a long text that the vector is of. */
+export const PIECE = '~';
 
 /** Part of the bound that eviction goes down to, so that the next write does not call for it again. */
 const KEEP = 0.9;
@@ -36,23 +46,74 @@ export async function readCache(
   fingerprint: string,
   hashes: readonly string[],
 ): Promise<Map<string, Float32Array>> {
-  const found = new Map<string, Float32Array>();
-  if (hashes.length === 0) return found;
-  // Not plain bytea, whose text form hangs on a setting. Base64 is shorter, but takes longer to read.
-  const rows = await db.query<{ hash: string; hex: string }>(
-    `SELECT hash, encode(vector, 'hex') AS hex FROM freshvec.embedding_cache
-     WHERE hash = ANY($1::uuid[]) AND fingerprint = $2`,
-    [hashes, fingerprint],
+  const rows = await readRows(
+    db,
+    hashes,
+    hashes.map(() => fingerprint),
+    dimensionsOf(fingerprint),
   );
-  const dimensions = dimensionsOf(fingerprint);
-  const damaged: string[] = [];
-  for (const { hash, hex } of rows) {
+  return new Map(rows.map(({ hash, vector }) => [hash, vector]));
+}
+
+/**
+ * The vectors of these pieces that are there. A piece is kept under the hash of its whole text, so that whoever erases the
+ * text erases them too, and under a digest of its own, so that it is never taken for the whole or for another piece.
+ */
+export async function readPieces(
+  db: Executor,
+  fingerprint: string,
+  pieces: readonly TextPiece[],
+): Promise<Map<string, Float32Array>> {
+  const keys = new Map(pieces.map(({ piece }) => [pieceKey(fingerprint, piece), piece]));
+  const names = pieces.map(({ piece }) => pieceKey(fingerprint, piece));
+  const rows = await readRows(
+    db,
+    pieces.map(({ hash }) => hash),
+    names,
+    dimensionsOf(fingerprint),
+  );
+  return new Map(rows.map(({ name, vector }) => [keys.get(name) ?? '', vector]));
+}
+
+/** Keeps vectors of pieces, as `writeCache` does those of whole texts. */
+export async function writePieces(
+  db: Executor,
+  fingerprint: string,
+  pieces: readonly (TextPiece & CachedVector)[],
+): Promise<number> {
+  const distinct = new Map(pieces.map((item) => [item.hash + pieceKey(fingerprint, item.piece), item]));
+  const items = [...distinct.values()];
+  const names = items.map(({ piece }) => pieceKey(fingerprint, piece));
+  return writeRows(db, items, names, dimensionsOf(fingerprint));
+}
+
+function pieceKey(fingerprint: string, piece: string): string {
+  return fingerprint + PIECE + createHash('sha256').update(piece).digest('hex').slice(0, 32);
+}
+
+type CachedRow = { readonly hash: string; readonly name: string; readonly vector: Float32Array };
+
+async function readRows(
+  db: Executor,
+  hashes: readonly string[],
+  names: readonly string[],
+  dimensions: number,
+): Promise<CachedRow[]> {
+  if (hashes.length === 0) return [];
+  const found: CachedRow[] = [];
+  // Not plain bytea, whose text form hangs on a setting. Base64 is shorter, but takes longer to read.
+  const rows = await db.query<{ hash: string; name: string; hex: string }>(
+    `SELECT c.hash, c.fingerprint AS name, encode(c.vector, 'hex') AS hex
+     FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[]) AS i(hash, fingerprint)) wanted
+     JOIN freshvec.embedding_cache c USING (hash, fingerprint)`,
+    [hashes, names],
+  );
+  for (const { hash, name, hex } of rows) {
     const vector = fromBytes(Buffer.from(hex, 'hex'));
     // Any vector is like itself, unless it holds NaN or Infinity or nothing but zeros.
-    if (vector?.length === dimensions && likeness(vector, vector) > 0) found.set(hash, vector);
-    else damaged.push(hash);
+    if (vector?.length === dimensions && likeness(vector, vector) > 0) found.push({ hash, name, vector });
+    else await remove(db, [hash], name);
   }
-  if (damaged.length > 0) await remove(db, damaged, fingerprint);
   return found;
 }
 
@@ -61,16 +122,30 @@ export async function readCache(
  * parameter holds all vectors. Resolves to how many were new. Throws what the database throws: callers go on.
  */
 export async function writeCache(db: Executor, fingerprint: string, items: readonly CachedVector[]): Promise<number> {
+  return writeRows(
+    db,
+    items,
+    items.map(() => fingerprint),
+    dimensionsOf(fingerprint),
+  );
+}
+
+async function writeRows(
+  db: Executor,
+  items: readonly CachedVector[],
+  names: readonly string[],
+  dimensions: number,
+): Promise<number> {
   if (items.length === 0) return 0;
-  const bytes = 4 * dimensionsOf(fingerprint);
-  const odd = items.find(({ vector }) => vector.byteLength !== bytes);
-  if (odd) throw new RangeError(`a vector of ${odd.vector.length} dimensions for ${fingerprint}`);
+  const bytes = 4 * dimensions;
+  const odd = items.findIndex(({ vector }) => vector.byteLength !== bytes);
+  if (odd >= 0) throw new RangeError(`a vector of ${items[odd]?.vector.length} dimensions for ${names[odd]}`);
   const rows = await db.query(
     `INSERT INTO freshvec.embedding_cache (hash, fingerprint, vector)
-     SELECT hash, $2, substr($3::bytea, (i::int - 1) * $4::int + 1, $4::int)
-     FROM unnest($1::uuid[]) WITH ORDINALITY AS item(hash, i) ORDER BY hash
+     SELECT hash, name, substr($3::bytea, (i::int - 1) * $4::int + 1, $4::int)
+     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS item(hash, name, i) ORDER BY hash, name COLLATE "C"
      ON CONFLICT DO NOTHING RETURNING 1`,
-    [items.map(({ hash }) => hash), fingerprint, Buffer.concat(items.map(({ vector }) => toBytes(vector))), bytes],
+    [items.map(({ hash }) => hash), names, Buffer.concat(items.map(({ vector }) => toBytes(vector))), bytes],
   );
   return rows.length;
 }
@@ -108,13 +183,15 @@ export function forgetHashes(db: Executor, hashes: readonly string[]): Promise<n
   return remove(db, hashes, null);
 }
 
-/** Erases everything that was kept of one model; resolves to how many vectors there were. */
+/** Erases everything that was kept of one model, pieces included; resolves to how many vectors there were. */
 export async function forgetModel(db: Executor, fingerprint: string): Promise<number> {
   const rows = await db.query(
     `WITH doomed AS (
-       SELECT hash FROM freshvec.embedding_cache WHERE fingerprint = $1 ORDER BY hash FOR UPDATE)
-     DELETE FROM freshvec.embedding_cache c USING doomed d WHERE c.hash = d.hash AND c.fingerprint = $1 RETURNING 1`,
-    [fingerprint],
+       SELECT hash, fingerprint FROM freshvec.embedding_cache
+       WHERE fingerprint = $1 OR starts_with(fingerprint, $2) ORDER BY hash, fingerprint FOR UPDATE)
+     DELETE FROM freshvec.embedding_cache c USING doomed d
+     WHERE c.hash = d.hash AND c.fingerprint = d.fingerprint RETURNING 1`,
+    [fingerprint, fingerprint + PIECE],
   );
   return rows.length;
 }

@@ -1,22 +1,32 @@
-import { type EmbeddingModel, EmbedError, type EmbedResult } from './port.js';
+import { type EmbeddingModel, EmbedError, type EmbedLimits, type EmbedResult } from './port.js';
 
 /**
  * The same model, with every response checked: as many vectors as texts, each of the model's dimensions, finite and not
- * all zero. Throws EmbedError `bad_response` otherwise. No texts make no request.
+ * all zero. Throws EmbedError `bad_response` otherwise. No texts make no request. Where the provider names a lower limit
+ * of one text's tokens than was known, it is the limit from then on.
  */
 export function withChecks(model: EmbeddingModel): EmbeddingModel {
+  const limits: { -readonly [name in keyof EmbedLimits]: EmbedLimits[name] } = { ...model.limits };
+  const learn = (error: unknown) => {
+    const named = error instanceof EmbedError ? error.details.tooLong?.maxTokens : undefined;
+    if (named !== undefined && named < limits.maxTokensPerInput) limits.maxTokensPerInput = named;
+    return error;
+  };
   return {
     spec: model.spec,
     fingerprint: model.fingerprint,
     dimensions: model.dimensions,
-    limits: model.limits,
+    limits,
     account: model.account,
     countTokens: (text) => model.countTokens(text),
+    ...(model.fit && { fit: model.fit.bind(model) }),
     close: () => model.close(),
     async embed(texts, options) {
       options.signal?.throwIfAborted();
       if (texts.length === 0) return { vectors: [], tokens: 0 };
-      const result = await model.embed(texts, options);
+      const result = await model.embed(texts, options).catch((error: unknown) => {
+        throw learn(error);
+      });
       checkResult(result, texts.length, model);
       return result;
     },

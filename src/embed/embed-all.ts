@@ -7,6 +7,7 @@ import {
   type EmbedPurpose,
   type EmbedResult,
   NEEDS_PERSON,
+  type TooLong,
 } from './port.js';
 
 /** What became of one text. Only `rejected` is the text's own fault (law 7). */
@@ -14,7 +15,7 @@ export type TextOutcome =
   /** Length `dimensions`; equal texts share one array. */
   | { readonly vector: Float32Array }
   /** Why the provider will not take this text, however often it is sent. */
-  | { readonly rejected: string }
+  | { readonly rejected: string; readonly tooLong?: TooLong | undefined }
   /** Not embedded, through no fault of its own: wait so many ms (0 where the provider names no time) and try again. */
   | { readonly delayed: number; readonly failure: EmbedFailure };
 
@@ -31,6 +32,8 @@ export interface EmbedAllOptions {
   /** Decides when each request is sent, and how many at once; without one, one after the other. */
   readonly gate?: Gate | undefined;
   readonly priority?: Priority | undefined;
+  /** In place of the model's, where its counts are known already. */
+  readonly countTokens?: ((text: string) => number) | undefined;
 }
 
 /** A text that every model takes: it tells "this text is bad" from "everything is refused". */
@@ -51,7 +54,7 @@ export async function embedAll(
   options: EmbedAllOptions,
 ): Promise<EmbedAllResult> {
   const unique = [...new Set(texts)];
-  const lengths = unique.map((text) => model.countTokens(text));
+  const lengths = unique.map(options.countTokens ?? ((text) => model.countTokens(text)));
   const gate = options.gate ?? openGate();
   const run = new Run(model, gate, options);
   const maxTokensPerRequest = Math.min(model.limits.maxTokensPerRequest, await gate.maxTokensPerRequest());
@@ -123,7 +126,8 @@ class Run {
       }
       const [only] = batch;
       if (only && batch.length === 1) {
-        this.outcomes.set(only.text, { rejected: error.message });
+        const { tooLong } = error.details;
+        this.outcomes.set(only.text, { rejected: error.message, ...(tooLong && { tooLong }) });
         return;
       }
       const middle = batch.length >> 1;

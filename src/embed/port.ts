@@ -50,6 +50,11 @@ export interface EmbeddingModel {
   embed(texts: readonly string[], options: { signal?: AbortSignal; purpose: EmbedPurpose }): Promise<EmbedResult>;
   /** Estimate of the tokens of one text, for batching and plans. */
   countTokens(text: string): number;
+  /**
+   * How much of a text is no more than `maxTokens`, by the model's own tokeniser: UTF-16 units of its longest such
+   * beginning, in a time that `maxTokens` bounds. Absent where only the provider can tell.
+   */
+  fit?(text: string, maxTokens: number): number;
   close(): Promise<void>;
 }
 
@@ -76,6 +81,14 @@ export const NEEDS_PERSON: ReadonlySet<EmbedFailure> = new Set([
   'configuration',
 ]);
 
+/** What a provider said of a text that it refused as too long; absent what it did not name. */
+export interface TooLong {
+  /** Tokens that it takes of one text. */
+  readonly maxTokens?: number;
+  /** Tokens of the refused text, as it counts them. */
+  readonly tokens?: number;
+}
+
 /** An embedding call that failed. The message never holds a text, a key or a URL with credentials. */
 export class EmbedError extends FreshvecError {
   override readonly name = 'EmbedError';
@@ -86,6 +99,8 @@ export class EmbedError extends FreshvecError {
       readonly retryAfterMs?: number;
       readonly status?: number;
       readonly rateLimit?: RateLimitState | undefined;
+      /** With `input_rejected`: some text of the request is longer than the model takes. */
+      readonly tooLong?: TooLong | undefined;
     } = {},
   ) {
     super(`embed_${failure}`, message);

@@ -1,3 +1,5 @@
+import { longestFitting } from './fit.js';
+
 /**
  * Estimate of the tokens of a text without a tokeniser, on the high side: ASCII counts 1 token per 4 bytes (English has
  * about 4.2 under cl100k), every further byte of UTF-8 half a token (1.25 per CJK character, 0.75 per Cyrillic letter).
@@ -13,6 +15,8 @@ export interface TokenCounter {
   count(text: string): number;
   /** Takes the provider's figure for these texts, sent together, as a lesson. */
   learn(texts: readonly string[], charged: number): void;
+  /** `EmbeddingModel.fit`, where counts are exact. */
+  fit?(text: string, maxTokens: number): number;
 }
 
 /** Share of each new figure in the ratio: some ten requests outweigh what was learned before. */
@@ -50,6 +54,7 @@ export async function openCounter(name: string): Promise<TokenCounter> {
         countInSlices(text, (slice) => countTokens(slice, plain)),
       ),
     learn: () => {},
+    fit: (text, maxTokens) => fitSlices(text, maxTokens, (slice) => countTokens(slice, plain)),
   };
 }
 
@@ -63,13 +68,30 @@ function countInSlices(text: string, count: (slice: string) => number): number {
   if (text.length > COUNTED) return estimateTokens(text);
   let tokens = 0;
   for (let from = 0; from < text.length; ) {
-    let to = Math.min(text.length, from + SLICE);
-    if (to < text.length) {
-      const space = text.lastIndexOf(' ', to);
-      if (space > from) to = space;
-    }
+    const to = sliceEnd(text, from);
     tokens += count(text.slice(from, to));
     from = to;
   }
   return tokens;
+}
+
+/** Slice by slice, as they are counted; the last one in part. */
+function fitSlices(text: string, maxTokens: number, count: (slice: string) => number): number {
+  let left = maxTokens;
+  for (let from = 0; from < text.length; ) {
+    const to = sliceEnd(text, from);
+    const slice = text.slice(from, to);
+    const tokens = count(slice);
+    if (tokens > left) return from + longestFitting(slice, left, count);
+    left -= tokens;
+    from = to;
+  }
+  return text.length;
+}
+
+function sliceEnd(text: string, from: number): number {
+  const to = Math.min(text.length, from + SLICE);
+  if (to === text.length) return to;
+  const space = text.lastIndexOf(' ', to);
+  return space > from ? space : to;
 }

@@ -1,4 +1,5 @@
 import { functionsSql, readCaptureTarget, readWatched } from '../capture/index.js';
+import { type LongTexts, longTextsRefusal } from '../catalog/long-texts.js';
 import { type Content, getSource, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -11,6 +12,7 @@ import { NO_LOCK, type PlannedStatement } from './definition.js';
 import { SourceRefused } from './errors.js';
 import { type ExecuteOptions, executeStatements } from './execute.js';
 import { ownColumns } from './existing.js';
+import { retryLongTexts } from './long-texts.js';
 import { rangesSql } from './ranges.js';
 import { expressionRefusals, ownColumnRefusals } from './refuse.js';
 import { captureStatements, lockWords, updateSourceSql } from './statements.js';
@@ -20,6 +22,7 @@ export interface SourceChanges {
   readonly content?: Content | undefined;
   /** null takes the filter away. */
   readonly where?: string | null | undefined;
+  readonly longTexts?: LongTexts | undefined;
 }
 
 export interface AlterPlan {
@@ -29,21 +32,30 @@ export interface AlterPlan {
 }
 
 /**
- * What changing content or filter will do. Every row is looked at again, page by page, and only those whose text, or
- * whose place in the source, is another than before are embedded, or lose their vector.
+ * What changing a source will do. For another content or filter every row is looked at again, page by page, and only
+ * those whose text, or whose place in the source, is another than before are embedded, or lose their vector. Another
+ * choice for long texts concerns only those that are on record as too long.
  */
 export async function planAlter(db: Database, name: string, changes: SourceChanges): Promise<AlterPlan> {
   const before = await existingSource(db, name);
   const content = changes.content ?? before.content;
   const filter = changes.where === undefined ? before.filter : (changes.where ?? undefined);
-  if (JSON.stringify([content, filter]) === JSON.stringify([before.content, before.filter])) {
-    return { source: before, statements: [] };
-  }
+  const longTexts = changes.longTexts ?? before.longTexts;
+  const refusal = longTextsRefusal(longTexts);
+  if (refusal) throw new SourceRefused(`${before.relation.schema}.${before.relation.table}`, [refusal]);
   const spaces = await listMaintainedSpaces(db, before.id);
+  const retry = longTexts === before.longTexts ? [] : retryLongTexts({ ...before, longTexts }, spaces);
+  if (JSON.stringify([content, filter]) === JSON.stringify([before.content, before.filter])) {
+    if (longTexts === before.longTexts) return { source: before, statements: [] };
+    const source = { ...before, longTexts };
+    const why = 'records what becomes of long texts';
+    return { source, statements: [{ sql: updateSourceSql(source), lock: NO_LOCK, why }, ...retry] };
+  }
   const source: Source = {
     ...before,
     content,
     filter,
+    longTexts,
     baseColumns: await checkedColumns(db, before, spaces, content, filter),
   };
   const target = await readCaptureTarget(db, source, spaces);
@@ -52,6 +64,7 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
     source,
     statements: [
       { sql: updateSourceSql(source), lock: NO_LOCK, why: 'records the new content and filter' },
+      ...retry,
       ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
       ...captureStatements(target),
       ...spaces.map((space) => ({

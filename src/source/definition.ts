@@ -1,3 +1,4 @@
+import type { LongTexts } from '../catalog/long-texts.js';
 import type { Content, Source } from '../catalog/source.js';
 import type { Metric, Space, StoreKind, VectorType } from '../catalog/space.js';
 
@@ -13,6 +14,8 @@ export interface SourceDefinition {
   /** SQL condition over the row. */
   readonly where?: string | undefined;
   readonly tenant?: string | undefined;
+  /** What becomes of texts that are longer than the model takes; `refuse` by default: a failure row. */
+  readonly longTexts?: LongTexts | undefined;
   /** Column of the vector in column mode; `embedding` by default. */
   readonly column?: string | undefined;
   readonly type?: VectorType | undefined;
@@ -30,6 +33,10 @@ export interface PlanModel {
   readonly fingerprint: string;
   readonly dimensions: number;
   countTokens(text: string): number;
+  /** Whether a text is longer than the model takes, as far as can be told without asking it. */
+  isTooLong?(text: string): boolean;
+  /** That it takes of one text. */
+  readonly maxTokensPerInput?: number | undefined;
   /** USD; unknown when absent. */
   readonly pricePerMillionTokens?: number | undefined;
 }
@@ -53,6 +60,10 @@ export interface SourcePlan {
   readonly rowsEstimated: boolean;
   /** From a sample. */
   readonly tokens: number;
+  /** Rows whose text is longer than the model takes, from a sample. */
+  readonly longRows: number;
+  /** Tokens that the model takes of one text; absent where it takes any number, or nobody knows. */
+  readonly maxTokensPerInput?: number;
   /** USD; undefined when the price is unknown, 0 for a local model. */
   readonly cost: number | undefined;
   /** What this does to the app, and what else a person should know. */

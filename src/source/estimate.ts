@@ -1,12 +1,15 @@
 import { contentSql, eligibleSql, fromSource } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
+import type { PlanModel } from './definition.js';
 
 export interface Estimate {
   /** Rows to embed. */
   readonly rows: number;
   readonly estimated: boolean;
   readonly tokens: number;
+  /** Rows whose text is longer than the model takes. */
+  readonly longRows: number;
 }
 
 /** Tables with more rows than this are sampled, not counted. */
@@ -15,7 +18,11 @@ const SAMPLE_PAGES = 500;
 const SAMPLE_TEXTS = 200;
 
 /** Counts the rows and, from a sample, their tokens. Reads at most 100,000 rows or 500 pages. */
-export async function estimate(db: Database, source: Source, countTokens: (text: string) => number): Promise<Estimate> {
+export async function estimate(
+  db: Database,
+  source: Source,
+  model: Pick<PlanModel, 'countTokens' | 'isTooLong'>,
+): Promise<Estimate> {
   return db.tx(async (tx) => {
     const small = await isSmall(tx, source);
     const { from, share } = small ? { from: fromSource(source), share: 1 } : await samplePages(tx, source);
@@ -27,9 +34,10 @@ export async function estimate(db: Database, source: Source, countTokens: (text:
       `SELECT ${contentSql(source.content, source.relation.table)} AS text FROM ${from}
        WHERE ${eligibleSql(source)} AND random() < ${(2 * SAMPLE_TEXTS) / Math.max(seen, 1)} LIMIT ${SAMPLE_TEXTS}`,
     );
-    const perText = texts.reduce((sum, { text }) => sum + countTokens(text), 0) / Math.max(texts.length, 1);
+    const perText = texts.reduce((sum, { text }) => sum + model.countTokens(text), 0) / Math.max(texts.length, 1);
     const rows = Math.round(seen / share);
-    return { rows, estimated: !small, tokens: Math.round(perText * rows) };
+    const long = texts.filter(({ text }) => model.isTooLong?.(text)).length / Math.max(texts.length, 1);
+    return { rows, estimated: !small, tokens: Math.round(perText * rows), longRows: Math.ceil(long * rows) };
   });
 }
 

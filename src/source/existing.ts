@@ -28,6 +28,7 @@ export async function findSame(
     ...(same(source.content, wanted.content) ? [] : ['content']),
     ...(source.filter === wanted.filter ? [] : ['filter']),
     ...(source.tenantColumn === wanted.tenantColumn ? [] : ['tenant']),
+    ...(definition.longTexts === undefined || source.longTexts === wanted.longTexts ? [] : ['choice for long texts']),
     ...(live ? spaceDifferences(live.space, space, definition) : ['space']),
   ];
   if (live && differs.length === 0) return { source, space: live.space };
@@ -35,7 +36,7 @@ export async function findSame(
     'source_exists',
     differs.includes('table')
       ? `There is a source "${wanted.name}" already, on ${source.relation.schema}.${source.relation.table}. Choose another name with \`--name\`.`
-      : `There is a source "${wanted.name}" already, with another ${differs.join(', ')}. Change content or filter with ` +
+      : `There is a source "${wanted.name}" already, with another ${differs.join(', ')}. Change content, filter or long texts with ` +
           '`freshvec source alter`, or add a second source on the table with `--name` and `--column`.',
   );
 }

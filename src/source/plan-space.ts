@@ -75,7 +75,7 @@ export async function planSpace(
       ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
     ],
     hazards,
-    amount: await estimate(db, current, (text) => model.countTokens(text)),
+    amount: await estimate(db, current, model),
   };
 }
 

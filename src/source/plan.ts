@@ -1,4 +1,5 @@
 import { readCaptureTarget, readWatched } from '../capture/index.js';
+import { DEFAULT_LONG_TEXTS, longTextsRefusal } from '../catalog/long-texts.js';
 import { assertSchema } from '../catalog/schema.js';
 import type { KeyColumn, Source } from '../catalog/source.js';
 import type { Space, StoreKind } from '../catalog/space.js';
@@ -51,6 +52,8 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
     rows: amount.rows,
     rowsEstimated: amount.estimated,
     tokens: amount.tokens,
+    longRows: amount.longRows,
+    ...(model.maxTokensPerInput === undefined ? {} : { maxTokensPerInput: model.maxTokensPerInput }),
     cost: costOf(model, amount.tokens),
     notes: notesFor(final.space, target, hazards, extension, await readSettings(db)),
     proposedStore,
@@ -66,7 +69,9 @@ async function readSource(
   const key = await readKey(db, table.oid);
   const facts = await readExpressions(db, table, definition.content, definition.where);
   const extension = await db.vectorExtension();
+  const choice = longTextsRefusal(definition.longTexts ?? DEFAULT_LONG_TEXTS);
   const reasons = [
+    ...(choice ? [choice] : []),
     ...keyRefusals(key),
     ...expressionRefusals(table, definition.content, definition.tenant, facts),
     ...vectorExtensionRefusals(extension),
@@ -113,6 +118,7 @@ function sourceOf(definition: SourceDefinition, table: Table, key: KeyColumn[], 
     filter: definition.where,
     tenantColumn: definition.tenant,
     flagColumn: undefined,
+    longTexts: definition.longTexts ?? DEFAULT_LONG_TEXTS,
   };
 }
 
@@ -163,7 +169,7 @@ async function foreignVectors(db: Executor, table: Table, space: Space): Promise
 /** Content that fails on a row that is there would fail in every worker. */
 async function estimateOrRefuse(db: Database, table: Table, source: Source, model: PlanModel): Promise<Estimate> {
   try {
-    return await estimate(db, source, (text) => model.countTokens(text));
+    return await estimate(db, source, model);
   } catch (error) {
     if (!(error instanceof Error) || !/^(22|P0)/.test(sqlState(error) ?? '')) throw error;
     throw new SourceRefused(

@@ -25,7 +25,7 @@ export async function removeSource(db: Database, name: string, options: RemoveOp
   const locking = (sql: string, why: string): PlannedStatement => ({ sql, lock, why });
   const spaceIds = spaces.map(({ id }) => id).join(', ');
   const statements: PlannedStatement[] = [
-    ...['failure', 'range'].map((table) => ({
+    ...['failure', 'long_text', 'range'].map((table) => ({
       sql: `DELETE FROM freshvec.${table} WHERE space_id IN (${spaceIds || 'NULL'})`,
       lock: NO_LOCK,
       why: 'drops what was still to be done',

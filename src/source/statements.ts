@@ -87,9 +87,10 @@ function insertSourceSql(source: Source): string {
     orNull(source.filter),
     orNull(source.tenantColumn),
     orNull(source.flagColumn),
+    literal(source.longTexts),
   ];
   return `INSERT INTO freshvec.source
-  (id, name, relation_oid, schema_name, table_name, key_columns, key_types, content_columns, content_sql, base_columns, filter_sql, tenant_column, flag_column)
+  (id, name, relation_oid, schema_name, table_name, key_columns, key_types, content_columns, content_sql, base_columns, filter_sql, tenant_column, flag_column, long_texts)
 OVERRIDING SYSTEM VALUE VALUES
   (${values.join(', ')})`;
 }
@@ -100,7 +101,8 @@ export function updateSourceSql(source: Source): string {
   content_columns = ${'columns' in content ? textArray(content.columns) : 'NULL'},
   content_sql = ${'sql' in content ? literal(content.sql) : 'NULL'},
   base_columns = ${textArray(source.baseColumns)},
-  filter_sql = ${orNull(source.filter)}
+  filter_sql = ${orNull(source.filter)},
+  long_texts = ${literal(source.longTexts)}
 WHERE id = ${source.id}`;
 }
 

@@ -1,8 +1,9 @@
 import { failedAs } from '../claim/failures.js';
 import type { Ending } from '../claim/settle.js';
-import type { Store, WriteItem } from '../store/port.js';
+import type { Store, StoredVector } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
+import type { MadeVector } from './made-vector.js';
 import type { ReadTexts } from './read-texts.js';
 
 /** How soon a text that the other space has no vector of yet is looked for again, in s; doubles with each try. */
@@ -16,10 +17,13 @@ export async function copyTexts(
   { db, copyFrom }: Pick<DrainContext, 'db'> & { readonly copyFrom: Store },
   read: ReadTexts,
 ): Promise<EmbeddedTexts> {
-  const items: WriteItem[] = [];
+  const items: MadeVector[] = [];
   const endings: Ending[] = [...read.endings];
   const keys = read.wanted.map(({ key }) => key);
-  const stored = keys.length === 0 ? new Map() : await db.tx((tx) => copyFrom.vectors(tx, keys));
+  const stored: Map<string, StoredVector> =
+    keys.length === 0 ? new Map() : await db.tx((tx) => copyFrom.vectors(tx, keys));
+  // One that was made of a part of its text, in another way than is asked for now, is on its way out there.
+  for (const [key, { long }] of stored) if (long && long.how !== copyFrom.source.longTexts) stored.delete(key);
   const missing = read.wanted.filter(({ key, hash }) => stored.get(key)?.hash !== hash);
   const failed = await failedAs(
     db,
@@ -28,7 +32,7 @@ export async function copyTexts(
   );
   for (const { key, hash, lease } of read.wanted) {
     const found = stored.get(key);
-    if (found?.hash === hash) items.push({ key, hash, vector: found.vector });
+    if (found?.hash === hash) items.push({ key, hash, vector: found.vector, long: found.long });
     else {
       const failure = failed.get(key);
       if (failure?.hash === hash)
@@ -51,5 +55,5 @@ export async function copyTexts(
   }
   const losses = new Map(read.wanted.map(({ key, lease }) => [key, lease.losses]));
   const { token, confirm, remove } = read;
-  return { token, items, confirm, remove, endings, losses, coolDownMs: undefined };
+  return { token, items, confirm, remove, refused: [], endings, losses, coolDownMs: undefined };
 }

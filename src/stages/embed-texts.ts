@@ -1,17 +1,19 @@
 import { microsOf, recordSpend } from '../budget/spend.js';
 import type { Ending } from '../claim/settle.js';
-import { readCache, writeCache } from '../embed/cache.js';
-import { embedAll } from '../embed/embed-all.js';
-import type { WriteItem } from '../store/port.js';
+import { readCache, readPieces, writeCache, writePieces } from '../embed/cache.js';
+import { embedLong, type LongOutcome, type PieceCache } from '../embed/embed-long.js';
 import type { DrainContext } from './context.js';
 import { copyTexts } from './copy-texts.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
+import type { MadeVector } from './made-vector.js';
 import type { ReadTexts, WantedText } from './read-texts.js';
+import { type Refusal, refusalOf } from './refuse-long.js';
 
 /** Embeds the wanted texts. No transaction is open (DESIGN law 2). */
 export async function embedTexts(context: DrainContext, read: ReadTexts): Promise<EmbeddedTexts> {
   if (context.copyFrom) return copyTexts({ ...context, copyFrom: context.copyFrom }, read);
-  const items: WriteItem[] = [];
+  const items: MadeVector[] = [];
+  const refused: Refusal[] = [];
   const endings: Ending[] = [...read.endings];
   let coolDownMs: number | undefined;
   const known = await fromCache(context, read.wanted);
@@ -21,18 +23,13 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
     if (vector) items.push({ key, hash, vector });
   }
   if (wanted.length > 0) {
-    const { outcomes, tokens } = await embedAll(
-      context.model,
-      wanted.map(({ text }) => text),
-      { purpose: 'document', signal: context.cut, gate: context.gate, priority: read.priority },
-    );
-    context.report.tokens += tokens;
-    await recordCharge(context, tokens, outcomes.filter((outcome) => 'vector' in outcome).length);
-    const paid: WriteItem[] = [];
+    const outcomes = await embed(context, wanted, read.priority);
+    const paid: MadeVector[] = [];
     for (const [i, { key, hash, lease }] of wanted.entries()) {
       const outcome = outcomes[i];
       if (outcome === undefined) continue;
-      if ('vector' in outcome) paid.push({ key, hash, vector: outcome.vector });
+      if ('vector' in outcome) paid.push({ key, hash, ...outcome });
+      else if ('refused' in outcome) refused.push(refusalOf(context, { key, hash, lease }, outcome.refused));
       else if ('rejected' in outcome) endings.push(rejected({ key, hash, lease }, outcome.rejected));
       else {
         coolDownMs = Math.max(coolDownMs ?? 0, outcome.delayed);
@@ -45,10 +42,36 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
       }
     }
     items.push(...paid);
-    if (context.cached) await writeCache(context.db, context.model.fingerprint, paid).catch(() => 0);
+    // What was made of a part, or of parts, must not pass for the vector of the text: it is kept piece by piece.
+    const whole = paid.filter(({ long }) => long === undefined);
+    if (context.cached) await writeCache(context.db, context.model.fingerprint, whole).catch(() => 0);
   }
   const losses = new Map(read.wanted.map(({ key, lease }) => [key, lease.losses]));
-  return { token: read.token, items, confirm: read.confirm, remove: read.remove, endings, losses, coolDownMs };
+  const { token, confirm, remove } = read;
+  return { token, items, confirm, remove, refused, endings, losses, coolDownMs };
+}
+
+async function embed(
+  context: DrainContext,
+  wanted: readonly WantedText[],
+  priority: ReadTexts['priority'],
+): Promise<LongOutcome[]> {
+  const { model, gate, cut, cached, store } = context;
+  const { outcomes, tokens } = await embedLong(
+    model,
+    wanted.map(({ text }) => text),
+    {
+      purpose: 'document',
+      signal: cut,
+      gate,
+      priority,
+      longTexts: store.source.longTexts,
+      pieces: cached ? pieceCache(context, wanted) : undefined,
+    },
+  );
+  context.report.tokens += tokens;
+  await recordCharge(context, tokens, outcomes.filter((outcome) => 'vector' in outcome).length);
+  return outcomes;
 }
 
 /** Vectors of texts that this model embedded before. A cache that fails is none. */
@@ -60,6 +83,24 @@ async function fromCache(
   const hashes = wanted.filter(({ lease }) => !lease.force).map(({ hash }) => hash);
   if (!cached || hashes.length === 0) return new Map();
   return readCache(db, model.fingerprint, hashes).catch(() => new Map());
+}
+
+/** The same for pieces of long texts, so that one of many pieces need not be paid for twice when another is delayed. */
+function pieceCache({ db, model }: DrainContext, wanted: readonly WantedText[]): PieceCache {
+  const { fingerprint } = model;
+  const hashes = new Map(wanted.map(({ text, hash }) => [text, hash]));
+  const forced = new Set(wanted.filter(({ lease }) => lease.force).map(({ text }) => text));
+  const keyed = <T extends { readonly text: string }>(items: readonly T[]) =>
+    items.map(({ text, ...item }) => ({ ...item, hash: hashes.get(text) ?? '' }));
+  return {
+    read: (pieces) =>
+      readPieces(db, fingerprint, keyed(pieces.filter(({ text }) => !forced.has(text)))).catch(() => new Map()),
+    write: (pieces) =>
+      writePieces(db, fingerprint, keyed(pieces)).then(
+        () => {},
+        () => {},
+      ),
+  };
 }
 
 /** The money is spent, whatever becomes of the vectors: a record that cannot be written must not lose them. */

@@ -1,8 +1,8 @@
-import type { WriteItem } from '../store/port.js';
+import type { MadeVector } from './made-vector.js';
 
 /** Vectors whose rows the app holds locked: kept under their lease, and written when the app lets go. */
 export interface Parked {
   readonly token: string;
   readonly losses: ReadonlyMap<string, number>;
-  readonly items: readonly WriteItem[];
+  readonly items: readonly MadeVector[];
 }

@@ -80,7 +80,7 @@ function contentFailed(key: string, state: string | undefined): Ending {
 
 function needOf(row: RowText, lease: LeasedKey): 'embed' | 'confirm' | 'remove' | Ending {
   const { key } = row;
-  if (row.state === 'unwanted') return row.untidy ? 'remove' : { key, end: 'done' };
+  if (row.state === 'unwanted') return row.untidy ? 'remove' : { key, end: 'done', vector: 'none' };
   if (row.state === 'fresh' && !lease.force) return row.untidy ? 'confirm' : { key, end: 'done' };
   if (row.failedHash === row.hash && !lease.force) return { key, end: 'skip' };
   if (lease.attempts < MAX_ATTEMPTS) return 'embed';

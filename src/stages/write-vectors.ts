@@ -1,9 +1,12 @@
-import { type Ending, settle } from '../claim/settle.js';
+import { holdDefinition } from '../catalog/source.js';
+import { type Ending, type NewVector, settle } from '../claim/settle.js';
 import type { Executor } from '../db/database.js';
-import type { WriteItem, WriteOutcome } from '../store/port.js';
+import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
+import type { MadeVector } from './made-vector.js';
 import type { Parked } from './parked.js';
+import { settleRefused } from './refuse-long.js';
 
 /** Longest wait of a key whose text keeps changing under the worker, in seconds. */
 const MAX_CHANGED_WAIT_SECONDS = 30;
@@ -16,7 +19,7 @@ const LOCKED_WAIT_SECONDS = 0.25;
  */
 export async function writeVectors(context: DrainContext, batch: EmbeddedTexts): Promise<Parked> {
   const { token, losses } = batch;
-  const locked: WriteItem[] = [];
+  const locked: MadeVector[] = [];
   await settleUnpaid(context, batch);
   for (let at = 0; at < batch.items.length; ) {
     const chunk = batch.items.slice(at, at + context.pace.rows());
@@ -36,17 +39,20 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
 async function writeChunk(
   { db, store, pace, report, writeGate, observer }: DrainContext,
   token: string,
-  chunk: readonly WriteItem[],
+  chunk: readonly MadeVector[],
   losses: ReadonlyMap<string, number>,
 ): Promise<Map<string, WriteOutcome>> {
   const ends: Ending[] = [];
   let began = 0;
   let lagSeconds: readonly number[] = [];
+  const made = new Map(chunk.map(({ key, long }): [string, NewVector] => [key, long ?? 'whole']));
   const inTransaction = async (tx: Executor) => {
+    // An `alter` of the choice for long texts must see what was made under the one before.
+    if (chunk.some(({ long }) => long)) await holdDefinition(tx, store.source);
     began = performance.now();
     const written = await store.write(tx, token, chunk);
     for (const [key, outcome] of written) {
-      if (outcome === 'written') ends.push({ key, end: 'done' });
+      if (outcome === 'written') ends.push({ key, end: 'done', vector: made.get(key) });
       if (outcome === 'changed')
         ends.push({ key, end: 'wait', seconds: waitSeconds(losses.get(key)), because: 'changed' });
     }
@@ -81,38 +87,43 @@ async function endGone(
   token: string,
   outcomes: ReadonlyMap<string, WriteOutcome>,
 ): Promise<void> {
-  const gone = [...outcomes].filter(([, outcome]) => outcome === 'gone').map(([key]): Ending => ({ key, end: 'done' }));
+  const gone = [...outcomes]
+    .filter(([, outcome]) => outcome === 'gone')
+    .map(([key]): Ending => ({ key, end: 'done', vector: 'none' }));
   if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
 }
 
 /** Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. */
 async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promise<void> {
   const { db, store, report } = context;
-  const { token, confirm, remove, endings } = batch;
+  const { token, confirm, remove, refused, endings } = batch;
   const waiting: Ending[] = [];
-  for (const [keys, tidy] of [
-    [confirm, store.confirm],
-    [remove, store.remove],
+  const later = (key: string) => waiting.push({ key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' });
+  for (const [keys, tidy, vector] of [
+    [confirm, store.confirm, undefined],
+    [remove, store.remove, 'none'],
   ] as const) {
     if (keys.length === 0) continue;
     const outcomes = await db.tx(async (tx) => {
       const tidied = await tidy(tx, token, keys);
       const done = [...tidied]
         .filter(([, outcome]) => outcome === 'written')
-        .map(([key]): Ending => ({ key, end: 'done' }));
+        .map(([key]): Ending => ({ key, end: 'done', vector }));
       await settle(tx, store.space.id, token, done);
       return tidied;
     });
     await endGone(context, token, outcomes);
     for (const [key, outcome] of outcomes) {
-      if (outcome === 'changed' || outcome === 'locked') {
-        waiting.push({ key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' });
-      }
+      if (outcome === 'changed' || outcome === 'locked') later(key);
     }
   }
+  report.unpaid += confirm.length + remove.length - waiting.length;
+  const outcomes = await settleRefused(context, token, refused);
+  await endGone(context, token, outcomes);
+  for (const outcome of outcomes.values()) if (outcome === 'written' || outcome === 'changed') report.failed += 1;
+  for (const [key, outcome] of outcomes) if (outcome === 'locked') later(key);
   const rest = [...endings, ...waiting];
   if (rest.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, rest));
-  report.unpaid += confirm.length + remove.length - waiting.length;
   for (const { end } of rest) {
     if (end === 'fail') report.failed += 1;
     else if (end === 'wait') report.delayed += 1;

@@ -8,6 +8,7 @@ import { openStore } from '../store/index.js';
 import type { StoreCount } from '../store/port.js';
 import type { VectorCodec } from '../store/vector-codec.js';
 import { openCodec } from './codec.js';
+import { countLongTexts, type LongTextCount } from './long-texts.js';
 import { type Pending, plannedRows, readPending } from './pending.js';
 
 /** How fresh one source is. fresh + stale + failed = rows; `leased` is part of `stale`. */
@@ -30,6 +31,8 @@ export interface SourceStatus {
     readonly store: StoreKind;
   } | null;
   readonly spaces: readonly SpaceStatus[];
+  /** Rows whose vector was made of a part, or of pieces, of a text that is too long for the model; absent where none was. */
+  readonly longTexts?: LongTextCount;
   /** Nobody works on it, and why; absent while it is worked on. What is stale stays so. */
   readonly paused?: Pause;
   /** True where the numbers are estimates. */
@@ -116,6 +119,7 @@ async function statusOf(tx: Executor, source: Source, codec: VectorCodec, counti
   }
   const count = (live && counts.get(live.space.id)) ?? { rows: 0, fresh: 0, failed: 0, vectors: 0 };
   const pending = live && (await readPending(tx, live.space));
+  const long = live && (await countLongTexts(tx, live.space.id));
   const stale = Math.max(0, count.rows - count.fresh - count.failed);
   return {
     source: source.name,
@@ -133,6 +137,7 @@ async function statusOf(tx: Executor, source: Source, codec: VectorCodec, counti
       state,
       vectors: counts.get(id)?.vectors ?? 0,
     })),
+    ...(long && long.truncated + long.chunked > 0 ? { longTexts: long } : {}),
     ...(estimated ? { estimated } : {}),
   };
 }

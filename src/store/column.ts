@@ -3,8 +3,9 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal } from '../db/identifiers.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import { madeAsAskedSql } from './made-as-asked.js';
 import type { Store } from './port.js';
-import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
+import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
 
@@ -29,7 +30,8 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${isLive}`;
   const view: RowView = {
     join: '',
-    fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)})`,
+    fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)}
+      AND ${madeAsAskedSql(source, space)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
     flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
     orphaned: 'false',
@@ -45,7 +47,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   });
   const take = update(
     () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL${lowered}`,
-    `NOT ${eligibleSql(source)}`,
+    `NOT (${eligibleSql(source)} AND ${madeAsAskedSql(source, space)})`,
   );
   const lower = update(
     () => `${names.hash} = ${table}.${names.hash}${lowered}`,
@@ -67,6 +69,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     },
     vectors: (tx, keys) =>
       storedVectors(tx, source, keys, {
+        spaceId: space.id,
         from: fromSource(source),
         alias: source.relation.table,
         hash: `${table}.${names.hash}`,
@@ -78,7 +81,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
     suspects: (tx, pages) => suspectRows(tx, source, space, pages),
     async prune(tx) {
-      await pruneFailures(tx, source, space);
+      await pruneRecords(tx, source, space);
       return 0;
     },
     count: (tx) => countRows(tx, source, space, view),

@@ -1,3 +1,4 @@
+import type { LongText } from '../catalog/long-texts.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
@@ -45,6 +46,8 @@ export interface StoredVector {
   readonly hash: string;
   /** Float32Array of length `space.dimensions`. */
   readonly vector: Float32Array;
+  /** How it was made, where its text was too long. */
+  readonly long: LongText | undefined;
 }
 
 /** Pages [fromPage, toPage) of one plain table: the source, or a leaf of it. */

@@ -3,9 +3,10 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import { madeAsAskedSql } from './made-as-asked.js';
 import type { Store } from './port.js';
 import { assertAllVisible } from './relation.js';
-import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
+import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
 
@@ -27,7 +28,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     join: `LEFT JOIN LATERAL (
       SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${fingerprint} AS __fv_vmodel
       FROM ${vectors} __fv_v WHERE ${sameKey} AND __fv_v.chunk_no = 0) __fv_state ON true`,
-    fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)})`,
+    fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)} AND ${madeAsAskedSql(source, space)})`,
     marked: '(__fv_vhash IS NOT NULL)',
     flagUp: 'false',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
@@ -59,6 +60,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
 
     vectors: (tx, keys) =>
       storedVectors(tx, source, keys, {
+        spaceId: space.id,
         from: `${vectors} AS __fv_v`,
         alias: '__fv_v',
         hash: '__fv_v.hash',
@@ -72,7 +74,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
         evenIfGone: true,
         change: () => `DELETE FROM ${vectors} __fv_v USING __fv_held __fv_h
           WHERE ${inputKey('__fv_h')} AND NOT EXISTS (
-            SELECT FROM (SELECT ${eligibleSql(source)} AS __fv_ok FROM ${fromSource(source)} WHERE ${sourceOf('__fv_h')}) __fv_s
+            SELECT FROM (SELECT ${eligibleSql(source)} AND ${madeAsAskedSql(source, space)} AS __fv_ok FROM ${fromSource(source)} WHERE ${sourceOf('__fv_h')}) __fv_s
             WHERE __fv_ok)
           RETURNING __fv_h.__fv_key`,
       });
@@ -85,7 +87,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
 
     async prune(tx, limit) {
       await assertAllVisible(tx, source);
-      await pruneFailures(tx, source, space);
+      await pruneRecords(tx, source, space);
       const rows = await tx.query(
         `DELETE FROM ${vectors} WHERE ctid = ANY(ARRAY(
            SELECT __fv_v.ctid FROM ${vectors} __fv_v

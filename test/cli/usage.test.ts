@@ -15,6 +15,7 @@ afterAll(() => rmSync(cwd, { recursive: true }));
 
 const COMMANDS = [
   ...['schema apply', 'schema status', 'source add', 'source list', 'source show', 'source alter', 'source remove'],
+  ...['source long-texts'],
   ...['work', 'up', 'status', 'enqueue', 'search', 'embed', 'failures list', 'failures retry', 'failures discard'],
   ...['probe check', 'probe accept', 'config print', 'uninstall'],
   ...['pause', 'resume', 'spend'],
@@ -52,6 +53,7 @@ describe('usage errors exit with 2 and one sentence', () => {
     [['search', 'notes', 'text', '--where', 'lang'], /COLUMN=VALUE/],
     [['embed', 'text', '--model', 'static/maxi@256'], /unknown model "static\/maxi@256".*what exists/s],
     [['source', 'alter', 'notes', '--yes'], /Say what to change/],
+    [['source', 'alter', 'notes', '--long-texts', 'cut'], /--long-texts.*refuse, truncate, chunk/],
     [['spend', '--days', '0'], /--days.*whole number from 1/],
     [['pause', 'notes', '--for', 'ever'], /--for.*90s, 15m, 2h or 7d/],
     [['pause', 'notes', '--for', '0s'], /--for.*90s, 15m, 2h or 7d/],

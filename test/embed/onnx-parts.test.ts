@@ -7,7 +7,7 @@ import { packageRoot } from '../../src/config/package-root.js';
 import { planInferences } from '../../src/embed/providers/onnx-batches.js';
 import { createGate, GateShut, shutGate, throughGate } from '../../src/embed/providers/onnx-gate.js';
 import { pool } from '../../src/embed/providers/onnx-pool.js';
-import { createCount, createEncode, type TokenizerFiles } from '../../src/embed/providers/onnx-tokens.js';
+import { createCount, createEncode, createFit, type TokenizerFiles } from '../../src/embed/providers/onnx-tokens.js';
 
 interface Library {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
@@ -101,6 +101,39 @@ describe('createCount', () => {
 
   it('takes its time from the words, not from the length of a run without spaces', () => {
     expect(createCount(bert, 512, 2)('日'.repeat(1_000_000))).toBe(512);
+  });
+});
+
+describe('createFit', () => {
+  const words = ['cat', 'Café', '日本語', '[SEP]', 'x'.repeat(120), '🙂', "don't", 'embeddings'];
+  const textArbitrary = fc
+    .array(fc.tuple(fc.oneof(fc.constantFrom(...words), fc.string()), fc.constantFrom(' ', '\n', '  ', '')), {
+      maxLength: 20,
+    })
+    .map((parts) => parts.flat().join(''));
+
+  it.each([
+    ['BERT', bert],
+    ['another tokeniser', other],
+  ])('is a beginning that the model takes whole, and the text itself where it is short enough: %s', (_, files) => {
+    const measure = createFit(files, 2);
+    const encode = createEncode(files, 1_000_000);
+    const extra = encode('').length;
+    fc.assert(
+      fc.property(textArbitrary, fc.integer({ min: 3, max: 30 }), (text, most) => {
+        const length = measure(text, most);
+        expect(encode(text.slice(0, length)).length - extra + 2).toBeLessThanOrEqual(most);
+        if (length < text.length) expect(encode(text).length - extra + 2).toBeGreaterThan(most - 3);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('reads no more of a long text than it needs', () => {
+    expect(createFit(bert, 2)('cat '.repeat(1_000_000), 20)).toBeGreaterThanOrEqual(18 * 4 - 1);
+    expect(createFit(bert, 2)('日'.repeat(1_000_000), 512)).toBe(510);
+    expect(createFit(other, 0)('', 20)).toBe(0);
+    expect(createFit(bert, 5)('cat', 4)).toBe(0);
   });
 });
 

@@ -4,7 +4,7 @@ import { Option } from 'commander';
 import type { SourceDefinition, SourcePlan } from '../../source/index.js';
 import type { Cli } from '../cli.js';
 import { UsageError } from '../errors.js';
-import { list, whole } from '../flags.js';
+import { list, longTextsOption, whole } from '../flags.js';
 import { describePlan } from '../plan.js';
 import type { Register } from '../register.js';
 
@@ -26,6 +26,7 @@ export const addCommand: Register = (source, act) => {
     .requiredOption('--model <spec>', 'provider/name@dimensions, for example static/mini@256')
     .option('--where <condition>', 'only rows that pass this SQL condition')
     .option('--tenant <column>', 'column that says whose a row is')
+    .addOption(longTextsOption('(refuse)'))
     .option('--name <name>', "name of the source (the table's)")
     .option('--column <name>', 'column of the vectors (embedding)')
     .addOption(new Option('--store <store>', 'where the vectors are').choices(['column', 'table']))

@@ -1,6 +1,7 @@
+import type { LongTexts } from '../../catalog/long-texts.js';
 import type { SourceChanges } from '../../source/index.js';
 import { UsageError } from '../errors.js';
-import { list } from '../flags.js';
+import { list, longTextsOption } from '../flags.js';
 import { describeStatements } from '../plan.js';
 import type { Register } from '../register.js';
 
@@ -8,6 +9,7 @@ interface AlterFlags {
   readonly content?: string[];
   readonly contentSql?: string;
   readonly where?: string | false;
+  readonly longTexts?: LongTexts;
   readonly yes?: boolean;
   readonly dryRun?: boolean;
 }
@@ -16,11 +18,12 @@ export const alterCommand: Register = (source, act) => {
   source
     .command('alter')
     .argument('<name>')
-    .description('change content or filter; what that makes stale is embedded again')
+    .description('change content, filter or what becomes of long texts; what that makes stale is embedded again')
     .option('--content <columns>', 'columns to embed, joined in this order with a blank line', list)
     .option('--content-sql <expression>', 'or one SQL expression over the row')
     .option('--where <condition>', 'only rows that pass this SQL condition')
     .option('--no-where', 'all rows again')
+    .addOption(longTextsOption())
     .option('-y, --yes', 'do not ask')
     .option('--dry-run', 'only show what would be done')
     .addHelpText('after', '\nExample:\n  $ freshvec source alter notes --content title,body,tags --yes')
@@ -42,7 +45,7 @@ export const alterCommand: Register = (source, act) => {
     );
 };
 
-function changes({ content, contentSql, where }: AlterFlags): SourceChanges {
+function changes({ content, contentSql, where, longTexts }: AlterFlags): SourceChanges {
   if (content !== undefined && contentSql !== undefined)
     throw new UsageError('Give --content or --content-sql, not both.');
   const wanted: SourceChanges = {
@@ -50,7 +53,8 @@ function changes({ content, contentSql, where }: AlterFlags): SourceChanges {
     ...(contentSql === undefined ? {} : { content: { sql: contentSql } }),
     ...(typeof where === 'string' ? { where } : {}),
     ...(where === false ? { where: null } : {}),
+    ...(longTexts === undefined ? {} : { longTexts }),
   };
   if (Object.keys(wanted).length > 0) return wanted;
-  throw new UsageError('Say what to change: --content, --content-sql, --where or --no-where.');
+  throw new UsageError('Say what to change: --content, --content-sql, --where, --no-where or --long-texts.');
 }

@@ -3,6 +3,7 @@ import type { Register } from '../register.js';
 import { table } from '../table.js';
 import { addCommand } from './source-add.js';
 import { alterCommand } from './source-alter.js';
+import { longTextsCommand } from './source-long-texts.js';
 import { removeCommand } from './source-remove.js';
 
 export const sourceCommands: Register = (program, act) => {
@@ -42,6 +43,7 @@ export const sourceCommands: Register = (program, act) => {
       }),
     );
 
+  longTextsCommand(source, act);
   alterCommand(source, act);
   removeCommand(source, act);
 };
@@ -62,6 +64,7 @@ function describe(info: SourceInfo): string {
     ['content', contentOf(info)],
     ['where', info.where ?? '-'],
     ['tenant', info.tenant ?? '-'],
+    ['long texts', info.longTexts],
     ...info.spaces.map((s) => [
       `space ${s.id}`,
       `${s.state}: ${s.fingerprint}, ${s.type}, ${s.metric}, store ${s.store}, index ${s.index.kind}`,

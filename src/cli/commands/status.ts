@@ -1,6 +1,6 @@
 import type { SourceStatus } from '../../status/status.js';
 import type { Register } from '../register.js';
-import { excerpt, table, untilText } from '../table.js';
+import { count, excerpt, table, untilText } from '../table.js';
 
 export const statusCommand: Register = (program, act) => {
   program
@@ -32,7 +32,16 @@ function describe(sources: readonly SourceStatus[]): string {
   const pauses = sources.flatMap(({ source, paused }) =>
     paused ? [`${source} is paused: ${excerpt(paused.reason, 200)} (${untilText(paused.until)})`] : [],
   );
-  return [table(head, rows), ...pauses, ...problems].join('\n');
+  const long = sources.flatMap(({ source, longTexts }) => (longTexts ? [describeLong(source, longTexts)] : []));
+  return [table(head, rows), ...long, ...pauses, ...problems].join('\n');
+}
+
+function describeLong(source: string, { truncated, chunked }: NonNullable<SourceStatus['longTexts']>): string {
+  const parts = [
+    ...(truncated > 0 ? [`${count(truncated)} embedded by their beginning`] : []),
+    ...(chunked > 0 ? [`${count(chunked)} in pieces`] : []),
+  ];
+  return `${source} has texts that are too long for its model: ${parts.join(', ')} (\`freshvec source long-texts ${source}\`).`;
 }
 
 function age(seconds: number): string {

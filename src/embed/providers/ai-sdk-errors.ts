@@ -38,6 +38,7 @@ export function fromAiSdkError(error: unknown, spec: string): EmbedError {
       code: field(told, 'code'),
       type: field(told, 'type'),
       param: field(told, 'param'),
+      message: error.message,
       header: (name) => headerIn(headers, name),
     },
     spec,

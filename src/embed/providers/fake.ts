@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fingerprint, type ModelSpec } from '../../catalog/model.js';
+import { longestFitting } from '../fit.js';
 import { type EmbeddingModel, EmbedError } from '../port.js';
 import { estimateTokens } from '../tokens.js';
 
@@ -18,6 +19,7 @@ export function openFake(model: ModelSpec, latencyMs: number): EmbeddingModel {
     dimensions: model.dimensions,
     limits: { maxInputs: 2048, maxTokensPerInput: 8191, maxTokensPerRequest: 300_000 },
     countTokens: estimateTokens,
+    fit: (text, maxTokens) => longestFitting(text, maxTokens, estimateTokens),
     close: async () => {},
     async embed(texts, { signal }) {
       if (latencyMs > 0) await pause(latencyMs, signal);

@@ -1,5 +1,6 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
+import { longestFitting } from '../fit.js';
 import { createWordTokens, isBreak, type TokenIds } from './static-tokens.js';
 
 /** The part of the library that we use; its own types do not resolve under NodeNext. */
@@ -56,6 +57,33 @@ export function createCount({ tokenizer }: TokenizerFiles, maxTokens: number, ex
   };
 }
 
+/**
+ * How much of a text has at most so many tokens, `EmbeddingModel.fit`: exact, whatever the tokeniser.
+ * @param extra tokens that every text has besides its own
+ */
+export function createFit(
+  { tokenizer, config }: TokenizerFiles,
+  extra: number,
+): (text: string, maxTokens: number) => number {
+  if (!bertSchema.safeParse(tokenizer).success) {
+    const library: HuggingFaceTokenizer = new Tokenizer(tokenizer, config);
+    const count = (text: string) => library.encode(text, { add_special_tokens: false }).ids.length;
+    return (text, maxTokens) => longestFitting(text, maxTokens - extra, count);
+  }
+  const tokensOf = createWordTokens(tokenizer, []);
+  return (text, maxTokens) => {
+    let left = maxTokens - extra;
+    let fitting = text.length;
+    forEachWord(text, COUNTED_WORD, (word, start) => {
+      const tokens = tokensOf(word).length;
+      if (tokens > left) fitting = start + longestFitting(word, left, (beginning) => tokensOf(beginning).length);
+      left -= tokens;
+      return fitting === text.length;
+    });
+    return fitting;
+  };
+}
+
 /** What the tokeniser puts around a text. */
 function specialTokens(library: HuggingFaceTokenizer): { before: number[]; after: number[] } {
   const bare = library.encode('a', { add_special_tokens: false }).ids;
@@ -86,13 +114,16 @@ function piece(library: HuggingFaceTokenizer, room: number): Encode {
   };
 }
 
-/** Calls `each` with run after run of text between spaces, none longer than `longest`, until it returns false. */
-function forEachWord(text: string, longest: number, each: (word: string) => boolean): void {
+/**
+ * Calls `each` with run after run of text between spaces, none longer than `longest`, and where it starts, until it
+ * returns false.
+ */
+function forEachWord(text: string, longest: number, each: (word: string, start: number) => boolean): void {
   let start = 0;
   for (let i = 0; i <= text.length; i++) {
     const ended = i === text.length || isBreak(text.charCodeAt(i));
     if (!ended && i - start < longest) continue;
-    if (i > start && !each(text.slice(start, i))) return;
+    if (i > start && !each(text.slice(start, i), start)) return;
     start = ended ? i + 1 : i;
   }
 }

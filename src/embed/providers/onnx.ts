@@ -5,7 +5,7 @@ import type { OnnxSettings } from '../settings.js';
 import type { EngineInfo } from './onnx-engine.js';
 import { readTokenizerFiles } from './onnx-files.js';
 import { OnnxThread } from './onnx-thread.js';
-import { createCount } from './onnx-tokens.js';
+import { createCount, createFit } from './onnx-tokens.js';
 
 /** The small inferences that keep within a CPU's caches gain little from more. */
 const MOST_THREADS = 8;
@@ -16,7 +16,8 @@ const NO_NAME = /(^|[/\\])\.{0,2}([/\\]|$)/;
 /**
  * A sentence-transformers model in ONNX format, by way of @huggingface/transformers, in a thread of its own. The thread
  * starts here, so that wrong dimensions and missing files are known at once; one that dies makes the requests under way
- * `unavailable`, and the next request starts another. Texts longer than the model takes are cut.
+ * `unavailable`, and the next request starts another. Texts longer than the model takes are cut here: who wants to know
+ * asks `fit` before.
  * Throws EmbedError `configuration`, or `unavailable` where a download failed.
  */
 export async function openOnnx(model: ModelSpec, settings: OnnxSettings = {}): Promise<EmbeddingModel> {
@@ -43,7 +44,8 @@ export async function openOnnx(model: ModelSpec, settings: OnnxSettings = {}): P
     throw new EmbedError('configuration', `${model.spec} has ${info.dimensions} dimensions: write ${right}`);
   }
   const identity = identify(model, settings, info);
-  const count = createCount(await readTokenizerFiles(info.folder), info.maxTokens, info.extraTokens);
+  const tokenizer = await readTokenizerFiles(info.folder);
+  const count = createCount(tokenizer, info.maxTokens, info.extraTokens);
 
   /** The running thread, or a new one, with the same files in it. */
   const running = async () => {
@@ -59,6 +61,7 @@ export async function openOnnx(model: ModelSpec, settings: OnnxSettings = {}): P
     dimensions: model.dimensions,
     limits: { maxInputs: 256, maxTokensPerInput: info.maxTokens, maxTokensPerRequest: 32_768, likeLengths: true },
     countTokens: count,
+    fit: createFit(tokenizer, info.extraTokens),
     async close() {
       closed = true;
       await stop();

@@ -3,6 +3,7 @@ import type { ModelSpec } from '../../catalog/model.js';
 import { EmbedError } from '../port.js';
 import type { OpenAISettings } from '../settings.js';
 import { accountId } from './account.js';
+import { fetchWithErrors } from './bare-errors.js';
 
 const DEFAULT_BASE_URL = 'https://api.openai.com/v1';
 /** Microsoft's own hosts, in all clouds. */
@@ -43,6 +44,7 @@ export function createClient(settings: OpenAISettings, model: ModelSpec): { clie
     maxRetries: 0,
     // Its debug log holds the texts.
     logLevel: 'off',
+    fetch: fetchWithErrors,
     // A redirect would carry key and texts to a host that nobody configured.
     fetchOptions: { redirect: 'manual' },
   });

@@ -15,11 +15,21 @@ const ADVICE = {
 export function toEmbedError(error: unknown, spec: string): EmbedError {
   if (error instanceof APIError && error.status !== undefined) {
     const { status, code, type, param, headers } = error;
-    return fromRefusal({ status, code, type, param, header: (name) => headers?.get(name) }, spec, ADVICE);
+    return fromRefusal(
+      { status, code, type, param, message: messageOf(error), header: (name) => headers?.get(name) },
+      spec,
+      ADVICE,
+    );
   }
   if (error instanceof APIConnectionError) return unreachable(error, spec);
   if (error instanceof SyntaxError) return new EmbedError('bad_response', `${spec} did not answer with valid JSON`);
   // undici: "terminated", when the connection breaks inside the body
   if (error instanceof TypeError) return new EmbedError('unavailable', `the answer of ${spec} broke off`);
   return new EmbedError('unavailable', `${spec} failed (${error instanceof Error ? error.name : typeof error})`);
+}
+
+/** What the server wrote. The client's own message puts the status before it. */
+function messageOf({ error }: { readonly error: unknown }): unknown {
+  if (typeof error === 'string') return error;
+  return typeof error === 'object' && error !== null && 'message' in error ? error.message : undefined;
 }

@@ -1,5 +1,6 @@
 import { EmbedError, type EmbedFailure } from '../port.js';
 import { type HeaderOf, rateLimitOf, retryAfterOf } from './response-headers.js';
+import { readTooLong } from './too-long.js';
 
 /** An answer without vectors. Of its body only these fields are looked at: the rest may quote the input or the key. */
 export interface Refusal {
@@ -8,6 +9,8 @@ export interface Refusal {
   readonly type: unknown;
   /** Which field of the request is wrong. */
   readonly param: unknown;
+  /** Its free text: looked at for what it says of lengths, never copied. */
+  readonly message: unknown;
   readonly header: HeaderOf;
 }
 
@@ -31,6 +34,8 @@ export function fromRefusal(refusal: Refusal, spec: string, advice: Advice): Emb
   };
   const labels = [...new Set([refusal.code, refusal.type].map(label).filter((word) => word !== undefined))];
   const what = `${spec}: HTTP ${[status, ...labels].join(' ')}`;
+  const tooLong = readTooLong(status, labels, refusal.message);
+  if (tooLong) return new EmbedError('input_rejected', `${what}; the text is too long`, { ...details, tooLong });
   const { failure, hint } = judge(refusal, labels, advice);
   return new EmbedError(failure, hint === undefined ? what : `${what}; ${hint}`, details);
 }

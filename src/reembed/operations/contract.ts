@@ -85,7 +85,7 @@ async function forget({ db, migration, source }: StepContext, doomed: Space): Pr
     ...(flagged
       ? []
       : [free(`UPDATE freshvec.source SET flag_column = NULL WHERE id = ${source.id}`, 'ends the flag')]),
-    ...['failure', 'range'].map((table) =>
+    ...['failure', 'long_text', 'range'].map((table) =>
       free(`DELETE FROM freshvec.${table} WHERE space_id = ${doomed.id}`, 'drops what was still to be done'),
     ),
     ...(await captureForStatements(db, flagged ? source : { ...source, flagColumn: undefined }, rest)),

@@ -23,7 +23,10 @@ export function readAsk(
   for (const text of texts) {
     const count = Math.max(1, Math.ceil(Buffer.byteLength(text) / bytesPerToken));
     if (text === '') return bad('input', 'input cannot be an empty string');
-    if (count > maxTokensPerInput) return bad('input', `${count} tokens of at most ${maxTokensPerInput}: ${text}`);
+    if (count > maxTokensPerInput) {
+      const limit = `This model's maximum context length is ${maxTokensPerInput} tokens`;
+      return bad('input', `${limit}, however you requested ${count} tokens (${count} in your prompt): ${text}`);
+    }
     tokens += count;
   }
   return { ask: { model, texts, format, dimensions }, tokens };

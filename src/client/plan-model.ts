@@ -1,0 +1,24 @@
+import { pricePerMillionTokens } from '../budget/prices.js';
+import type { Config } from '../config/config.js';
+import { isTooLong } from '../embed/fit.js';
+import type { EmbeddingModel } from '../embed/port.js';
+import type { PlanModel } from '../source/index.js';
+
+/** What a plan has to know of a model. */
+export function planModel(model: EmbeddingModel, config: Config): PlanModel {
+  const prices = { prices: config.prices, baseUrl: config.models.openai.baseUrl };
+  return {
+    spec: model.spec,
+    fingerprint: model.fingerprint,
+    dimensions: model.dimensions,
+    countTokens: (text) => model.countTokens(text),
+    isTooLong: (text) => isTooLong(model, text),
+    maxTokensPerInput: knownLimit(model.limits.maxTokensPerInput),
+    pricePerMillionTokens: pricePerMillionTokens(model.spec, prices),
+  };
+}
+
+/** Absent for a model that takes texts of any length. */
+function knownLimit(maxTokens: number): number | undefined {
+  return maxTokens < Number.MAX_SAFE_INTEGER ? maxTokens : undefined;
+}

@@ -1,0 +1,7 @@
+import type { LongText } from '../catalog/long-texts.js';
+import type { WriteItem } from '../store/port.js';
+
+/** A vector to be written, and how it was made where its text was too long. */
+export interface MadeVector extends WriteItem {
+  readonly long?: LongText | undefined;
+}
