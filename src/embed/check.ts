@@ -12,6 +12,7 @@ export function withChecks(model: EmbeddingModel): EmbeddingModel {
     limits: model.limits,
     account: model.account,
     countTokens: (text) => model.countTokens(text),
+    ...(model.countsExactly && { countsExactly: true }),
     close: () => model.close(),
     async embed(texts, options) {
       options.signal?.throwIfAborted();

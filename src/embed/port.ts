@@ -50,6 +50,8 @@ export interface EmbeddingModel {
   embed(texts: readonly string[], options: { signal?: AbortSignal; purpose: EmbedPurpose }): Promise<EmbedResult>;
   /** Estimate of the tokens of one text, for batching and plans. */
   countTokens(text: string): number;
+  /** True where that is what the provider charges, to the token; else money is reserved for a token per byte. */
+  readonly countsExactly?: boolean;
   close(): Promise<void>;
 }
 

@@ -1,4 +1,3 @@
-import { microsOf, recordSpend } from '../budget/spend.js';
 import type { Ending } from '../claim/settle.js';
 import { readCache, writeCache } from '../embed/cache.js';
 import { embedAll } from '../embed/embed-all.js';
@@ -37,7 +36,6 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
       { purpose: 'document', signal: context.cut, gate: context.gate, priority: read.priority },
     );
     context.report.tokens += tokens;
-    await recordCharge(context, tokens, outcomes.filter((outcome) => 'vector' in outcome).length);
     const paid: WriteItem[] = [];
     for (const [i, { key, hash, lease }] of wanted.entries()) {
       const outcome = outcomes[i];
@@ -70,16 +68,6 @@ async function fromCache(
   const hashes = wanted.filter(({ lease }) => !lease.force).map(({ hash }) => hash);
   if (!cached || hashes.length === 0) return new Map();
   return readCache(db, model.fingerprint, hashes).catch(() => new Map());
-}
-
-/** The money is spent, whatever becomes of the vectors: a record that cannot be written must not lose them. */
-async function recordCharge({ db, store, model, price }: DrainContext, tokens: number, texts: number): Promise<void> {
-  if (tokens === 0) return;
-  const { source } = store;
-  const { fingerprint } = model;
-  await recordSpend(db, { source: source.name, fingerprint, texts, tokens, micros: microsOf(tokens, price) }).catch(
-    () => {},
-  );
 }
 
 function rejected({ key, hash, lease }: Omit<WantedText, 'text'>, reason: string): Ending {

@@ -31,6 +31,7 @@ export async function openOpenAI(model: ModelSpec, settings: EmbedSettings): Pro
     },
     account,
     countTokens: (text) => counter.count(text),
+    countsExactly: counter.exact,
     close: async () => {},
     embed: (texts, { signal }) => {
       const timeoutMs = settings.requestTimeoutMs;
