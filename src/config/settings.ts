@@ -14,7 +14,7 @@ const redisUrl = z.string().regex(/^rediss?:\/\//, 'must begin with redis:// or 
 /** What node-postgres can take apart. Behind a # everything would be left out, host and database perhaps. */
 function isReadable(url: string): boolean {
   const parsed = URL.parse(url) ?? URL.parse(url.replace('@/', '@localhost/'));
-  if (!parsed || parsed.hash !== '') return false;
+  if (parsed?.hash !== '') return false;
   // Where a % is no escape at all, it is taken literally.
   if (/ |%[^a-f0-9]|%[a-f0-9][^a-f0-9]/i.test(url)) return true;
   try {

@@ -293,8 +293,8 @@ describe('queries', () => {
         return Promise.reject(outage);
       });
     const began = performance.now();
-    const ends = await Promise.allSettled(Array.from({ length: 20 }, query));
-    const reasons = ends.map((end) => end.status === 'rejected' && end.reason);
+    const reasons: unknown[] = [];
+    for (let i = 0; i < 10; i++) reasons.push(await query().catch((reason: unknown) => reason));
     expect(asked).toBeGreaterThanOrEqual(1);
     expect(asked).toBeLessThanOrEqual(1 + (performance.now() - began) / 1000);
     for (const reason of reasons) expect(reason).toMatchObject({ failure: 'unavailable', message: 'HTTP 503' });

@@ -37,6 +37,7 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
   });
   beforeEach(async () => {
     provider.paid.length = 0;
+    provider.chargeOthers = 1;
     if (engine === 'postgres') database = await freshDatabase();
     const first = await open(undefined);
     const db = await first.database();
@@ -115,6 +116,17 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
   };
 
   test('stops `work --once` between two claims; the rest waits for more money', () => expectCap({}, once));
+
+  test.runIf(engine === 'postgres')('holds though the probe taught that texts are cheap', async () => {
+    provider.chargeOthers = 0.3;
+    const poor = await open(CAP);
+    await once(poor);
+    const { cap, total } = await poor.spend();
+    expect(provider.paid.length).toBeGreaterThanOrEqual(5);
+    expect(provider.paid.length).toBeLessThanOrEqual(CAP);
+    expect(cap?.today).toBe(total.usd);
+    expect(cap?.today).toBeLessThanOrEqual(CAP);
+  });
 
   test.runIf(engine === 'postgres')('stops it within a claim of several requests', () =>
     expectCap({ maxInputs: 2 }, once),
