@@ -42,7 +42,7 @@ const SECONDS_PER_REQUEST = 0.5;
 /** Tokens of one request while the limit is not known: workers that start together must not use it up at once. */
 const UNKNOWN_TOKENS = 10_000;
 /** Part of the day's money that one request is estimated to take at most; four times that may have to be reserved. */
-const CAP_PER_REQUEST = 1 / 32;
+const CAP_PER_REQUEST = 1 / 16;
 
 /** The gate of one account in this process. Hand its figures over with `flush`, and with `close` before the process ends. */
 export interface AccountGate {

@@ -132,7 +132,7 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
     expectCap({ maxInputs: 2 }, once),
   );
 
-  test('stops a running worker, which goes on once there is money again', async () => {
+  test('stops a running worker, which goes on once there is money again', { timeout: 120_000 }, async () => {
     await expectCap({}, async (of) => {
       const stop = new AbortController();
       const working = of.work({ signal: stop.signal });
