@@ -107,8 +107,6 @@ BEGIN
     SELECT * INTO a FROM freshvec.account x WHERE x.account = take_budget.account FOR NO KEY UPDATE;
   END IF;
   now_s := extract(epoch FROM clock_timestamp());
-  today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
-  charged_on := to_char(today, 'YYYY-MM-DD');
   requests_per_minute := a.share * LEAST(a.requests_cap, a.requests_limit);
   tokens_per_minute := a.share * LEAST(a.tokens_cap, a.tokens_limit);
   IF urgent THEN
@@ -139,6 +137,8 @@ BEGIN
       RETURN;
     END IF;
   END IF;
+  today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+  charged_on := to_char(today, 'YYYY-MM-DD');
   IF micros > 0 THEN
     -- Everybody locks in this order: the account, spaces, days.
     IF space IS NOT NULL THEN

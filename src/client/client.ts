@@ -114,7 +114,7 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     resume: async (source) => resume(await ready(), source),
     async spend(spendOptions = {}) {
       const open = await connection();
-      await (await open.gates()).flush();
+      await open.flush();
       return spendReport(await ready(), spendOptions, budgetSettings(open.config));
     },
     sources: sourcesApi(connection),

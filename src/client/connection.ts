@@ -64,6 +64,11 @@ export class Connection {
     return this.#gates;
   }
 
+  /** Writes down what was charged so far. */
+  async flush(): Promise<void> {
+    await this.#gates?.flush();
+  }
+
   /** A queue of its own for each consumer. Refuses a backend that is not the one on record. */
   async queue(): Promise<Queue> {
     const { queue, database } = this.config;
