@@ -114,7 +114,6 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     store: openStore(source, space, await vectorCodec(db, extension)),
     model: await openModel(MODEL, { requestTimeoutMs: 30_000 }),
     gate: openGate(),
-    price: 0,
     cached: false,
     worker: 'bench',
     batchKeys: KEYS,

@@ -16,6 +16,7 @@ CREATE TABLE account (
   failures int NOT NULL DEFAULT 0,
   resumes_at timestamptz,
   probe_until timestamptz,
+  asked_at timestamptz,
   reason text
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 COMMENT ON TABLE account IS 'One model under one key at one provider, and what all workers together have asked of it.';
@@ -24,52 +25,78 @@ COMMENT ON COLUMN account.requests_limit IS 'Requests a minute that the provider
 COMMENT ON COLUMN account.requests_at IS 'Theoretical arrival time of the next request (GCRA), Unix time in s.';
 COMMENT ON COLUMN account.tokens_unmetered IS 'Taken while the limit was not known; counts as soon as it is.';
 COMMENT ON COLUMN account.share IS 'Part of the limit that is used: falls when the provider refuses, since somebody else uses the key too.';
+COMMENT ON COLUMN account.asked_at IS 'When a person''s query last went ahead during an outage.';
 COMMENT ON COLUMN account.failures IS 'Outages in a row; the next try after one is made by one worker alone.';
 
 CREATE TABLE spend_day (
   day date PRIMARY KEY,
-  micros bigint NOT NULL
+  micros bigint NOT NULL DEFAULT 0,
+  reserved bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE spend_day IS 'Millionths of a dollar that a day (UTC) has cost so far, requests under way included.';
+COMMENT ON TABLE spend_day IS 'Millionths of a dollar that a day (UTC) has cost so far; a day''s cap is held against micros.';
+COMMENT ON COLUMN spend_day.micros IS 'Charged, and reserved for requests under way.';
+COMMENT ON COLUMN spend_day.reserved IS 'Of these, reserved: each request''s upper bound. What it comes to is settled after its answer.';
+
+CREATE TABLE space_spend (
+  space_id int PRIMARY KEY,
+  micros bigint NOT NULL DEFAULT 0,
+  reserved bigint NOT NULL DEFAULT 0,
+  cap_micros bigint CHECK (cap_micros >= 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE space_spend IS 'The same for the rows of one space since it was made: what a migration to it costs, and may cost.';
 
 CREATE TABLE spend (
   day date NOT NULL,
-  source text NOT NULL,
+  source text,
+  space_id int,
   fingerprint text NOT NULL,
+  purpose text NOT NULL CHECK (purpose IN ('rows', 'query', 'probe', 'text')),
   texts bigint NOT NULL,
   tokens bigint NOT NULL,
   micros bigint NOT NULL,
-  PRIMARY KEY (day, source, fingerprint)
+  UNIQUE NULLS NOT DISTINCT (day, source, space_id, fingerprint, purpose)
 );
 COMMENT ON TABLE spend IS 'What was embedded and charged; by the name of the source, which outlives the source.';
+COMMENT ON COLUMN spend.source IS 'Null where a text was embedded for no source.';
+COMMENT ON COLUMN spend.space_id IS 'Null for queries, which belong to no space''s cap.';
 
 CREATE TABLE pause (
   source_id int NOT NULL REFERENCES source ON DELETE CASCADE,
+  space_id int REFERENCES space ON DELETE CASCADE,
   kind text NOT NULL CHECK (kind IN ('person', 'spend', 'provider')),
   reason text NOT NULL,
   at timestamptz NOT NULL DEFAULT now(),
   until timestamptz,
-  PRIMARY KEY (source_id, kind)
+  UNIQUE NULLS NOT DISTINCT (source_id, space_id, kind)
 );
-COMMENT ON TABLE pause IS 'Sources that are not worked on, and why. Changes go on being noticed.';
+COMMENT ON TABLE pause IS 'What is not worked on, and why. Changes go on being noticed.';
+COMMENT ON COLUMN pause.space_id IS 'Null: every space of the source.';
+
+-- Seconds of the limit that so much takes; null while no limit is known. Over 61.5 s: see take_budget.
+CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named float8) RETURNS float8
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT amount * 61.5 / (share * LEAST(cap, named))';
 
 -- Asks for one request of so many tokens. `wait_ms` is 0 where it is granted; else `why` says what it waits for:
--- 'budget', 'cap' (the day's money), or the reason of a pause that the provider asked for. Says the limits as well, as far
--- as they are known.
+-- 'budget'; 'cap' (the day's money) or 'space_cap', with '_held' behind where money that others have reserved may come
+-- back; or the reason of a pause that the provider asked for. Says the limits as well, as far as they are known.
 --
 -- GCRA: an arrival time runs ahead of the clock by what each request takes of the limit, at most by `burst` seconds.
 -- The limit is spread over 61.5 s rather than 60, so that in no window of 60 s, bursts and late arrivals included, more
 -- than the limit is asked for. A request that costs more than the burst passes when nothing is owed.
+--
+-- `urgent`: a person waits. It is charged and goes ahead, so that all others wait for what it takes; only during an
+-- outage one a second goes, and the others are told.
 CREATE FUNCTION take_budget(
-  account text, requests float8, tokens float8, burst float8, micros bigint, cap bigint,
-  OUT wait_ms float8, OUT why text, OUT requests_per_minute float8, OUT tokens_per_minute float8
+  account text, requests float8, tokens float8, burst float8, urgent boolean, micros bigint, cap bigint, space int,
+  OUT wait_ms float8, OUT why text, OUT charged_on text, OUT requests_per_minute float8, OUT tokens_per_minute float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
   a freshvec.account;
+  of_day freshvec.spend_day;
+  of_space freshvec.space_spend;
   now_s float8;
-  cost float8;
-  next_requests_at float8;
-  next_tokens_at float8;
+  requests_cost float8;
+  tokens_cost float8;
   today date;
 BEGIN
   -- A crash may forget the last takes; waiting for the disk would make all workers queue for it.
@@ -82,73 +109,140 @@ BEGIN
   now_s := extract(epoch FROM clock_timestamp());
   requests_per_minute := a.share * LEAST(a.requests_cap, a.requests_limit);
   tokens_per_minute := a.share * LEAST(a.tokens_cap, a.tokens_limit);
-  IF a.resumes_at > clock_timestamp() THEN
+  IF urgent THEN
+    IF a.failures > 0 AND a.asked_at > clock_timestamp() - interval '1 s'
+      AND (a.resumes_at > clock_timestamp() OR a.probe_until > clock_timestamp()) THEN
+      wait_ms := GREATEST(1, (extract(epoch FROM a.asked_at) + 1 - now_s) * 1000);
+      why := coalesce(a.reason, 'an outage');
+      RETURN;
+    END IF;
+  ELSIF a.resumes_at > clock_timestamp() THEN
     wait_ms := (extract(epoch FROM a.resumes_at) - now_s) * 1000;
     why := coalesce(a.reason, 'a pause');
     RETURN;
-  END IF;
-  IF a.failures > 0 AND a.probe_until > clock_timestamp() THEN
+  ELSIF a.failures > 0 AND a.probe_until > clock_timestamp() THEN
     wait_ms := 500;
     why := coalesce(a.reason, 'an outage');
     RETURN;
   END IF;
   wait_ms := 0;
-  cost := coalesce(requests * 61.5 / requests_per_minute, 0);
-  next_requests_at := GREATEST(a.requests_at, now_s) + cost;
-  IF cost > 0 THEN wait_ms := GREATEST(0, a.requests_at - now_s - GREATEST(0, burst - cost)); END IF;
-  cost := coalesce(tokens * 61.5 / tokens_per_minute, 0);
-  next_tokens_at := GREATEST(a.tokens_at, now_s) + cost;
-  IF cost > 0 THEN wait_ms := GREATEST(wait_ms, a.tokens_at - now_s - GREATEST(0, burst - cost)); END IF;
-  IF wait_ms > 0 THEN
-    wait_ms := wait_ms * 1000;
-    why := 'budget';
-    RETURN;
-  END IF;
-  IF micros > 0 THEN
-    today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
-    INSERT INTO freshvec.spend_day AS d (day, micros) VALUES (today, 0) ON CONFLICT DO NOTHING;
-    UPDATE freshvec.spend_day d SET micros = d.micros + take_budget.micros
-    WHERE d.day = today AND (cap IS NULL OR d.micros + take_budget.micros <= cap);
-    IF NOT FOUND THEN
-      wait_ms := extract(epoch FROM ((today + 1)::timestamp AT TIME ZONE 'UTC') - clock_timestamp()) * 1000;
-      why := 'cap';
+  requests_cost := coalesce(freshvec.budget_seconds(requests, a.share, a.requests_cap, a.requests_limit), 0);
+  tokens_cost := coalesce(freshvec.budget_seconds(tokens, a.share, a.tokens_cap, a.tokens_limit), 0);
+  IF NOT urgent THEN
+    IF requests_cost > 0 THEN wait_ms := GREATEST(0, a.requests_at - now_s - GREATEST(0, burst - requests_cost)); END IF;
+    IF tokens_cost > 0 THEN wait_ms := GREATEST(wait_ms, a.tokens_at - now_s - GREATEST(0, burst - tokens_cost)); END IF;
+    IF wait_ms > 0 THEN
+      wait_ms := wait_ms * 1000;
+      why := 'budget';
       RETURN;
     END IF;
   END IF;
+  today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+  charged_on := to_char(today, 'YYYY-MM-DD');
+  IF micros > 0 THEN
+    -- Everybody locks in this order: the account, spaces, days.
+    IF space IS NOT NULL THEN
+      INSERT INTO freshvec.space_spend AS s (space_id) VALUES (space) ON CONFLICT DO NOTHING;
+      SELECT * INTO of_space FROM freshvec.space_spend s WHERE s.space_id = space FOR NO KEY UPDATE;
+    END IF;
+    INSERT INTO freshvec.spend_day AS d (day) VALUES (today) ON CONFLICT DO NOTHING;
+    SELECT * INTO of_day FROM freshvec.spend_day d WHERE d.day = today FOR NO KEY UPDATE;
+    IF NOT urgent AND of_day.micros + micros > cap THEN
+      wait_ms := extract(epoch FROM ((today + 1)::timestamp AT TIME ZONE 'UTC') - clock_timestamp()) * 1000;
+      why := 'cap';
+      IF of_day.micros - of_day.reserved + micros <= cap THEN
+        wait_ms := LEAST(wait_ms, 250);
+        why := 'cap_held';
+      END IF;
+      RETURN;
+    END IF;
+    IF NOT urgent AND of_space.micros + micros > of_space.cap_micros THEN
+      wait_ms := 'Infinity';
+      why := 'space_cap';
+      IF of_space.micros - of_space.reserved + micros <= of_space.cap_micros THEN
+        wait_ms := 250;
+        why := 'space_cap_held';
+      END IF;
+      RETURN;
+    END IF;
+    UPDATE freshvec.space_spend s SET micros = s.micros + take_budget.micros, reserved = s.reserved + take_budget.micros
+    WHERE s.space_id = space;
+    UPDATE freshvec.spend_day d SET micros = d.micros + take_budget.micros, reserved = d.reserved + take_budget.micros
+    WHERE d.day = today;
+  END IF;
   UPDATE freshvec.account x
-  SET requests_at = next_requests_at, tokens_at = next_tokens_at,
+  SET requests_at = GREATEST(a.requests_at, now_s) + requests_cost, tokens_at = GREATEST(a.tokens_at, now_s) + tokens_cost,
       requests_unmetered = CASE WHEN requests_per_minute IS NULL THEN a.requests_unmetered + requests ELSE 0 END,
       tokens_unmetered = CASE WHEN tokens_per_minute IS NULL THEN a.tokens_unmetered + tokens ELSE 0 END,
+      asked_at = CASE WHEN urgent AND a.failures > 0 THEN clock_timestamp() ELSE a.asked_at END,
       -- After an outage one request goes ahead; the others wait for what becomes of it.
-      probe_until = CASE WHEN a.failures > 0 THEN clock_timestamp() + interval '10 s' END
+      probe_until = CASE WHEN a.failures > 0 AND NOT urgent THEN clock_timestamp() + interval '10 s'
+        WHEN urgent THEN a.probe_until END
   WHERE x.account = a.account;
 END
 $$;
 
--- What became of requests that were granted: tokens and money over (or, negative, under) what was taken for them, and
--- the limits that the provider named.
+-- Puts down what was charged: [{day, source, space, fingerprint, purpose, texts, tokens, micros, reserved}], where
+-- `day` is that of the take (today without one) and `reserved` what was taken from it, which is given back.
+CREATE FUNCTION record_spend(spent jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  today text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD');
+  one record;
+BEGIN
+  INSERT INTO freshvec.spend AS s (day, source, space_id, fingerprint, purpose, texts, tokens, micros)
+  SELECT coalesce(e.day, today)::date AS on_day, e.source, e.space, e.fingerprint, e.purpose,
+    sum(e.texts), sum(e.tokens), sum(e.micros)
+  FROM jsonb_to_recordset(spent)
+    AS e(day text, source text, space int, fingerprint text, purpose text, texts int8, tokens int8, micros int8)
+  GROUP BY on_day, e.source, e.space, e.fingerprint, e.purpose
+  HAVING sum(e.tokens) > 0
+  ORDER BY on_day, e.source, e.space, e.fingerprint, e.purpose
+  ON CONFLICT (day, source, space_id, fingerprint, purpose) DO UPDATE
+  SET texts = s.texts + excluded.texts, tokens = s.tokens + excluded.tokens, micros = s.micros + excluded.micros;
+  FOR one IN
+    SELECT e.space, sum(e.micros)::int8 AS micros, sum(e.reserved)::int8 AS reserved
+    FROM jsonb_to_recordset(spent) AS e(space int, micros int8, reserved int8)
+    WHERE e.space IS NOT NULL AND (e.micros > 0 OR e.reserved > 0) GROUP BY e.space ORDER BY e.space
+  LOOP
+    INSERT INTO freshvec.space_spend AS s (space_id, micros) VALUES (one.space, one.micros)
+    ON CONFLICT (space_id) DO UPDATE
+    SET micros = GREATEST(0, s.micros + one.micros - one.reserved), reserved = GREATEST(0, s.reserved - one.reserved);
+  END LOOP;
+  FOR one IN
+    SELECT coalesce(e.day, today)::date AS day, sum(e.micros)::int8 AS micros, sum(e.reserved)::int8 AS reserved
+    FROM jsonb_to_recordset(spent) AS e(day text, micros int8, reserved int8)
+    WHERE e.micros > 0 OR e.reserved > 0 GROUP BY 1 ORDER BY 1
+  LOOP
+    INSERT INTO freshvec.spend_day AS d (day, micros) VALUES (one.day, one.micros)
+    ON CONFLICT (day) DO UPDATE
+    SET micros = GREATEST(0, d.micros + one.micros - one.reserved), reserved = GREATEST(0, d.reserved - one.reserved);
+  END LOOP;
+END
+$$;
+
+-- What became of requests that were granted: tokens over (or, negative, under) what was taken for them, the limits that
+-- the provider named, and what was charged (see record_spend).
 CREATE FUNCTION settle_budget(
-  account text, tokens float8, micros bigint, requests_limit float8, tokens_limit float8, answered boolean
+  account text, tokens float8, requests_limit float8, tokens_limit float8, answered boolean, spent jsonb
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   now_s float8 := extract(epoch FROM clock_timestamp());
+  l record;
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
+  SELECT coalesce(settle_budget.requests_limit, x.requests_limit) AS requests,
+    coalesce(settle_budget.tokens_limit, x.tokens_limit) AS tokens
+  INTO l FROM freshvec.account x WHERE x.account = settle_budget.account FOR NO KEY UPDATE;
   UPDATE freshvec.account x
-  SET requests_limit = coalesce(settle_budget.requests_limit, x.requests_limit),
-      tokens_limit = coalesce(settle_budget.tokens_limit, x.tokens_limit),
+  SET requests_limit = l.requests, tokens_limit = l.tokens,
       requests_at = GREATEST(x.requests_at, CASE WHEN x.requests_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce(LEAST(61.5, x.requests_unmetered * 61.5 / (x.share
-          * LEAST(x.requests_cap, coalesce(settle_budget.requests_limit, x.requests_limit)))), 0),
+        -- Of what was taken before the limit was known, no more than the last minute can matter.
+        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.requests_unmetered, x.share, x.requests_cap, l.requests)), 0),
       tokens_at = GREATEST(x.tokens_at, CASE WHEN x.tokens_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce(settle_budget.tokens * 61.5 / (x.share
-          * LEAST(x.tokens_cap, coalesce(settle_budget.tokens_limit, x.tokens_limit))), 0)
-        -- Of what was taken before, no more than the last minute can matter.
-        + coalesce(LEAST(61.5, x.tokens_unmetered * 61.5 / (x.share
-          * LEAST(x.tokens_cap, coalesce(settle_budget.tokens_limit, x.tokens_limit)))), 0),
-      requests_unmetered = CASE WHEN coalesce(x.requests_cap, settle_budget.requests_limit, x.requests_limit) IS NULL
-        THEN x.requests_unmetered ELSE 0 END,
-      tokens_unmetered = CASE WHEN coalesce(x.tokens_cap, settle_budget.tokens_limit, x.tokens_limit) IS NULL
+        + coalesce(freshvec.budget_seconds(settle_budget.tokens, x.share, x.tokens_cap, l.tokens), 0)
+        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, x.tokens_cap, l.tokens)), 0),
+      requests_unmetered = CASE WHEN coalesce(x.requests_cap, l.requests) IS NULL THEN x.requests_unmetered ELSE 0 END,
+      tokens_unmetered = CASE WHEN coalesce(x.tokens_cap, l.tokens) IS NULL
         THEN x.tokens_unmetered + settle_budget.tokens ELSE 0 END,
       -- Back to the whole limit at a hundredth a second.
       share = CASE WHEN answered
@@ -157,10 +251,7 @@ BEGIN
       failures = CASE WHEN answered THEN 0 ELSE x.failures END,
       probe_until = CASE WHEN answered THEN NULL ELSE x.probe_until END
   WHERE x.account = settle_budget.account;
-  IF micros <> 0 THEN
-    UPDATE freshvec.spend_day d SET micros = GREATEST(0, d.micros + settle_budget.micros)
-    WHERE d.day = (clock_timestamp() AT TIME ZONE 'UTC')::date;
-  END IF;
+  PERFORM freshvec.record_spend(spent);
 END
 $$;
 
@@ -184,5 +275,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION take_budget(text, float8, float8, float8, bigint, bigint),
-  settle_budget(text, float8, bigint, float8, float8, boolean), refuse_budget(text, float8, boolean, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8),
+  take_budget(text, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
+  settle_budget(text, float8, float8, float8, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;

@@ -16,7 +16,6 @@ CREATE TABLE migration (
   auto boolean NOT NULL DEFAULT false,
   until float8 CHECK (until > 0 AND until <= 1),
   retain interval,
-  spend_cap_micros bigint,
   drop_space int,
   accepted text[] NOT NULL DEFAULT '{}',
   queries jsonb,

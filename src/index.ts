@@ -1,4 +1,5 @@
 /** freshvec's public surface: `import { createClient } from 'freshvec'`. */
+export type { SpendPurpose } from './budget/spend.js';
 export type { Spend, SpendOptions, SpendReport } from './budget/spend-report.js';
 export type { KeyInput, QueryClient } from './capture/index.js';
 export type { KeyValue } from './catalog/key-value.js';
@@ -34,5 +35,6 @@ export {
   type SourcePlan,
   SourceRefused,
 } from './source/index.js';
-export type { SourceStatus, SpaceStatus, StatusOptions } from './status/status.js';
+export type { ProviderStatus } from './status/providers.js';
+export type { SourceStatus, SpaceStatus, Status, StatusOptions } from './status/status.js';
 export { FreshnessTimeoutError, RowFailedError, type WaitOptions } from './status/wait-until-fresh.js';

@@ -1,5 +1,6 @@
 import type { Executor } from '../db/database.js';
 import type { RateLimitState } from '../embed/port.js';
+import type { Spent } from './spend.js';
 
 /** The share of an account that all workers on all hosts keep together; the statements are in migrations/0004. */
 
@@ -8,10 +9,14 @@ export interface Take {
   readonly tokens: number;
   /** How far this request may run ahead of the limit, in s. */
   readonly burstSeconds: number;
-  /** Its price in millionths of a dollar, 0 where it costs nothing or nobody knows. */
+  /** A person waits: it goes ahead and is charged, except for most requests during an outage. */
+  readonly urgent: boolean;
+  /** Millionths of a dollar that it costs at most, 0 where it costs nothing or nobody knows. */
   readonly micros: number;
   /** What a day may cost in millionths of a dollar. */
   readonly capMicros: number | undefined;
+  /** The space whose money it takes too. */
+  readonly spaceId: number | undefined;
 }
 
 /** What may be asked for in a minute, as far as it is known. */
@@ -20,20 +25,28 @@ export interface KnownLimits {
   readonly tokensPerMinute: number | undefined;
 }
 
+/** The money of the day, or of the space, is spent; `held`: or reserved for requests that may cost less. */
+export type SpentUp = 'cap' | 'cap_held' | 'space_cap' | 'space_cap_held';
+
 export type Taken = KnownLimits &
   (
-    | { readonly granted: true }
-    /** Nothing was taken. `why` is `budget`, `cap` or what the provider said. */
+    | {
+        readonly granted: true;
+        /** The day (UTC) whose money was taken, `YYYY-MM-DD`. */
+        readonly day: string;
+      }
+    /** Nothing was taken. `why` is `budget`, a SpentUp, or what the provider said. */
     | { readonly granted: false; readonly waitMs: number; readonly why: string }
   );
 
 export async function takeBudget(db: Executor, account: string, take: Take): Promise<Taken> {
-  const [row] = await db.query<LimitsRow & { wait_ms: number; why: string | null }>(
-    'SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5)',
-    [account, take.tokens, take.burstSeconds, take.micros, take.capMicros ?? null],
+  const [row] = await db.query<LimitsRow & { wait_ms: number; why: string | null; charged_on: string }>(
+    'SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7)',
+    [account, take.tokens, take.burstSeconds, take.urgent, take.micros, take.capMicros ?? null, take.spaceId ?? null],
   );
+  if (row === undefined) throw new Error('take_budget gave no row');
   const limits = toLimits(row);
-  if (row === undefined || row.wait_ms <= 0) return { ...limits, granted: true };
+  if (row.wait_ms <= 0) return { ...limits, granted: true, day: row.charged_on };
   return { ...limits, granted: false, waitMs: row.wait_ms, why: row.why ?? 'budget' };
 }
 
@@ -50,21 +63,21 @@ function toLimits(row: LimitsRow | undefined): KnownLimits {
 export interface Settlement {
   /** Charged minus taken. */
   readonly tokens: number;
-  readonly micros: number;
+  readonly spent: readonly Spent[];
   readonly rateLimit: RateLimitState | undefined;
   /** The provider works. */
   readonly answered: boolean;
 }
 
 export async function settleBudget(db: Executor, account: string, settlement: Settlement): Promise<void> {
-  const { tokens, micros, rateLimit, answered } = settlement;
-  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6)', [
+  const { tokens, spent, rateLimit, answered } = settlement;
+  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6::jsonb)', [
     account,
     tokens,
-    micros,
     rateLimit?.limitRequests || null,
     rateLimit?.limitTokens || null,
     answered,
+    JSON.stringify(spent),
   ]);
 }
 

@@ -1,28 +1,38 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/database.js';
-import { type Gate, type GateRequest, NotSent, PRIORITIES, type Priority } from '../embed/gate.js';
-import { EmbedError, type EmbedResult, NEEDS_PERSON } from '../embed/port.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
+import { type AlsoCharged, type Gate, NotSent, type Priority } from '../embed/gate.js';
+import { EmbedError, type EmbedResult } from '../embed/port.js';
 import {
   type ConfiguredLimits,
   configureAccount,
   type KnownLimits,
   refuseBudget,
   settleBudget,
+  type Taken,
   takeBudget,
 } from './account.js';
 import { Concurrency } from './concurrency.js';
+import { Ledger } from './ledger.js';
+import { Line, type Waiting } from './line.js';
+import { type Asked, type Grant, granted, isOutage, mayBeCharged, NOTHING, type Purse } from './request.js';
+import { isHeld, resting } from './resting.js';
 import { microsOf } from './spend.js';
 
 /**
  * How far each may run ahead of the limit, in s. Work that can wait keeps the limit full up to its own bound, so there is
- * always room left for what cannot.
+ * always room left for what cannot. A query goes ahead of any bound.
  */
-const BURST_SECONDS: Readonly<Record<Priority, number>> = { interactive: 1, bulk: 0.75, load: 0.55 };
+const BURST_SECONDS: Readonly<Record<Priority, number>> = { query: 1, interactive: 1, bulk: 0.75, load: 0.55 };
 
 /** A pause longer than this is not waited for: the texts go back, and the slot to somebody else. */
 const PATIENCE_MS = 2000;
-/** Corrections are gathered for so long. */
-const SETTLE_MS = 200;
+/** How long money that is reserved, and may come back, is waited for: a worker that died keeps it reserved. */
+const HELD_PATIENCE_MS = 10_000;
+/** How long a query waits for the budget's row, or for a connection: then it goes ahead, and is charged later. */
+const QUERY_WAIT_MS = 250;
+/** How long a process that may not write leaves it at that. */
+const BLIND_MS = 60_000;
 const MOST_AT_ONCE = 64;
 /**
  * Part of the limit that one request takes at most, in s of it, unless the limit of requests is the tighter one. Less than
@@ -31,9 +41,13 @@ const MOST_AT_ONCE = 64;
 const SECONDS_PER_REQUEST = 0.5;
 /** Tokens of one request while the limit is not known: workers that start together must not use it up at once. */
 const UNKNOWN_TOKENS = 10_000;
+/** Part of the day's money that one request is estimated to take at most; four times that may have to be reserved. */
+const CAP_PER_REQUEST = 1 / 16;
 
-/** A gate over a database: hand it its corrections back before the process ends. */
-export interface BudgetGate extends Gate {
+/** The gate of one account in this process. Hand its figures over with `flush`, and with `close` before the process ends. */
+export interface AccountGate {
+  for(purse: Purse): Gate;
+  flush(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -41,67 +55,134 @@ export interface GateOptions {
   readonly db: Database;
   readonly account: string;
   readonly limits: ConfiguredLimits;
-  /** USD for a million tokens; 0 where it costs nothing or nobody knows. */
-  readonly price: number;
   /** USD that a day may cost. */
   readonly capPerDay: number | undefined;
   readonly onError: (error: unknown) => void;
 }
 
-interface Waiting extends GateRequest {
-  readonly go: () => void;
-  readonly fail: (error: unknown) => void;
+type Send = (also: AlsoCharged) => Promise<EmbedResult>;
+
+/** The limits are shared by all processes. */
+export function createGate(options: GateOptions): AccountGate {
+  return new SharedGate(options);
 }
 
-/** The gate of one account in this process; the limits are shared by all processes. */
-export function createGate(options: GateOptions): BudgetGate {
-  return new AccountGate(options);
-}
-
-class AccountGate implements BudgetGate {
+class SharedGate implements AccountGate {
   private readonly concurrency = new Concurrency(MOST_AT_ONCE);
-  private readonly waiting = new Map<Priority, Waiting[]>(PRIORITIES.map((priority) => [priority, []]));
+  private readonly line = new Line<Asked, Grant>(() => this.stir());
+  private readonly ledger: Ledger;
+  /** Queries whose share is still being taken. */
+  private readonly late = new Set<Promise<void>>();
   private underWay = 0;
   private pumping = false;
   private nap = new AbortController();
   private configured: Promise<KnownLimits> | undefined;
   private limits: KnownLimits | undefined;
-  private owed = { tokens: 0, micros: 0, answered: false };
-  private rateLimit: EmbedResult['rateLimit'];
-  private settling: NodeJS.Timeout | undefined;
-  private flushing: Promise<unknown> | undefined;
+  /** This process may not write, so queries are not charged until then. */
+  private blindUntil = Number.NEGATIVE_INFINITY;
 
-  constructor(private readonly options: GateOptions) {}
+  constructor(private readonly options: GateOptions) {
+    const { db, account, onError } = options;
+    this.ledger = new Ledger({
+      write: (settlement) => settleBudget(db, account, settlement),
+      // What was reserved came back: somebody may wait for it.
+      onWritten: () => this.nap.abort(),
+      onError,
+    });
+  }
 
-  async run(request: GateRequest, send: () => Promise<EmbedResult>): Promise<EmbedResult> {
-    await this.admitted(request);
+  for(purse: Purse): Gate {
+    return {
+      run: (request, send) => {
+        const asked = { ...request, purse };
+        return request.priority === 'query' ? this.goAhead(asked, send) : this.queue(asked, send);
+      },
+      maxTokensPerRequest: () => this.maxTokensPerRequest(purse.price),
+    };
+  }
+
+  async flush(): Promise<void> {
+    await Promise.all(this.late);
+    await this.ledger.flush();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.late);
+    await this.ledger.close();
+  }
+
+  private async queue(asked: Asked, send: Send): Promise<EmbedResult> {
+    const grant = await this.line.join(asked);
     const full = this.underWay >= this.concurrency.level;
     const started = performance.now();
     try {
-      const result = await send();
-      this.concurrency.answered(performance.now() - started, full, result.tokens);
-      this.settle(request.tokens, result.tokens, result, true);
-      return result;
-    } catch (error) {
-      await this.failed(error, request);
-      throw error;
+      return await this.sent(asked, Promise.resolve(grant), async (also) => {
+        const result = await send(also);
+        this.concurrency.answered(performance.now() - started, full, result.tokens);
+        return result;
+      });
     } finally {
       this.underWay -= 1;
       void this.pump();
     }
   }
 
-  async maxTokensPerRequest(): Promise<number> {
-    const { requestsPerMinute, tokensPerMinute } = await this.known();
-    if (tokensPerMinute === undefined) return UNKNOWN_TOKENS;
-    const even = requestsPerMinute === undefined ? 0 : tokensPerMinute / requestsPerMinute;
-    return Math.max(even, (tokensPerMinute / 60) * SECONDS_PER_REQUEST);
+  /**
+   * A person waits: sent at once, and charged, whatever is owed or spent and whether or not that could be taken down in
+   * time. Only during an outage most are told so.
+   */
+  private async goAhead(asked: Asked, send: Send): Promise<EmbedResult> {
+    if (performance.now() < this.blindUntil) return send(() => {});
+    const taking = this.take(asked).catch((error) => this.untaken(error));
+    const grant = taking.then((taken) => (taken?.granted ? granted(asked, taken.day) : NOTHING));
+    const taken = await Promise.race([taking, sleep(QUERY_WAIT_MS, undefined, { ref: false })]);
+    if (taken?.granted === false) throw resting(taken, undefined);
+    return this.sent(asked, grant, send);
   }
 
-  async close(): Promise<void> {
-    clearTimeout(this.settling);
-    await this.flushing;
-    await this.flush();
+  /** A search must not fail because the process that searches may only read. */
+  private untaken(error: unknown): undefined {
+    const state = sqlState(error);
+    if (state !== '42501' && state !== '25006') return void this.options.onError(error);
+    if (performance.now() < this.blindUntil) return;
+    this.blindUntil = performance.now() + BLIND_MS;
+    const what = state === '42501' ? 'its role may not write to the schema freshvec' : 'its database is read-only';
+    this.options.onError(
+      new FreshvecError('spend_unrecorded', `Queries of this process are not charged to the budget: ${what}.`, {
+        cause: error,
+      }),
+    );
+  }
+
+  /** Sends, and puts down what came of it against the grant, which may be told only later. */
+  private async sent(asked: Asked, grant: Promise<Grant>, send: Send): Promise<EmbedResult> {
+    let also = 0;
+    if (asked.signal?.aborted) {
+      this.settle(asked, grant, { tokens: 0, texts: 0, answered: false });
+      throw asked.signal.reason;
+    }
+    try {
+      const result = await send((tokens) => {
+        also += tokens;
+      });
+      this.settle(asked, grant, { ...result, tokens: result.tokens + also, texts: asked.texts, answered: true });
+      return result;
+    } catch (error) {
+      await this.failed(asked, grant, error, also);
+      throw error;
+    }
+  }
+
+  private async maxTokensPerRequest(price: number): Promise<number> {
+    const { requestsPerMinute, tokensPerMinute } = await this.known();
+    const { capPerDay } = this.options;
+    const affordable =
+      capPerDay === undefined || price === 0
+        ? Number.POSITIVE_INFINITY
+        : Math.max(1, ((capPerDay * 1e6) / price) * CAP_PER_REQUEST);
+    if (tokensPerMinute === undefined) return Math.min(UNKNOWN_TOKENS, affordable);
+    const even = requestsPerMinute === undefined ? 0 : tokensPerMinute / requestsPerMinute;
+    return Math.min(affordable, Math.max(even, (tokensPerMinute / 60) * SECONDS_PER_REQUEST));
   }
 
   private async known(): Promise<KnownLimits> {
@@ -115,31 +196,9 @@ class AccountGate implements BudgetGate {
     }
   }
 
-  private admitted(request: GateRequest): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const { signal } = request;
-      const leave = () => {
-        this.take(entry);
-        this.nap.abort();
-        reject(signal?.reason);
-      };
-      const entry: Waiting = {
-        ...request,
-        go: () => {
-          signal?.removeEventListener('abort', leave);
-          resolve();
-        },
-        fail: (error) => {
-          signal?.removeEventListener('abort', leave);
-          reject(error);
-        },
-      };
-      if (signal?.aborted) return reject(signal.reason);
-      signal?.addEventListener('abort', leave, { once: true });
-      this.waiting.get(request.priority)?.push(entry);
-      this.nap.abort();
-      void this.pump();
-    });
+  private stir(): void {
+    this.nap.abort();
+    void this.pump();
   }
 
   /** Lets requests through one after the other, the most urgent first. */
@@ -147,7 +206,7 @@ class AccountGate implements BudgetGate {
     if (this.pumping) return;
     this.pumping = true;
     try {
-      for (let head = this.head(); head && this.underWay < this.concurrency.level; head = this.head()) {
+      for (let head = this.line.head(); head && this.underWay < this.concurrency.level; head = this.line.head()) {
         await this.ask(head);
       }
     } finally {
@@ -155,59 +214,61 @@ class AccountGate implements BudgetGate {
     }
   }
 
-  private head(): Waiting | undefined {
-    for (const priority of PRIORITIES) {
-      const [first] = this.waiting.get(priority) ?? [];
-      if (first) return first;
-    }
-    return undefined;
+  private take({ tokens, mostTokens, priority, purse }: Asked): Promise<Taken> {
+    const { db, account, capPerDay } = this.options;
+    return takeBudget(db, account, {
+      tokens,
+      burstSeconds: BURST_SECONDS[priority],
+      urgent: priority === 'query',
+      micros: microsOf(mostTokens, purse.price),
+      capMicros: capPerDay === undefined ? undefined : Math.floor(capPerDay * 1e6),
+      spaceId: purse.spaceId,
+    });
   }
 
-  /** True when it was still there. */
-  private take(entry: Waiting): boolean {
-    const queue = this.waiting.get(entry.priority) ?? [];
-    const at = queue.indexOf(entry);
-    if (at >= 0) queue.splice(at, 1);
-    return at >= 0;
-  }
-
-  private async ask(head: Waiting): Promise<void> {
-    const { db, account, price, capPerDay } = this.options;
-    const micros = microsOf(head.tokens, price);
+  private async ask(head: Waiting<Asked, Grant>): Promise<void> {
+    const { asked } = head;
     try {
       await this.known();
-      const taken = await takeBudget(db, account, {
-        tokens: head.tokens,
-        burstSeconds: BURST_SECONDS[head.priority],
-        micros,
-        capMicros: capPerDay === undefined ? undefined : Math.floor(capPerDay * 1e6),
-      });
+      // The sleep below ends when something changes from here on.
+      this.nap = new AbortController();
+      const taken = await this.take(asked);
       this.limits = taken;
       if (taken.granted) {
-        if (!this.take(head)) return this.settle(head.tokens, 0, undefined, false); // It left meanwhile.
+        const grant = granted(asked, taken.day);
+        // It left meanwhile.
+        if (!this.line.leave(head))
+          return this.settle(asked, Promise.resolve(grant), { tokens: 0, texts: 0, answered: false });
         this.underWay += 1;
-        return head.go();
+        return head.go(grant);
       }
-      if (taken.why === 'budget' || taken.waitMs <= PATIENCE_MS) return await this.sleep(taken.waitMs);
-      if (this.take(head)) head.fail(resting(taken.why, taken.waitMs, capPerDay));
+      if (isHeld(taken.why)) {
+        head.heldSince ??= performance.now();
+        void this.ledger.flush().catch(this.options.onError); // Some of it may be ours.
+        if (performance.now() - head.heldSince < HELD_PATIENCE_MS) return await this.sleep(taken.waitMs);
+      } else if (taken.why === 'budget' || taken.waitMs <= PATIENCE_MS) return await this.sleep(taken.waitMs);
+      if (this.line.leave(head)) head.fail(resting(taken, this.options.capPerDay));
     } catch (error) {
-      if (this.take(head)) head.fail(error);
+      if (this.line.leave(head)) head.fail(error);
     }
   }
 
   /** Until the time is over or somebody came. */
   private async sleep(ms: number): Promise<void> {
-    this.nap = new AbortController();
     await sleep(ms, undefined, { signal: this.nap.signal }).catch(() => {});
   }
 
-  private async failed(error: unknown, request: GateRequest): Promise<void> {
+  private async failed(asked: Asked, grant: Promise<Grant>, error: unknown, also: number): Promise<void> {
     const { db, account, onError } = this.options;
     const refused = error instanceof EmbedError ? error : undefined;
-    const rateLimit = refused?.details.rateLimit;
-    // A rejected text shows that the provider works.
-    const charged = error instanceof NotSent || !mayBeCharged(refused) ? 0 : request.tokens;
-    this.settle(request.tokens, charged, rateLimit && { rateLimit }, refused?.failure === 'input_rejected');
+    const charged = error instanceof NotSent || !mayBeCharged(refused) ? 0 : asked.tokens;
+    this.settle(asked, grant, {
+      tokens: charged + also,
+      texts: 0,
+      rateLimit: refused?.details.rateLimit,
+      // A rejected text shows that the provider works.
+      answered: refused?.failure === 'input_rejected',
+    });
     if (refused === undefined || !isOutage(refused)) return;
     if (refused.failure === 'rate_limited') this.concurrency.refused();
     await refuseBudget(db, account, {
@@ -219,53 +280,19 @@ class AccountGate implements BudgetGate {
 
   /** Puts down what a request was charged for against what was taken for it. */
   private settle(
-    taken: number,
-    charged: number,
-    result: Pick<EmbedResult, 'rateLimit'> | undefined,
-    answered: boolean,
+    { purse, priority }: Asked,
+    grant: Promise<Grant>,
+    charged: { tokens: number; texts: number; answered: boolean; rateLimit?: EmbedResult['rateLimit'] },
   ): void {
-    const { price } = this.options;
-    this.owed.tokens += charged - taken;
-    this.owed.micros += microsOf(charged, price) - microsOf(taken, price);
-    this.owed.answered ||= answered;
-    this.rateLimit = result?.rateLimit ?? this.rateLimit;
-    this.settling ??= setTimeout(() => {
-      this.flushing = this.flush().catch(this.options.onError);
-    }, SETTLE_MS);
+    const { source, spaceId, purpose, fingerprint, price } = purse;
+    const { tokens, texts, answered, rateLimit } = charged;
+    const about = { source: source ?? null, space: spaceId ?? null, purpose, fingerprint };
+    const down = grant.then(({ day, tokens: taken, reserved }) => {
+      this.late.delete(down);
+      if (priority === 'query' && performance.now() < this.blindUntil) return;
+      const spent = { day, ...about, texts, tokens, micros: microsOf(tokens, price), reserved };
+      this.ledger.add({ tokens: tokens - taken, spent, rateLimit, answered });
+    });
+    this.late.add(down);
   }
-
-  private async flush(): Promise<void> {
-    this.settling = undefined;
-    const owed = this.owed;
-    if (owed.tokens === 0 && owed.micros === 0 && !owed.answered) return;
-    this.owed = { tokens: 0, micros: 0, answered: false };
-    try {
-      await settleBudget(this.options.db, this.options.account, { ...owed, rateLimit: this.rateLimit });
-    } catch (error) {
-      this.owed.tokens += owed.tokens;
-      this.owed.micros += owed.micros;
-      this.owed.answered ||= owed.answered;
-      throw error;
-    }
-  }
-}
-
-function isOutage({ failure }: EmbedError): boolean {
-  return failure !== 'input_rejected' && !NEEDS_PERSON.has(failure);
-}
-
-/** An answer that is no good, and one that never came, may have been charged for. */
-function mayBeCharged(refused: EmbedError | undefined): boolean {
-  if (refused === undefined || refused.failure === 'bad_response') return true;
-  return refused.failure === 'unavailable' && refused.details.status === undefined;
-}
-
-function resting(why: string, waitMs: number, capPerDay: number | undefined): EmbedError {
-  const retryAfterMs = Math.ceil(waitMs);
-  if (why !== 'cap') return new EmbedError('unavailable', why, { retryAfterMs });
-  return new EmbedError(
-    'spend_cap',
-    `the spend cap of $${capPerDay} a day is reached: raise spend.perDay and run \`freshvec resume SOURCE\`, or wait for the next day (UTC)`,
-    { retryAfterMs },
-  );
 }

@@ -3,8 +3,10 @@ import type { Database } from '../db/database.js';
 import { type Gate, openGate } from '../embed/gate.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import type { ConfiguredLimits } from './account.js';
-import { type BudgetGate, createGate } from './gate.js';
+import { type AccountGate, createGate } from './gate.js';
+import { Ledger } from './ledger.js';
 import { type PriceSettings, pricePerMillionTokens } from './prices.js';
+import { type ChargedTo, recordSpend } from './spend.js';
 
 export interface BudgetSettings extends PriceSettings, ConfiguredLimits {
   /** USD that a day (UTC) may cost, over all sources; undefined means no cap. */
@@ -13,30 +15,54 @@ export interface BudgetSettings extends PriceSettings, ConfiguredLimits {
 
 /** The gates of this process, one for each model of each account. */
 export interface Gates {
-  for(model: EmbeddingModel): Gate;
-  /** USD per million tokens; 0 where it costs nothing or nobody knows. */
-  price(spec: string): number;
+  /** The gate for requests to a model that are charged to somebody. */
+  for(model: EmbeddingModel, to: ChargedTo): Gate;
+  /** Writes down what was charged so far; a few times a second that is done anyway. */
+  flush(): Promise<void>;
   close(): Promise<void>;
 }
 
 export function createGates(db: Database, settings: BudgetSettings, onError: (error: unknown) => void): Gates {
-  const gates = new Map<string, BudgetGate>();
+  const gates = new Map<string, AccountGate>();
   const local = openGate();
-  const price = (spec: string) => pricePerMillionTokens(spec, settings) ?? 0;
+  const free = new Ledger({ write: ({ spent }) => recordSpend(db, spent), onError });
+  const each = (act: (one: { flush(): Promise<void>; close(): Promise<void> }) => Promise<void>) =>
+    Promise.all([free, ...gates.values()].map(act));
   return {
-    price,
-    for(model) {
-      if (model.account === undefined) return local;
+    for(model, to) {
+      if (model.account === undefined) return to.purpose === 'rows' ? counted(local, model, to, free) : local;
       // Providers limit each model of an account by itself.
       const account = `${model.account} ${parseModelSpec(model.spec).name}`;
       const gate =
-        gates.get(account) ??
-        createGate({ db, account, limits: settings, price: price(model.spec), capPerDay: settings.capPerDay, onError });
+        gates.get(account) ?? createGate({ db, account, limits: settings, capPerDay: settings.capPerDay, onError });
       gates.set(account, gate);
-      return gate;
+      const price = pricePerMillionTokens(model.spec, settings) ?? 0;
+      return gate.for({ ...to, fingerprint: model.fingerprint, price });
+    },
+    async flush() {
+      await each((one) => one.flush());
     },
     async close() {
-      await Promise.allSettled([...gates.values()].map((gate) => gate.close()));
+      await each((one) => one.close().catch(onError));
+    },
+  };
+}
+
+/** What costs nothing is counted too, as far as rows go; queries would pay for it with a write each. */
+function counted(
+  gate: Gate,
+  { fingerprint }: EmbeddingModel,
+  { source, spaceId, purpose }: ChargedTo,
+  to: Ledger,
+): Gate {
+  return {
+    maxTokensPerRequest: () => gate.maxTokensPerRequest(),
+    run: async (request, send) => {
+      const result = await gate.run(request, send);
+      const about = { day: null, source: source ?? null, space: spaceId ?? null, fingerprint, purpose };
+      const spent = { ...about, texts: request.texts, tokens: result.tokens, micros: 0, reserved: 0 };
+      to.add({ tokens: 0, spent, rateLimit: undefined, answered: true });
+      return result;
     },
   };
 }

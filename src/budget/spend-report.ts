@@ -1,20 +1,23 @@
 import type { Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { type PriceSettings, pricePerMillionTokens } from './prices.js';
-import { readSpend } from './spend.js';
+import { readSpend, type SpendPurpose } from './spend.js';
 
 export interface SpendOptions {
   /** So many days up to today (UTC), 30 unless told. */
   readonly days?: number | undefined;
 }
 
-/** What one source was charged for one model on one day. */
+/** What one source was charged for one model and purpose on one day. */
 export interface Spend {
   /** UTC, `YYYY-MM-DD`. */
   readonly day: string;
-  readonly source: string;
+  /** Null where it was for no source. */
+  readonly source: string | null;
   /** `provider/name@dimensions#hash` */
   readonly model: string;
+  /** `rows` of the source, a `query` of a search, a `probe` of the model, or a `text` by itself (`freshvec embed`). */
+  readonly purpose: SpendPurpose;
   readonly texts: number;
   readonly tokens: number;
   /** 0 where the model is free; null where its price was not known. */
@@ -32,7 +35,7 @@ export interface SpendReport {
 
 export interface SpendSettings extends PriceSettings {
   /** USD that a day (UTC) may cost. */
-  readonly capPerDay: number | undefined;
+  readonly capPerDay?: number | undefined;
 }
 
 const DEFAULT_DAYS = 30;

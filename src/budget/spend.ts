@@ -1,14 +1,31 @@
 import type { Executor } from '../db/database.js';
 
-/** What one batch was charged for. */
-export interface Charge {
-  /** Name of the source. */
-  readonly source: string;
+/** What a text was embedded for: a source's rows, a search, a look whether a model works, or a text by itself. */
+export type SpendPurpose = 'rows' | 'query' | 'probe' | 'text';
+
+/** Who is charged for a request. */
+export interface ChargedTo {
+  /** Name of the source; undefined where there is none. */
+  readonly source: string | undefined;
+  /** The space whose money it is, and whose cap counts; undefined for a query. */
+  readonly spaceId?: number | undefined;
+  readonly purpose: SpendPurpose;
+}
+
+/** What requests were charged for, as `freshvec.record_spend` takes it. */
+export interface Spent {
+  /** The day (UTC) whose money was taken, `YYYY-MM-DD`; null: today. */
+  readonly day: string | null;
+  readonly source: string | null;
+  readonly space: number | null;
   readonly fingerprint: string;
+  readonly purpose: SpendPurpose;
   readonly texts: number;
   readonly tokens: number;
   /** Millionths of a dollar. */
   readonly micros: number;
+  /** What had been reserved, and is given back. */
+  readonly reserved: number;
 }
 
 /** Millionths of a dollar: dollars for a million tokens are millionths of a dollar for one. */
@@ -16,23 +33,18 @@ export function microsOf(tokens: number, price: number): number {
   return Math.ceil(tokens * price);
 }
 
-export async function recordSpend(db: Executor, charge: Charge): Promise<void> {
-  await db.query(
-    `INSERT INTO freshvec.spend AS s (day, source, fingerprint, texts, tokens, micros)
-     VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, $1, $2, $3, $4, $5)
-     ON CONFLICT (day, source, fingerprint) DO UPDATE
-     SET texts = s.texts + excluded.texts, tokens = s.tokens + excluded.tokens, micros = s.micros + excluded.micros`,
-    [charge.source, charge.fingerprint, charge.texts, charge.tokens, charge.micros],
-  );
+export async function recordSpend(db: Executor, spent: readonly Spent[]): Promise<void> {
+  await db.query('SELECT freshvec.record_spend($1::jsonb)', [JSON.stringify(spent)]);
 }
 
-/** One source and model on one day. */
+/** One source, model and purpose on one day. */
 export interface SpendRow {
   /** UTC, `YYYY-MM-DD`. */
   readonly day: string;
-  readonly source: string;
+  readonly source: string | null;
   /** Fingerprint. */
   readonly model: string;
+  readonly purpose: SpendPurpose;
   readonly texts: number;
   readonly tokens: number;
   /** USD; 0 where the price is not known. */
@@ -42,9 +54,10 @@ export interface SpendRow {
 /** The last `days` days, the newest first. */
 export async function readSpend(db: Executor, days: number): Promise<SpendRow[]> {
   return db.query<SpendRow & Record<string, unknown>>(
-    `SELECT to_char(day, 'YYYY-MM-DD') AS day, source, fingerprint AS model, texts, tokens, micros / 1e6::float8 AS usd
-     FROM freshvec.spend WHERE day > (clock_timestamp() AT TIME ZONE 'UTC')::date - $1::int
-     ORDER BY spend.day DESC, source, fingerprint`,
+    `SELECT to_char(day, 'YYYY-MM-DD') AS day, source, fingerprint AS model, purpose,
+       sum(texts)::int8 AS texts, sum(tokens)::int8 AS tokens, sum(micros) / 1e6::float8 AS usd
+     FROM freshvec.spend s WHERE s.day > (clock_timestamp() AT TIME ZONE 'UTC')::date - $1::int
+     GROUP BY s.day, source, fingerprint, purpose ORDER BY s.day DESC, source NULLS LAST, fingerprint, purpose`,
     [days],
   );
 }

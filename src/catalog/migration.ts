@@ -67,7 +67,6 @@ export interface Migration {
   readonly until: number;
   /** Seconds that the old space is kept after the switch; undefined: until somebody completes. */
   readonly retainSeconds: number | undefined;
-  readonly spendCapMicros: number | undefined;
   readonly dropSpaceId: number | undefined;
   readonly accepted: readonly string[];
   readonly queries: readonly LabelledQuery[];
@@ -96,7 +95,6 @@ type MigrationRow = {
   auto: boolean;
   until: number | null;
   retain_seconds: number | null;
-  spend_cap_micros: number | null;
   drop_space: number | null;
   accepted: string[];
   queries: LabelledQuery[] | null;
@@ -111,7 +109,7 @@ type MigrationRow = {
 };
 
 const COLUMNS = `m.id, m.source_id, m.from_space, m.to_space, m.target, m.state, m.token::text, m.parked_state, m.reason, m.paused,
-  m.auto, m.until, extract(epoch FROM m.retain)::float8 AS retain_seconds, m.spend_cap_micros, m.drop_space, m.accepted, m.queries,
+  m.auto, m.until, extract(epoch FROM m.retain)::float8 AS retain_seconds, m.drop_space, m.accepted, m.queries,
   m.rows, m.share, m.throttle, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
   to_json(m.switched_at)#>>'{}' AS switched_at, to_json(m.ended_at)#>>'{}' AS ended_at`;
 
@@ -130,7 +128,6 @@ function toMigration(row: MigrationRow): Migration {
     auto: row.auto,
     until: row.until ?? 1,
     retainSeconds: row.retain_seconds ?? undefined,
-    spendCapMicros: row.spend_cap_micros ?? undefined,
     dropSpaceId: row.drop_space ?? undefined,
     accepted: row.accepted,
     queries: row.queries ?? [],

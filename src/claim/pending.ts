@@ -4,8 +4,8 @@ import { MAINTAINED_STATES } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { literal } from '../db/identifiers.js';
 
-/** SQL: the space `s` is maintained, and its source not paused. */
-const WORKED_ON = `s.state IN (${MAINTAINED_STATES.map(literal).join(', ')}) AND ${notPausedSql('s.source_id')}`;
+/** SQL: the space `s` is maintained, and neither it nor its source is paused. */
+const WORKED_ON = `s.state IN (${MAINTAINED_STATES.map(literal).join(', ')}) AND ${notPausedSql('s')}`;
 
 export interface Look {
   /** Maintained spaces with something to claim now and no pause, oldest space first. */
@@ -36,7 +36,7 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
   return { spaceIds: rows.map((row) => row.id), upToId: sequence?.id ?? 0 };
 }
 
-/** Ids of the maintained spaces whose source is not paused. */
+/** Ids of the maintained spaces that are not paused. */
 export async function listActiveSpaces(db: Executor): Promise<number[]> {
   const rows = await db.query<{ id: number }>(
     `SELECT s.id FROM freshvec.space s
@@ -50,7 +50,7 @@ export async function nextDueMs(db: Executor): Promise<number | undefined> {
   const [row] = await db.query<{ ms: number | null }>(
     `SELECT (extract(epoch FROM min(l.expires_at) - clock_timestamp()) * 1000)::float8 AS ms
      FROM freshvec.lease l JOIN freshvec.space s ON s.id = l.space_id
-     WHERE l.token IS NULL AND ${notPausedSql('s.source_id')}`,
+     WHERE l.token IS NULL AND ${notPausedSql('s')}`,
   );
   return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
 }

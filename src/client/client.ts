@@ -7,9 +7,9 @@ import { loadConfig } from '../config/load.js';
 import type { Database } from '../db/database.js';
 import { createLog } from '../observe/log.js';
 import { createPointerCache, type SearchRequest, type SearchResult, search } from '../search/index.js';
-import { type SourceStatus, type StatusOptions, sourceStatus } from '../status/status.js';
+import { type Status, type StatusOptions, sourceStatus } from '../status/status.js';
 import { type WaitOptions, waitUntilFresh } from '../status/wait-until-fresh.js';
-import { Connection } from './connection.js';
+import { budgetSettings, Connection } from './connection.js';
 import { embedText, type TextVector } from './embed.js';
 import { type FailuresApi, failuresApi } from './failures.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
@@ -32,8 +32,8 @@ export interface Client {
   enqueueNow(source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
   /** The rows nearest to a text or vector, nearest first. Never compares vectors of two models. */
   search(source: string, request: SearchRequest): Promise<SearchResult>;
-  /** How fresh each source is. Exact below 100,000 rows, else estimated unless `exact`. */
-  status(options?: StatusOptions): Promise<{ sources: SourceStatus[] }>;
+  /** How fresh each source is, and which providers rest. Exact below 100,000 rows, else estimated unless `exact`. */
+  status(options?: StatusOptions): Promise<Status>;
   /** Resolves once the row's vector is that of its present text. Throws RowFailedError or FreshnessTimeoutError. */
   waitUntilFresh(source: string, key: KeyInput, options?: WaitOptions): Promise<void>;
   /** Embeds one text with a model, in this process. Throws EmbedError. */
@@ -49,7 +49,10 @@ export interface Client {
   pause(source: string, options?: PauseOptions): Promise<Pause>;
   /** Ends every pause of a source, those of the spend cap and its provider too. Resolves to whether there was one. */
   resume(source: string): Promise<boolean>;
-  /** What embedding has cost by day, source and model. Queries are not counted. */
+  /**
+   * What embedding has cost by day, source, model and purpose; searches and looks at models too, where they cost
+   * anything. What other processes were charged in the last fifth of a second may be missing.
+   */
   spend(options?: SpendOptions): Promise<SpendReport>;
   readonly sources: SourcesApi;
   readonly failures: FailuresApi;
@@ -92,17 +95,17 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     enqueue,
     enqueueNow: async (source, keys, force) => (await ready()).tx((tx) => enqueue(tx, source, keys, force)),
     async search(source, request) {
-      const { models } = await connection();
-      const embedQuery = async (spec: string, text: string) => {
-        const model = await models.get(spec);
-        return (await embedText(model, text, 'query')).vector;
-      };
+      const open = await connection();
+      const to = { source, purpose: 'query' } as const;
+      const embedQuery = async (spec: string, text: string) =>
+        (await embedText(open, spec, text, { purpose: 'query', to })).vector;
       return search({ db: await ready(), embedQuery, pointers }, source, request);
     },
     status: async (statusOptions) => sourceStatus(await ready(), statusOptions),
     waitUntilFresh: async (source, key, wait) => waitUntilFresh(await ready(), source, key, wait),
     async embed(spec, text, { signal } = {}) {
-      return embedText(await (await connection()).models.get(spec), text, 'document', signal);
+      const to = { source: undefined, purpose: 'text' } as const;
+      return embedText(await connection(), spec, text, { purpose: 'document', to, signal });
     },
     workOnce: async (work = {}) => workOnce(await connection(), work),
     async work({ signal }) {
@@ -112,9 +115,9 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     pause: async (source, pauseOptions = {}) => pause(await ready(), source, pauseOptions),
     resume: async (source) => resume(await ready(), source),
     async spend(spendOptions = {}) {
-      const { config } = await connection();
-      const settings = { prices: config.prices, baseUrl: config.models.openai.baseUrl, capPerDay: config.spend.perDay };
-      return spendReport(await ready(), spendOptions, settings);
+      const open = await connection();
+      await open.flush();
+      return spendReport(await ready(), spendOptions, budgetSettings(open.config));
     },
     sources: sourcesApi(connection),
     failures: failuresApi(ready),

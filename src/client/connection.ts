@@ -1,4 +1,4 @@
-import { createGates, type Gates } from '../budget/gates.js';
+import { type BudgetSettings, createGates, type Gates } from '../budget/gates.js';
 import { assertSchema } from '../catalog/schema.js';
 import { getSetting } from '../catalog/settings.js';
 import type { Config } from '../config/config.js';
@@ -11,6 +11,11 @@ import type { EmbeddingModel } from '../embed/port.js';
 import { openQueue } from '../queue/open.js';
 import type { Queue } from '../queue/port.js';
 import { createModels, type Models } from '../worker/models.js';
+
+/** What the configuration says of limits and money. */
+export function budgetSettings({ budget, spend, prices, models }: Config): BudgetSettings {
+  return { ...budget, capPerDay: spend.perDay, prices, baseUrl: models.openai.baseUrl };
+}
 
 /** What one process holds open: the database when it is first asked for, models as they are used, queues. */
 export class Connection {
@@ -54,10 +59,14 @@ export class Connection {
 
   /** What may be asked of providers; shared by all that runs over this connection. */
   async gates(): Promise<Gates> {
-    const { budget, spend, prices, models } = this.config;
-    const settings = { ...budget, capPerDay: spend.perDay, prices, baseUrl: models.openai.baseUrl };
-    this.#gates ??= createGates(await this.ready(), settings, this.onError);
+    const db = await this.ready();
+    this.#gates ??= createGates(db, budgetSettings(this.config), this.onError);
     return this.#gates;
+  }
+
+  /** Writes down what was charged so far. */
+  async flush(): Promise<void> {
+    await this.#gates?.flush();
   }
 
   /** A queue of its own for each consumer. Refuses a backend that is not the one on record. */

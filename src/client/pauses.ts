@@ -1,4 +1,4 @@
-import { type Pause, pauseOf, pauseSource, resumeSource } from '../catalog/pause.js';
+import { type Pause, pauseOf, pauseWork, resumeWork } from '../catalog/pause.js';
 import { getSource } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
@@ -20,8 +20,9 @@ export async function pause(db: Database, name: string, { reason, seconds }: Pau
   }
   const source = await getSource(db, name);
   return db.tx(async (tx) => {
-    await pauseSource(tx, source.id, { kind: 'person', reason: reason?.trim() || DEFAULT_REASON, seconds });
-    const paused = await pauseOf(tx, source.id);
+    const target = { sourceId: source.id };
+    await pauseWork(tx, target, { kind: 'person', reason: reason?.trim() || DEFAULT_REASON, seconds });
+    const paused = await pauseOf(tx, target);
     if (!paused) throw new Error('the pause was over before it could be read');
     return paused;
   });
@@ -29,5 +30,5 @@ export async function pause(db: Database, name: string, { reason, seconds }: Pau
 
 /** Resolves to whether the source was paused. Throws FreshvecError `source_unknown`. */
 export async function resume(db: Database, name: string): Promise<boolean> {
-  return resumeSource(db, (await getSource(db, name)).id);
+  return resumeWork(db, { sourceId: (await getSource(db, name)).id });
 }

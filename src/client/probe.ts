@@ -1,8 +1,11 @@
+import { createGates } from '../budget/gates.js';
 import { assertSchema } from '../catalog/schema.js';
+import type { Config } from '../config/config.js';
 import type { Database } from '../db/database.js';
 import { type EmbedSettings, openModel } from '../embed/open.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import { acceptProbe, type ProbeResult, probeModel } from '../embed/probe.js';
+import { budgetSettings } from './connection.js';
 
 export interface ProbedModel {
   /** `provider/name@dimensions#hash` */
@@ -20,14 +23,20 @@ export interface AcceptedModel {
 /** Asks the model for its probe texts now. Throws EmbedError, `configuration` where it has changed. */
 export function checkModel(
   db: Database,
-  settings: EmbedSettings,
+  config: Config,
   spec: string,
+  onError: (error: unknown) => void,
   signal?: AbortSignal,
 ): Promise<ProbedModel> {
-  return withModel(db, settings, spec, async (model) => ({
-    model: model.fingerprint,
-    result: await probeModel(db, model, { signal }),
-  }));
+  return withModel(db, config.models, spec, async (model) => {
+    const gates = createGates(db, budgetSettings(config), onError);
+    try {
+      const gate = gates.for(model, { source: undefined, purpose: 'probe' });
+      return { model: model.fingerprint, result: await probeModel(db, model, { signal, gate, priority: 'query' }) };
+    } finally {
+      await gates.close();
+    }
+  });
 }
 
 /** Takes the model as it is now, whatever it was; the next probe is a first one. */

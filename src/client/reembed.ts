@@ -55,7 +55,8 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
     async start(plan, options) {
       const db = await ready();
       if (plan.blockers.length === 0 && !plan.copies) {
-        await embedText(await (await connection()).models.get(plan.to.spec), 'freshvec', 'document');
+        const to = { source: plan.source.name, purpose: 'probe' } as const;
+        await embedText(await connection(), plan.to.spec, 'freshvec', { purpose: 'document', to });
       }
       await startReembed(db, plan, options);
       return migrationStatus(db, plan.source.name);

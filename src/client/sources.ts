@@ -74,8 +74,8 @@ export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {
   async function apply(planned: SourcePlan, options?: ExecuteOptions): Promise<void> {
     const db = await ready();
     if (planned.already) return;
-    const { models } = await connection();
-    await embedText(await models.get(planned.space.spec), 'freshvec', 'document');
+    const to = { source: planned.source.name, purpose: 'probe' } as const;
+    await embedText(await connection(), planned.space.spec, 'freshvec', { purpose: 'document', to });
     await applySource(db, planned, options);
   }
 

@@ -18,6 +18,7 @@ export async function uninstall(
   { dropVectors }: { dropVectors: boolean },
 ): Promise<Uninstalled> {
   const db = await connection.database();
+  await connection.flush().catch(() => {}); // There is nothing to write it to afterwards.
   const sources = await uninstallSources(db, { dropVectors });
   const notes = await emptyQueue(connection, db);
   await dropSchema(db);

@@ -3,8 +3,29 @@ import { throttleSchema } from './throttle.js';
 
 /** What may be written in `freshvec.config.*`; flags and environment fill the same shape. Everything is optional. */
 
-const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must begin with postgres:// or postgresql://');
+const postgresUrl = z
+  .string()
+  .regex(/^postgres(ql)?:\/\//, { error: 'must begin with postgres:// or postgresql://', abort: true })
+  .refine(isReadable, {
+    error:
+      'cannot be read as postgres://user:password@host:port/database: in user and password write # as %23, / as %2F, ' +
+      '? as %3F, @ as %40, : as %3A and % as %25, and the port as a number',
+  });
 const redisUrl = z.string().regex(/^rediss?:\/\//, 'must begin with redis:// or rediss://');
+/** What node-postgres can take apart. Behind a # everything would be left out, host and database perhaps. */
+function isReadable(url: string): boolean {
+  const parsed = URL.parse(url) ?? URL.parse(url.replace('@/', '@localhost/'));
+  if (parsed?.hash !== '') return false;
+  // Where a % is no escape at all, it is taken literally.
+  if (/ |%[^a-f0-9]|%[a-f0-9][^a-f0-9]/i.test(url)) return true;
+  try {
+    decodeURIComponent(`${parsed.username}${parsed.password}${parsed.pathname}${parsed.host}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const httpUrl = z.string().regex(/^https?:\/\//, 'must begin with http:// or https://');
 const headerName = z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/, 'is no name of an HTTP header');
 const headerValue = z.string().regex(/^[\t\x20-\x7e]*$/, 'may hold ASCII characters only');

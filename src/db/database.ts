@@ -22,6 +22,8 @@ export interface VectorExtension {
  * (TimeZone, DateStyle, IntervalStyle, extra_float_digits, bytea_output), so that every process computes the same hash.
  */
 export interface Database extends Executor {
+  /** READ COMMITTED, whatever the database's default is; not for what cannot run in a transaction. */
+  query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]>;
   readonly kind: DatabaseKind;
   /** READ COMMITTED transaction with pinned settings. Rolls back and rethrows when `fn` throws. Not nested. */
   tx<T>(fn: (tx: Executor) => Promise<T>): Promise<T>;

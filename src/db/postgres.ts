@@ -1,6 +1,6 @@
 import pg from 'pg';
 import type { Database, Executor, Row, VectorExtension } from './database.js';
-import { FreshvecError } from './errors.js';
+import { FreshvecError, sqlState } from './errors.js';
 import { executor, PINNED_SETTINGS, readVectorExtension } from './executor.js';
 import { startListening } from './listen.js';
 import { refusePooler } from './pooler.js';
@@ -24,6 +24,7 @@ const KEEP_ALIVE_MS = 10_000;
 /** A process that is stopped, or cut off, in mid-transaction must not keep the app's rows locked until TCP gives up. */
 const IDLE_IN_TX_MS = 5_000;
 const BEGIN = `BEGIN ISOLATION LEVEL READ COMMITTED; ${PINNED_SETTINGS}; SET LOCAL idle_in_transaction_session_timeout = ${IDLE_IN_TX_MS}`;
+const SERIALIZATION_FAILURE = '40001';
 const asText: TextParser = (text) => text;
 
 /** One PostgreSQL behind node-postgres. Connects when first used. */
@@ -35,6 +36,7 @@ class PostgresDatabase implements Database {
   readonly kind = 'postgres';
   readonly #options: PostgresOptions;
   readonly #pool: pg.Pool;
+  readonly #committed = new WeakMap<pg.PoolClient, boolean>();
   readonly #listeners = new Set<() => Promise<void>>();
   #vector: VectorExtension | undefined;
   #closed: Promise<void> | undefined;
@@ -46,7 +48,17 @@ class PostgresDatabase implements Database {
   }
 
   query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]> {
-    return this.#withClient((client) => run<R>(client, text, params));
+    return this.#withClient(async (client, discard) => {
+      if (await this.#readsCommitted(client)) {
+        try {
+          return await run<R>(client, text, params);
+        } catch (error) {
+          // Cannot be under READ COMMITTED: a pooler lent a session with another default.
+          if (sqlState(error) !== SERIALIZATION_FAILURE) throw error;
+        }
+      }
+      return runCommitted<R>(client, text, params, discard);
+    });
   }
 
   exec(sql: string): Promise<void> {
@@ -83,6 +95,7 @@ class PostgresDatabase implements Database {
   async session<T>(fn: (session: Executor) => Promise<T>): Promise<T> {
     const client = await this.#connectDirect();
     try {
+      await client.query(`SET default_transaction_isolation = 'read committed'`);
       return await fn(executor((text, params) => run(client, text, params)));
     } finally {
       await client.end().catch(ignore);
@@ -110,6 +123,16 @@ class PostgresDatabase implements Database {
       await this.#pool.end();
     })();
     return this.#closed;
+  }
+
+  /** Whether a statement by itself runs under READ COMMITTED: asked once for each connection. */
+  async #readsCommitted(client: pg.PoolClient): Promise<boolean> {
+    const known = this.#committed.get(client);
+    if (known !== undefined) return known;
+    const [row] = await run<{ default_transaction_isolation: string }>(client, 'SHOW default_transaction_isolation');
+    const committed = row?.default_transaction_isolation === 'read committed';
+    this.#committed.set(client, committed);
+    return committed;
   }
 
   /** Lends a pooled client. One that lost its connection, or that `fn` discards, does not go back into the pool. */
@@ -163,6 +186,30 @@ class PostgresDatabase implements Database {
 async function run<R extends Row>(client: pg.ClientBase, text: string, params: readonly unknown[] = []): Promise<R[]> {
   const result = await client.query<R>(text, params.map(encodeParameter));
   return result.rows;
+}
+
+/**
+ * One statement where the database, the role or the server has another default than READ COMMITTED. Setting it for the
+ * session would set it for strangers behind a pooler.
+ */
+async function runCommitted<R extends Row>(
+  client: pg.PoolClient,
+  text: string,
+  params: readonly unknown[] | undefined,
+  discard: () => void,
+): Promise<R[]> {
+  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED').catch((error: unknown) => {
+    discard();
+    throw error;
+  });
+  try {
+    const rows = await run<R>(client, text, params);
+    await client.query('COMMIT');
+    return rows;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(discard);
+    throw error;
+  }
 }
 
 function clientConfig(options: PostgresOptions, url: string): pg.PoolConfig {

@@ -20,6 +20,7 @@ export function withChecks(model: EmbeddingModel): EmbeddingModel {
     account: model.account,
     countTokens: (text) => model.countTokens(text),
     ...(model.fit && { fit: model.fit.bind(model) }),
+    ...(model.countsExactly && { countsExactly: true }),
     close: () => model.close(),
     async embed(texts, options) {
       options.signal?.throwIfAborted();

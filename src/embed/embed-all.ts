@@ -1,5 +1,5 @@
 import { planBatches } from './batch.js';
-import { type Gate, NotSent, openGate, type Priority } from './gate.js';
+import { type AlsoCharged, type Gate, NotSent, openGate, type Priority } from './gate.js';
 import {
   type EmbeddingModel,
   EmbedError,
@@ -9,6 +9,7 @@ import {
   NEEDS_PERSON,
   type TooLong,
 } from './port.js';
+import { mostTokensOf } from './tokens.js';
 
 /** What became of one text. Only `rejected` is the text's own fault (law 7). */
 export type TextOutcome =
@@ -138,15 +139,17 @@ class Run {
   private async send(batch: readonly Item[]): Promise<Float32Array[]> {
     const { signal, priority = 'interactive' } = this.options;
     const tokens = batch.reduce((sum, item) => sum + item.tokens, 0);
-    const request = async () => {
+    const mostTokens = batch.reduce((sum, item) => sum + mostTokensOf(this.model, item.text, item.tokens), 0);
+    const ask = { tokens, mostTokens, texts: batch.length, priority, signal };
+    const request = async (also: AlsoCharged) => {
       try {
         return await this.request(batch.map(({ text }) => text));
       } catch (error) {
-        throw error instanceof NotSent ? error : await this.judge(error);
+        throw error instanceof NotSent ? error : await this.judge(error, also);
       }
     };
     // What the gate itself throws stops the rest as well.
-    const { vectors } = await this.gate.run({ tokens, priority, signal }, request).catch((error) => {
+    const { vectors } = await this.gate.run(ask, request).catch((error) => {
       throw this.stopFor(error instanceof NotSent ? error.cause : error);
     });
     return vectors;
@@ -166,12 +169,12 @@ class Run {
    * Who is to blame. Bisecting is only worth while, and blame only fair, if the provider takes any text at all: a
    * harmless one is tried before, in the same turn.
    */
-  private async judge(error: unknown): Promise<unknown> {
+  private async judge(error: unknown, also: AlsoCharged): Promise<unknown> {
     if (!(error instanceof EmbedError) || error.failure !== 'input_rejected' || this.takesTexts) {
       return this.stopFor(error);
     }
     this.control ??= this.request([CONTROL_TEXT]).then(
-      () => undefined,
+      ({ tokens }) => also(tokens),
       (refusal) => (refusal instanceof NotSent ? refusal.cause : refusal),
     );
     const refusal = await this.control;

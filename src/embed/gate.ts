@@ -1,13 +1,16 @@
 import pLimit from 'p-limit';
 import type { EmbedResult } from './port.js';
 
-/** Who goes first: a person's edit, then an import, then a first load. */
-export const PRIORITIES = ['interactive', 'bulk', 'load'] as const;
+/** Who goes first: a person's query, a person's edit, then an import, then a first load. A query never queues. */
+export const PRIORITIES = ['query', 'interactive', 'bulk', 'load'] as const;
 export type Priority = (typeof PRIORITIES)[number];
 
 export interface GateRequest {
   /** Estimate of what it will be charged for. */
   readonly tokens: number;
+  /** What it is charged for at most: so much money is reserved for it. */
+  readonly mostTokens: number;
+  readonly texts: number;
   readonly priority: Priority;
   readonly signal?: AbortSignal | undefined;
 }
@@ -19,19 +22,27 @@ export class NotSent extends Error {
   }
 }
 
+/** Tells of tokens that the provider charged for beside the answer, in the same turn. */
+export type AlsoCharged = (tokens: number) => void;
+
 /** Lets requests through to a provider as its limits, the day's money and its health allow. */
 export interface Gate {
   /**
    * Sends once that is allowed. Throws what `send` throws, the signal's reason, and EmbedError `unavailable` (with the
-   * time to wait) while the provider rests, `spend_cap` when the day's money is spent.
+   * time to wait) while the provider rests, `spend_cap` when the money of the day or of the space is spent; of a query,
+   * which goes ahead of all that, only `unavailable` in an outage.
    */
-  run(request: GateRequest, send: () => Promise<EmbedResult>): Promise<EmbedResult>;
+  run(request: GateRequest, send: (also: AlsoCharged) => Promise<EmbedResult>): Promise<EmbedResult>;
   /** A request with more tokens than this takes so much of a minute at once that the limit cannot be used up. */
   maxTokensPerRequest(): Promise<number>;
 }
 
-/** For models that run in this process: nothing is shared, nothing costs. One request at a time. */
+/** For models that run in this process: nothing is shared, nothing costs. One request at a time, and queries at once. */
 export function openGate(): Gate {
   const one = pLimit(1);
-  return { run: (_request, send) => one(send), maxTokensPerRequest: async () => Number.POSITIVE_INFINITY };
+  const toNobody = () => {};
+  return {
+    run: ({ priority }, send) => (priority === 'query' ? send(toNobody) : one(() => send(toNobody))),
+    maxTokensPerRequest: async () => Number.POSITIVE_INFINITY,
+  };
 }

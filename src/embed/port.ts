@@ -55,6 +55,8 @@ export interface EmbeddingModel {
    * beginning, in a time that `maxTokens` bounds. Absent where only the provider can tell.
    */
   fit?(text: string, maxTokens: number): number;
+  /** True where that is what the provider charges, to the token; else money is reserved for a token per byte. */
+  readonly countsExactly?: boolean;
   close(): Promise<void>;
 }
 

@@ -1,7 +1,8 @@
 import type { Database } from '../db/database.js';
 import { forgetModel } from './cache.js';
-import type { Gate } from './gate.js';
+import type { Gate, Priority } from './gate.js';
 import { type EmbeddingModel, EmbedError, type EmbedResult } from './port.js';
+import { mostTokensOf } from './tokens.js';
 import { fromBytes, likeness, toBytes } from './vector-bytes.js';
 
 /**
@@ -19,6 +20,8 @@ export interface ProbeOptions {
   readonly signal?: AbortSignal | undefined;
   /** What the provider's limits allow, as for any other request. */
   readonly gate?: Pick<Gate, 'run'> | undefined;
+  /** `interactive` unless told. */
+  readonly priority?: Priority | undefined;
   /** A comparison by anybody that is younger than this many ms counts, and nothing is paid; 0 unless told. */
   readonly maxAgeMs?: number | undefined;
 }
@@ -99,7 +102,7 @@ export async function acceptProbe(db: Database, fingerprint: string): Promise<bo
 async function ask(
   model: EmbeddingModel,
   texts: readonly string[],
-  { gate, signal }: ProbeOptions,
+  { gate, signal, priority = 'interactive' }: ProbeOptions,
 ): Promise<Float32Array[]> {
   const vectors: Float32Array[] = [];
   const each = Math.max(1, model.limits.maxInputs);
@@ -107,8 +110,11 @@ async function ask(
     const some = texts.slice(i, i + each);
     const send = (): Promise<EmbedResult> =>
       model.embed(some, signal ? { purpose: 'document', signal } : { purpose: 'document' });
-    const tokens = some.reduce((sum, text) => sum + model.countTokens(text), 0);
-    const answer = gate ? await gate.run({ tokens, priority: 'interactive', signal }, send) : await send();
+    const items = some.map((text) => ({ text, tokens: model.countTokens(text) }));
+    const tokens = items.reduce((sum, item) => sum + item.tokens, 0);
+    const mostTokens = items.reduce((sum, item) => sum + mostTokensOf(model, item.text, item.tokens), 0);
+    const request = { tokens, mostTokens, texts: some.length, priority, signal };
+    const answer = gate ? await gate.run(request, send) : await send();
     vectors.push(...answer.vectors);
   }
   return vectors;

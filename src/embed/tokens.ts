@@ -9,8 +9,21 @@ export function estimateTokens(text: string): number {
   return Math.max(1, Math.ceil((2 * bytes - text.length) / 4));
 }
 
+/** What begins and ends a text, or is put before it by the server. */
+const MOST_AROUND = 8;
+
+/**
+ * What a provider charges for a text at most, given what the model counted: that, where it counts exactly. Else a token
+ * per byte, since no tokeniser makes more: some four times what English comes to.
+ */
+export function mostTokensOf(model: { readonly countsExactly?: boolean }, text: string, counted: number): number {
+  return model.countsExactly ? counted : Math.max(counted, Buffer.byteLength(text, 'utf8') + MOST_AROUND);
+}
+
 /** Counts tokens, and may be told how many the provider counted. */
 export interface TokenCounter {
+  /** The count is what the provider charges, not an estimate. */
+  readonly exact: boolean;
   /** At least 1. */
   count(text: string): number;
   /** Takes the provider's figure for these texts, sent together, as a lesson. */
@@ -28,6 +41,7 @@ const RATIO = { least: 0.3, most: 4 };
 export function learningCounter(): TokenCounter {
   let ratio: number | undefined;
   return {
+    exact: false,
     count: (text) => Math.max(1, Math.ceil(estimateTokens(text) * (ratio ?? 1))),
     learn(texts, charged) {
       if (!(charged > 0) || texts.length === 0) return;
@@ -48,6 +62,7 @@ export async function openCounter(name: string): Promise<TokenCounter> {
   const { countTokens } = await import('gpt-tokenizer/encoding/cl100k_base');
   const plain = { disallowedSpecial: new Set<string>() }; // A text that says <|endoftext|> must not throw.
   return {
+    exact: true,
     count: (text) =>
       Math.max(
         1,

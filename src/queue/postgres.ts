@@ -25,7 +25,8 @@ export async function postgresBackend(
     connectionString: options.url,
     max: POOL_SIZE,
     application_name: 'freshvec-queue',
-    options: `-c search_path=${quoteSchemaName(schema)}`,
+    // BullMQ's functions count on READ COMMITTED; the database may have another default.
+    options: `-c search_path=${quoteSchemaName(schema)} -c default_transaction_isolation=read\\ committed`,
     connectionTimeoutMillis: CONNECT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,

@@ -1,3 +1,4 @@
+import { setSpaceCap } from '../budget/space-cap.js';
 import { latestMigration, type Migration } from '../catalog/migration.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -29,8 +30,8 @@ export async function startReembed(db: Database, plan: ReembedPlan, options: Sta
   try {
     return await db.tx(async (tx) => {
       const [row] = await tx.query<{ id: number }>(
-        `INSERT INTO freshvec.migration (source_id, from_space, to_space, target, state, auto, until, retain, spend_cap_micros, queries, rows)
-         VALUES ($1, $2, $3, $4::jsonb, 'planned', $5, $6, make_interval(secs => $7::float8), $8, $9::jsonb, $10) RETURNING id`,
+        `INSERT INTO freshvec.migration (source_id, from_space, to_space, target, state, auto, until, retain, queries, rows)
+         VALUES ($1, $2, $3, $4::jsonb, 'planned', $5, $6, make_interval(secs => $7::float8), $8::jsonb, $9) RETURNING id`,
         [
           source.id,
           from.id,
@@ -39,12 +40,12 @@ export async function startReembed(db: Database, plan: ReembedPlan, options: Sta
           options.auto ?? false,
           options.until === 1 ? null : (options.until ?? null),
           options.retainSeconds ?? null,
-          options.spendCap === undefined ? null : Math.round(options.spendCap * 1e6),
           options.queries === undefined ? null : JSON.stringify(options.queries),
           plan.rows,
         ],
       );
       if (!row) throw new TypeError('INSERT gave no row');
+      if (options.spendCap !== undefined) await setSpaceCap(tx, id, Math.round(options.spendCap * 1e6));
       await record(tx, row.id, 'planned', `asked for: ${from.fingerprint} to ${to.fingerprint}`);
       const migration = await latestMigration(tx, source.id);
       if (!migration) throw new TypeError('the migration is not there');

@@ -13,12 +13,10 @@ export interface DrainContext {
   readonly db: Database;
   readonly store: Store;
   readonly model: EmbeddingModel;
-  /** What the provider's limits and the day's money allow. */
+  /** What the provider's limits and the money allow; it puts down what is charged. */
   readonly gate: Gate;
   /** Whether vectors made before are taken from the cache, and new ones put there. */
   readonly cached: boolean;
-  /** USD per million tokens; 0 where it costs nothing or nobody knows. */
-  readonly price: number;
   /** Name of this worker, in the lease rows for people to read. */
   readonly worker: string;
   /** Keys claimed, read and embedded together. */

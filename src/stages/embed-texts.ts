@@ -1,4 +1,3 @@
-import { microsOf, recordSpend } from '../budget/spend.js';
 import type { Ending } from '../claim/settle.js';
 import { readCache, readPieces, writeCache, writePieces } from '../embed/cache.js';
 import { embedLong, type LongOutcome, type PieceCache } from '../embed/embed-long.js';
@@ -70,7 +69,6 @@ async function embed(
     },
   );
   context.report.tokens += tokens;
-  await recordCharge(context, tokens, outcomes.filter((outcome) => 'vector' in outcome).length);
   return outcomes;
 }
 
@@ -101,16 +99,6 @@ function pieceCache({ db, model }: DrainContext, wanted: readonly WantedText[]):
         () => {},
       ),
   };
-}
-
-/** The money is spent, whatever becomes of the vectors: a record that cannot be written must not lose them. */
-async function recordCharge({ db, store, model, price }: DrainContext, tokens: number, texts: number): Promise<void> {
-  if (tokens === 0) return;
-  const { source } = store;
-  const { fingerprint } = model;
-  await recordSpend(db, { source: source.name, fingerprint, texts, tokens, micros: microsOf(tokens, price) }).catch(
-    () => {},
-  );
 }
 
 function rejected({ key, hash, lease }: Omit<WantedText, 'text'>, reason: string): Ending {

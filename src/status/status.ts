@@ -10,6 +10,7 @@ import type { VectorCodec } from '../store/vector-codec.js';
 import { openCodec } from './codec.js';
 import { countLongTexts, type LongTextCount } from './long-texts.js';
 import { type Pending, plannedRows, readPending } from './pending.js';
+import { type ProviderStatus, restingProviders } from './providers.js';
 
 /** How fresh one source is. fresh + stale + failed = rows; `leased` is part of `stale`. */
 export interface SourceStatus {
@@ -33,7 +34,7 @@ export interface SourceStatus {
   readonly spaces: readonly SpaceStatus[];
   /** Rows whose vector was made of a part, or of pieces, of a text that is too long for the model; absent where none was. */
   readonly longTexts?: LongTextCount;
-  /** Nobody works on it, and why; absent while it is worked on. What is stale stays so. */
+  /** Nobody works on it, or on its live space, and why; absent while somebody does. What is stale stays so. */
   readonly paused?: Pause;
   /** True where the numbers are estimates. */
   readonly estimated?: true;
@@ -49,6 +50,8 @@ export interface SpaceStatus {
   readonly fingerprint: string;
   readonly state: SpaceState;
   readonly vectors: number;
+  /** Nobody works on this space, and why; absent while somebody does. */
+  readonly paused?: Pause;
 }
 
 export interface StatusOptions {
@@ -61,20 +64,37 @@ export interface StatusOptions {
 /** Below so many rows a source is counted exactly without being asked to. */
 const EXACT_BELOW_ROWS = 100_000;
 
-export async function sourceStatus(db: Database, options: StatusOptions = {}): Promise<{ sources: SourceStatus[] }> {
+export interface Status {
+  readonly sources: SourceStatus[];
+  /** Providers that are left alone for now; empty while all work. */
+  readonly providers: ProviderStatus[];
+}
+
+export async function sourceStatus(db: Database, options: StatusOptions = {}): Promise<Status> {
+  const providers = await restingProviders(db);
   const sources = options.source === undefined ? await listSources(db) : [await getSource(db, options.source)];
   const result: SourceStatus[] = [];
-  if (sources.length === 0) return { sources: result };
+  if (sources.length === 0) return { sources: result, providers };
   const codec = await openCodec(db);
   for (const source of sources) {
     const count = (how: Counting) => db.tx((tx) => statusOf(tx, source, codec, how));
     const status = await count(options.exact ? 'exact' : 'exact_if_small')
       .catch(uncountable(source, () => count('estimate')))
       .catch(brokenStatus(source));
-    const paused = await pauseOf(db, source.id);
-    result.push(paused ? { ...status, paused } : status);
+    result.push(await withPauses(db, source, status));
   }
-  return { sources: result };
+  return { sources: result, providers };
+}
+
+async function withPauses(db: Database, { id: sourceId }: Source, status: SourceStatus): Promise<SourceStatus> {
+  const spaces: SpaceStatus[] = [];
+  for (const space of status.spaces) {
+    const paused = await pauseOf(db, { sourceId, spaceId: space.id });
+    spaces.push(paused ? { ...space, paused } : space);
+  }
+  const live = spaces.find(({ state }) => state === 'live');
+  const paused = live ? live.paused : await pauseOf(db, { sourceId });
+  return { ...status, spaces, ...(paused && { paused }) };
 }
 
 /** How rows are counted; `exact` hashes the text of each. */

@@ -1,9 +1,9 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Gates } from '../budget/gates.js';
 import { loadShare } from '../catalog/migration.js';
-import { pauseOf, pauseSource } from '../catalog/pause.js';
+import { pauseOf, pauseWork } from '../catalog/pause.js';
 import { getSourceById } from '../catalog/source.js';
-import { getSpace, MAINTAINED_STATES, payingTwin } from '../catalog/space.js';
+import { getSpace, MAINTAINED_STATES, payingTwin, type Space } from '../catalog/space.js';
 import { LEASE_SECONDS } from '../claim/lease.js';
 import { renew } from '../claim/renew.js';
 import type { Database } from '../db/database.js';
@@ -55,6 +55,8 @@ const BROKEN_REST_MS = 30_000;
 const CATALOG_MS = 1000;
 /** How often the index of a space that is being drained is looked at, in ms: a build may begin at any time. */
 const INDEX_LOOK_MS = 1000;
+/** How long it holds that a space is not paused, in ms: a little less than between two looks at what changes a drain. */
+const PAUSE_LOOK_MS = 900;
 
 /** How old the last comparison of a model with itself may be, by whichever worker. */
 const PROBE_MS = 3_600_000;
@@ -78,6 +80,10 @@ interface SpaceRun {
     | undefined;
   indexed: boolean | undefined;
   indexLookedAt: number;
+  /** When it was found to be not paused, by whichever slot. */
+  workedOnAt: number;
+  /** Of the drains that are running: a pause ends them. */
+  readonly running: Set<AbortController>;
   restUntil: number;
 }
 
@@ -120,7 +126,9 @@ export class Drainer {
       await this.giveBackParked(spaceId);
       return report;
     }
-    const watch = setInterval(() => void this.follow(context, paused).catch(() => {}), INDEX_LOOK_MS);
+    const { running } = this.runOf(spaceId);
+    running.add(paused);
+    const watch = setInterval(() => void this.follow(context).catch(() => {}), INDEX_LOOK_MS);
     try {
       const { coolDownMs } = await drain(context, this.watch);
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
@@ -128,11 +136,12 @@ export class Drainer {
       this.runOf(spaceId).opened = undefined;
       if (run.cut.aborted) return report;
       // A pause rests every worker, and is over once somebody resumes the source.
-      const recorded = error instanceof EmbedError && (await this.pause(context.store.source.id, error));
+      const recorded = error instanceof EmbedError && (await this.pause(context.store.space, error));
       if (error instanceof EmbedError ? !recorded : isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
       throw error;
     } finally {
       clearInterval(watch);
+      running.delete(paused);
       if (context.parked.length > 0) this.parkedIn.set(spaceId, context);
       else this.parkedIn.delete(spaceId);
     }
@@ -184,6 +193,8 @@ export class Drainer {
         opened: undefined,
         indexed: undefined,
         indexLookedAt: Number.NEGATIVE_INFINITY,
+        workedOnAt: Number.NEGATIVE_INFINITY,
+        running: new Set(),
         restUntil: 0,
       };
       this.spaces.set(spaceId, run);
@@ -205,8 +216,7 @@ export class Drainer {
       db,
       store,
       model,
-      gate: gates.for(model),
-      price: gates.price(model.spec),
+      gate: gates.for(model, { source: store.source.name, spaceId, purpose: 'rows' }),
       cached: this.options.cached === true && !model.spec.startsWith('static/'),
       worker,
       batchKeys,
@@ -231,7 +241,7 @@ export class Drainer {
     const space = await getSpace(db, spaceId);
     const source = space && (await getSourceById(db, space.sourceId));
     if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
-    if (await pauseOf(db, source.id)) return undefined;
+    if (await this.isPaused(space)) return undefined;
     this.codec ??= this.openCodec();
     const codec = await this.codec;
     const store = openStore(source, space, codec);
@@ -240,11 +250,11 @@ export class Drainer {
     const copyFrom = twin && openStore(source, twin, codec);
     try {
       const model = await models.forSpace(space);
-      if (!copyFrom) await this.probe(model, signal);
+      if (!copyFrom) await this.probe(model, store, signal);
       return { at, store, model, copyFrom };
     } catch (error) {
       const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
-      const recorded = error instanceof EmbedError && !delay && (await this.pause(source.id, error));
+      const recorded = error instanceof EmbedError && !delay && (await this.pause(space, error));
       if (delay) this.rest(spaceId, Math.max(error.details.retryAfterMs ?? 0, COOL_DOWN_MS));
       else if (!recorded) this.rest(spaceId, sqlState(error) === undefined ? BROKEN_REST_MS : COOL_DOWN_MS);
       throw error;
@@ -252,26 +262,37 @@ export class Drainer {
   }
 
   /** Throws when the provider's model is not the one that made the vectors: asked at the start, and every hour. */
-  private async probe(model: EmbeddingModel, signal: AbortSignal): Promise<void> {
+  private async probe(model: EmbeddingModel, { source, space }: Store, signal: AbortSignal): Promise<void> {
     const { db, gates } = this.options;
     const known = this.probes.get(model.fingerprint);
     if (known && performance.now() - known.at < PROBE_LOOK_MS) return known.done;
     const maxAgeMs = known ? PROBE_MS : 0;
-    const done = probeModel(db, model, { gate: gates.for(model), signal, maxAgeMs }).then(() => {});
+    // Whoever comes first pays for all.
+    const gate = gates.for(model, { source: source.name, spaceId: space.id, purpose: 'probe' });
+    const done = probeModel(db, model, { gate, signal, maxAgeMs }).then(() => {});
     this.probes.set(model.fingerprint, { at: performance.now(), done });
     done.catch(() => this.probes.delete(model.fingerprint)); // The next drain asks again.
     return done;
   }
 
   /** Looks, while a drain goes on, for what changes it: an index that is being built, a pause. */
-  private async follow(context: DrainContext, paused: AbortController): Promise<void> {
-    const { source, space } = context.store;
-    if (await pauseOf(this.options.db, source.id)) {
-      this.runOf(space.id).opened = undefined;
-      paused.abort();
-    }
+  private async follow(context: DrainContext): Promise<void> {
+    const { space } = context.store;
+    await this.isPaused(space);
     context.load.follow(await loadShare(this.options.db, space.id));
     await this.followIndex(context);
+  }
+
+  /** Asked once a second, for all slots together, all of whose drains a pause ends. */
+  private async isPaused({ id, sourceId }: Space): Promise<boolean> {
+    const state = this.runOf(id);
+    if (performance.now() - state.workedOnAt < PAUSE_LOOK_MS) return false;
+    state.workedOnAt = performance.now();
+    if ((await pauseOf(this.options.db, { sourceId, spaceId: id })) === undefined) return false;
+    state.workedOnAt = Number.NEGATIVE_INFINITY;
+    state.opened = undefined;
+    for (const drain of state.running) drain.abort();
+    return true;
   }
 
   /** Writes start small where they pay for an index. */
@@ -286,13 +307,16 @@ export class Drainer {
   }
 
   /**
-   * Has every worker leave the source alone, and says why: the day's money is spent, or a person must see to it. Resolves
-   * to whether that could be recorded.
+   * Has every worker leave the space alone, and says why: its money, or the day's, is spent, or a person must see to it.
+   * The source's other spaces go on: a migration's trouble is not that of the live one. Resolves to whether that could be
+   * recorded.
    */
-  private async pause(sourceId: number, { failure, message, details }: EmbedError): Promise<boolean> {
+  private async pause({ id, sourceId }: Space, { failure, message, details }: EmbedError): Promise<boolean> {
     const kind = failure === 'spend_cap' ? 'spend' : 'provider';
-    const seconds = (details.retryAfterMs ?? BROKEN_REST_MS) / 1000;
-    return pauseSource(this.options.db, sourceId, { kind, reason: message, seconds }).then(
+    // Money that is spent for good is waited for until somebody gives more.
+    const pauseMs = details.retryAfterMs ?? (kind === 'spend' ? undefined : BROKEN_REST_MS);
+    const seconds = pauseMs === undefined ? undefined : pauseMs / 1000;
+    return pauseWork(this.options.db, { sourceId, spaceId: id }, { kind, reason: message, seconds }).then(
       () => true,
       () => false,
     );

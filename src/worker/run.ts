@@ -30,6 +30,15 @@ const SLICE_MS = 2000;
 /** How soon a drain that failed, or whose space rests, is tried again for what it still holds, in ms. */
 const AFTER_FAILURE_MS = 1000;
 
+/**
+ * A wake-up whose drain has not begun here for so long, in ms, though it is asked for again and again, and this process
+ * has nothing else to do: a worker that died keeps its job locked for up to 15 s, and the drain is begun without it.
+ * Where a live worker has the job, the leases see to it that the two do not work on the same keys.
+ */
+const UNHEARD_MS = 2000;
+/** Longer than between two looks of the doorbell while there is work, in ms. */
+const ASKED_AGAIN_MS = 1500;
+
 /** The name under which this process holds leases. */
 export function workerName(): string {
   return `${hostname()}:${process.pid}`;
@@ -43,9 +52,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const cut = new AbortController();
   const running = new Set<Promise<void>>();
   const local = pLimit(slots);
+  /** Wake-ups by space that no drain has answered here yet. */
+  const unheard = new Map<number, { readonly since: number; readonly last: number }>();
 
   async function drain(spaceId: number, slot: number): Promise<void> {
     if (stop.signal.aborted) return;
+    unheard.delete(spaceId);
     const moreThanOne = (priority: Priority) => {
       // A first load leaves a slot to the edits of other spaces.
       if (priority === 'load' && slots > 1 && running.size >= slots - 1) return;
@@ -79,11 +91,22 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     if (local.activeCount < slots) void local(() => drain(spaceId, slot)).catch(onError);
   }
 
+  /** True when the queue keeps the space's drain from an idle process. */
+  function goesUnheard(spaceId: number): boolean {
+    const now = performance.now();
+    const before = unheard.get(spaceId);
+    const since = before && now - before.last < ASKED_AGAIN_MS ? before.since : now;
+    unheard.set(spaceId, { since, last: now });
+    return running.size === 0 && now - since > UNHEARD_MS;
+  }
+
   const doorbell = new Doorbell({
     db,
     onError,
     wake: async (spaceId) => {
-      if (drainer.restsMs(spaceId) === 0) await wake(spaceId, 0);
+      if (drainer.restsMs(spaceId) > 0) return;
+      if (goesUnheard(spaceId)) void local(() => drain(spaceId, 0)).catch(onError);
+      else await wake(spaceId, 0);
     },
   });
   await queue.work({ drain: ({ spaceId, slot }) => drain(spaceId, slot) }, { concurrency: slots });

@@ -5,8 +5,10 @@ import { type Fixture, openFixture } from '../support/fixture.js';
 const take = (tokens: number, over: Partial<Take> = {}): Take => ({
   tokens,
   burstSeconds: 1,
+  urgent: false,
   micros: 0,
   capMicros: undefined,
+  spaceId: undefined,
   ...over,
 });
 
@@ -22,6 +24,8 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     account = `account ${++number}`;
   });
 
+  const days = () => fixture.db.query('SELECT micros, reserved FROM freshvec.spend_day');
+  const charged = { day: null, source: 'a', space: null, fingerprint: 'm@1#0', purpose: 'rows', texts: 1 } as const;
   const state = async () => {
     const [row] = await fixture.db.query(
       `SELECT share, failures, resumes_at > clock_timestamp() AS rests, requests_limit, tokens_limit, tokens_at
@@ -53,10 +57,10 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   });
 
   test('what can wait leaves room for what cannot', async () => {
-    await configureAccount(fixture.db, account, { requestsPerMinute: 61.5 * 10 });
-    while ((await takeBudget(fixture.db, account, take(1, { burstSeconds: 0.25 }))).granted);
-    expect(await takeBudget(fixture.db, account, take(1, { burstSeconds: 0.25 }))).toMatchObject({ granted: false });
-    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
+    await configureAccount(fixture.db, account, { requestsPerMinute: 6.15 });
+    while ((await takeBudget(fixture.db, account, take(1, { burstSeconds: 25 }))).granted);
+    expect(await takeBudget(fixture.db, account, take(1, { burstSeconds: 25 }))).toMatchObject({ granted: false });
+    expect(await takeBudget(fixture.db, account, take(1, { burstSeconds: 100 }))).toMatchObject({ granted: true });
   });
 
   test('a request larger than the burst passes when nothing is owed, and is waited for in full', async () => {
@@ -71,9 +75,9 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   test('what was not charged is given back, what was charged on top is taken', async () => {
     await configureAccount(fixture.db, account, { tokensPerMinute: 615 });
     await takeBudget(fixture.db, account, take(100));
-    await settleBudget(fixture.db, account, { tokens: -100, micros: 0, rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, { tokens: -100, spent: [], rateLimit: undefined, answered: true });
     expect(await takeBudget(fixture.db, account, take(50))).toMatchObject({ granted: true });
-    await settleBudget(fixture.db, account, { tokens: 50, micros: 0, rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, { tokens: 50, spent: [], rateLimit: undefined, answered: true });
     const next = await takeBudget(fixture.db, account, take(1));
     expect(next).toMatchObject({ granted: false });
     expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(8000);
@@ -83,7 +87,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     await configureAccount(fixture.db, account, { tokensPerMinute: 61_500 });
     await takeBudget(fixture.db, account, take(1));
     const rateLimit = { limitTokens: 615, limitRequests: 1000 };
-    await settleBudget(fixture.db, account, { tokens: 0, micros: 0, rateLimit, answered: true });
+    await settleBudget(fixture.db, account, { tokens: 0, spent: [], rateLimit, answered: true });
     expect(await state()).toMatchObject({ requests_limit: 1000, tokens_limit: 615 });
     expect((await takeBudget(fixture.db, account, take(100))).granted).toBe(true);
     expect((await takeBudget(fixture.db, account, take(100))).granted).toBe(false);
@@ -92,7 +96,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   test('what was asked for before the limit was known counts once it is', async () => {
     for (let i = 0; i < 3; i++) await takeBudget(fixture.db, account, take(100));
     const rateLimit = { limitTokens: 615, limitRequests: 1e6 };
-    await settleBudget(fixture.db, account, { tokens: 0, micros: 0, rateLimit, answered: true });
+    await settleBudget(fixture.db, account, { tokens: 0, spent: [], rateLimit, answered: true });
     const next = await takeBudget(fixture.db, account, take(1));
     expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(25_000);
     expect(next.granted ? 0 : next.waitMs).toBeLessThan(31_000);
@@ -124,7 +128,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     expect(await state()).toMatchObject({ failures: 2, rests: true });
     await fixture.db.query('UPDATE freshvec.account SET resumes_at = clock_timestamp() WHERE account = $1', [account]);
     expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
-    await settleBudget(fixture.db, account, { tokens: 0, micros: 0, rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, { tokens: 0, spent: [], rateLimit: undefined, answered: true });
     for (let i = 0; i < 3; i++) expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
     expect(await state()).toMatchObject({ failures: 0 });
   });
@@ -135,11 +139,18 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
     const over = await takeBudget(fixture.db, account, paid);
-    expect(over).toMatchObject({ granted: false, why: 'cap' });
-    expect(over.granted ? 0 : over.waitMs).toBeLessThanOrEqual(86_400_000);
-    await settleBudget(fixture.db, account, { tokens: 0, micros: -40, rateLimit: undefined, answered: true });
+    // Of what is reserved some may come back.
+    expect(over).toMatchObject({ granted: false, why: 'cap_held' });
+    expect(over.granted ? 0 : over.waitMs).toBeLessThanOrEqual(250);
+    const spent = [{ ...charged, tokens: 1, micros: 5, reserved: 40 }];
+    await settleBudget(fixture.db, account, { tokens: 0, spent, rateLimit: undefined, answered: true });
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
-    expect(await fixture.db.query('SELECT micros FROM freshvec.spend_day')).toEqual([{ micros: 80 }]);
+    expect(await days()).toEqual([{ micros: 85, reserved: 80 }]);
+    const dear = [{ ...charged, tokens: 1, micros: 95, reserved: 80 }];
+    await settleBudget(fixture.db, account, { tokens: 0, spent: dear, rateLimit: undefined, answered: true });
+    const spentUp = await takeBudget(fixture.db, account, paid);
+    expect(spentUp).toMatchObject({ granted: false, why: 'cap' });
+    expect(spentUp.granted ? 0 : spentUp.waitMs).toBeLessThanOrEqual(86_400_000);
   });
 
   test('many takers at once never get more than there is', async () => {

@@ -1,13 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { settleBudget, takeBudget } from '../../src/budget/account.js';
 import { Concurrency } from '../../src/budget/concurrency.js';
-import { type BudgetGate, createGate, type GateOptions } from '../../src/budget/gate.js';
+import { type AccountGate, createGate, type GateOptions } from '../../src/budget/gate.js';
+import { readSpaceSpend, setSpaceCap } from '../../src/budget/space-cap.js';
+import type { ChargedTo } from '../../src/budget/spend.js';
+import { openPostgres } from '../../src/db/postgres.js';
+import type { AlsoCharged, GateRequest } from '../../src/embed/gate.js';
 import { EmbedError, type EmbedResult } from '../../src/embed/port.js';
+import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
 let number = 0;
-const gates: BudgetGate[] = [];
+const gates: AccountGate[] = [];
 beforeAll(async () => {
   fixture = await openFixture();
 });
@@ -16,20 +22,35 @@ afterAll(async () => {
   await fixture.close();
 });
 
-function gateWith(options: Partial<GateOptions> = {}): BudgetGate {
+/** The account's gate, as one purse has it. */
+interface TestGate extends Pick<AccountGate, 'close' | 'flush'> {
+  run(
+    request: Partial<GateRequest> & Pick<GateRequest, 'tokens' | 'priority'>,
+    send: (also: AlsoCharged) => Promise<EmbedResult>,
+  ): Promise<EmbedResult>;
+}
+
+const FINGERPRINT = 'openai/paid@4#00000000';
+
+function gateWith(options: Partial<GateOptions & ChargedTo & { price: number }> = {}): TestGate {
+  const { source = 'notes', purpose = 'rows', spaceId, price = 0, ...rest } = options;
   const gate = createGate({
     db: fixture.db,
     account: `gate ${++number}`,
     limits: {},
-    price: 0,
     capPerDay: undefined,
     onError: (error) => {
       throw error;
     },
-    ...options,
+    ...rest,
   });
   gates.push(gate);
-  return gate;
+  const purse = { source, purpose, spaceId, price, fingerprint: FINGERPRINT };
+  return {
+    run: (request, send) => gate.for(purse).run({ mostTokens: request.tokens, texts: 1, ...request }, send),
+    close: () => gate.close(),
+    flush: () => gate.flush(),
+  };
 }
 
 const answer = async (tokens = 1): Promise<EmbedResult> => ({ vectors: [], tokens });
@@ -96,7 +117,235 @@ test('the cap of the day stops everything with what to do about it', async () =>
   const broken = new EmbedError('input_rejected', 'no');
   await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(broken))).rejects.toBe(broken);
   await gate.close();
-  expect(await fixture.db.query('SELECT micros FROM freshvec.spend_day')).toEqual([{ micros: 4_000_000 }]);
+  expect(await fixture.db.query('SELECT micros, reserved FROM freshvec.spend_day')).toEqual([
+    { micros: 4_000_000, reserved: 0 },
+  ]);
+});
+
+describe('money', () => {
+  beforeEach(() => fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.space_spend, freshvec.spend'));
+  const DOLLAR = 1_000_000;
+  const today = () => fixture.db.query('SELECT micros::float8 / 1e6 AS usd, reserved FROM freshvec.spend_day');
+  const capped = { failure: 'spend_cap' };
+
+  test('the cap holds though the estimate was too low', async () => {
+    const gate = gateWith({ price: DOLLAR, capPerDay: 300 });
+    let charged = 0;
+    const send = (tokens: number) => async () => {
+      charged += tokens;
+      return answer(tokens);
+    };
+    // Estimated at less than what is charged each time, as after a lesson from other texts.
+    await gate.run({ tokens: 297, mostTokens: 299, priority: 'bulk' }, send(297));
+    await expect(gate.run({ tokens: 3, mostTokens: 6, priority: 'bulk' }, send(6))).rejects.toMatchObject(capped);
+    await gate.run({ tokens: 2, mostTokens: 3, priority: 'bulk' }, send(3));
+    await gate.close();
+    expect(charged).toBe(300);
+    expect(await today()).toEqual([{ usd: 300, reserved: 0 }]);
+  });
+
+  test('money that is only reserved is waited for, not taken for spent', async () => {
+    const gate = gateWith({ price: DOLLAR, capPerDay: 100 });
+    let answerFirst = () => {};
+    const asked = new Promise<void>((resolve) => {
+      answerFirst = resolve;
+    });
+    const first = gate.run({ tokens: 20, mostTokens: 80, priority: 'bulk' }, async () => {
+      await asked;
+      return answer(20);
+    });
+    let sent = false;
+    const second = gate.run({ tokens: 20, mostTokens: 80, priority: 'bulk' }, async () => {
+      sent = true;
+      return answer(20);
+    });
+    await sleep(400);
+    expect(sent).toBe(false);
+    answerFirst();
+    await Promise.all([first, second]);
+    await gate.flush();
+    expect(await today()).toEqual([{ usd: 40, reserved: 0 }]);
+  });
+
+  test('a query goes ahead of the limit, of the cap and of everybody, and all wait for what it takes', async () => {
+    const gate = gateWith({ limits: { requestsPerMinute: 1 }, price: DOLLAR, capPerDay: 5 });
+    await gate.run({ tokens: 5, priority: 'load' }, () => answer(5));
+    const order: string[] = [];
+    const waiting = new AbortController();
+    const backfill = gate.run({ tokens: 1, priority: 'load', signal: waiting.signal }, async () => {
+      order.push('load');
+      return answer();
+    });
+    for (let i = 0; i < 3; i++) {
+      await gate.run({ tokens: 2, priority: 'query' }, async () => {
+        order.push('query');
+        return answer(2);
+      });
+    }
+    expect(order).toEqual(['query', 'query', 'query']);
+    waiting.abort(new Error('enough'));
+    await expect(backfill).rejects.toThrow('enough');
+    await gate.flush();
+    expect(await today()).toEqual([{ usd: 11, reserved: 0 }]);
+    // Four minutes' worth of requests, of a limit of one a minute.
+    const [owed] = await fixture.db.query<{ seconds: number }>(
+      `SELECT requests_at - extract(epoch FROM clock_timestamp()) AS seconds FROM freshvec.account WHERE account = $1`,
+      [`gate ${number}`],
+    );
+    expect(Number(owed?.seconds)).toBeGreaterThan(3 * 61.5);
+  });
+
+  test('what is charged is told by day, source and purpose, and adds up with the day', async () => {
+    const account = `gate ${++number}`;
+    const rows = gateWith({ account, price: 2.5, spaceId: 7 });
+    const queries = gateWith({ account, price: 2.5, purpose: 'query' });
+    const texts = gateWith({ account, price: 2.5, source: undefined, purpose: 'text' });
+    await rows.run({ tokens: 3, mostTokens: 30, texts: 2, priority: 'bulk' }, () => answer(3));
+    await queries.run({ tokens: 1, priority: 'query' }, () => answer(1));
+    await texts.run({ tokens: 1, priority: 'query' }, () => answer(1));
+    // A batch that is rejected, after the provider was asked for a harmless text.
+    const rejected = new EmbedError('input_rejected', 'no');
+    const bad = rows.run({ tokens: 3, priority: 'bulk' }, async (also) => {
+      also(9);
+      throw rejected;
+    });
+    await expect(bad).rejects.toBe(rejected);
+    for (const gate of [rows, queries, texts]) await gate.flush();
+    expect(
+      await fixture.db.query(
+        'SELECT source, space_id, purpose, fingerprint, texts, tokens, micros FROM freshvec.spend ORDER BY purpose',
+      ),
+    ).toEqual([
+      { source: 'notes', space_id: null, purpose: 'query', fingerprint: FINGERPRINT, texts: 1, tokens: 1, micros: 3 },
+      { source: 'notes', space_id: 7, purpose: 'rows', fingerprint: FINGERPRINT, texts: 2, tokens: 12, micros: 31 },
+      { source: 'notes', space_id: null, purpose: 'text', fingerprint: FINGERPRINT, texts: 1, tokens: 1, micros: 3 },
+    ]);
+    expect(await today()).toEqual([{ usd: 37e-6, reserved: 0 }]);
+    expect(await readSpaceSpend(fixture.db, 7)).toEqual({ micros: 31, capMicros: undefined });
+  });
+
+  test('a space has a cap of its own', async () => {
+    await setSpaceCap(fixture.db, 7, 10 * DOLLAR);
+    const account = `gate ${++number}`;
+    const migration = gateWith({ account, price: DOLLAR, spaceId: 7 });
+    const live = gateWith({ account, price: DOLLAR, spaceId: 8 });
+    await migration.run({ tokens: 8, priority: 'load' }, () => answer(8));
+    const refused = migration.run({ tokens: 8, priority: 'load' }, () => answer(8));
+    await expect(refused).rejects.toMatchObject({
+      ...capped,
+      details: {},
+      message: expect.stringMatching(/migration/),
+    });
+    await live.run({ tokens: 8, priority: 'interactive' }, () => answer(8));
+    await setSpaceCap(fixture.db, 7, 16 * DOLLAR);
+    await migration.run({ tokens: 8, priority: 'load' }, () => answer(8));
+    for (const gate of [migration, live]) await gate.flush();
+    expect(await readSpaceSpend(fixture.db, 7)).toEqual({ micros: 16 * DOLLAR, capMicros: 16 * DOLLAR });
+    expect(await today()).toEqual([{ usd: 24, reserved: 0 }]);
+  });
+
+  test('what comes of a request after midnight is put down on the day that was charged', async () => {
+    const taken = { tokens: 5, burstSeconds: 1, urgent: false, micros: 50, capMicros: undefined, spaceId: undefined };
+    expect(await takeBudget(fixture.db, 'late', taken)).toMatchObject({ granted: true });
+    // Midnight.
+    await fixture.db.query('UPDATE freshvec.spend_day SET day = day - 1');
+    const [{ day } = { day: '' }] = await fixture.db.query<{ day: string }>(
+      `SELECT to_char(day, 'YYYY-MM-DD') AS day FROM freshvec.spend_day`,
+    );
+    const about = { source: 'notes', space: null, fingerprint: FINGERPRINT, purpose: 'rows', texts: 1 } as const;
+    const spent = [{ ...about, day, tokens: 2, micros: 20, reserved: 50 }];
+    await settleBudget(fixture.db, 'late', { tokens: -3, spent, rateLimit: undefined, answered: true });
+    expect(await fixture.db.query('SELECT day::text, micros, reserved FROM freshvec.spend_day')).toEqual([
+      { day, micros: 20, reserved: 0 },
+    ]);
+    expect(await fixture.db.query('SELECT day::text, micros FROM freshvec.spend')).toEqual([{ day, micros: 20 }]);
+  });
+
+  test('figures that cannot be written are written later', async () => {
+    const errors: unknown[] = [];
+    const gate = gateWith({ price: DOLLAR, onError: (error) => errors.push(error) });
+    await gate.run({ tokens: 1, priority: 'bulk' }, async () => {
+      await fixture.db.exec('ALTER TABLE freshvec.spend RENAME TO spend_away');
+      return answer(1);
+    });
+    await eventually(() => errors.length > 0, { what: 'the failure' });
+    await fixture.db.exec('ALTER TABLE freshvec.spend_away RENAME TO spend');
+    const told = async () => (await fixture.db.query('SELECT FROM freshvec.spend')).length === 1;
+    await eventually(told, { what: 'the figures' });
+    expect(await today()).toEqual([{ usd: 1, reserved: 0 }]);
+  });
+});
+
+describe('queries', () => {
+  test('during an outage one a second asks whether the provider works, the others are told', async () => {
+    const account = `gate ${++number}`;
+    const [gate, search] = [gateWith({ account }), gateWith({ account, purpose: 'query' })];
+    const outage = new EmbedError('unavailable', 'HTTP 503', { status: 503 });
+    await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(outage))).rejects.toBe(outage);
+    await fixture.db.query(
+      `UPDATE freshvec.account SET resumes_at = clock_timestamp() + interval '1 hour', failures = 9 WHERE account = $1`,
+      [account],
+    );
+    let asked = 0;
+    const query = () =>
+      search.run({ tokens: 1, priority: 'query' }, () => {
+        asked += 1;
+        return Promise.reject(outage);
+      });
+    const began = performance.now();
+    const reasons: unknown[] = [];
+    for (let i = 0; i < 10; i++) reasons.push(await query().catch((reason: unknown) => reason));
+    expect(asked).toBeGreaterThanOrEqual(1);
+    expect(asked).toBeLessThanOrEqual(1 + (performance.now() - began) / 1000);
+    for (const reason of reasons) expect(reason).toMatchObject({ failure: 'unavailable', message: 'HTTP 503' });
+    // Once one is answered, all go.
+    await fixture.db.query(`UPDATE freshvec.account SET asked_at = NULL WHERE account = $1`, [account]);
+    await search.run({ tokens: 1, priority: 'query' }, () => answer());
+    await search.flush();
+    await Promise.all(Array.from({ length: 5 }, () => search.run({ tokens: 1, priority: 'query' }, () => answer())));
+  });
+
+  test('go ahead in a pause that the provider asked for', async () => {
+    const account = `gate ${++number}`;
+    const [gate, search] = [gateWith({ account }), gateWith({ account, purpose: 'query' })];
+    const refusal = new EmbedError('rate_limited', 'HTTP 429', { retryAfterMs: 60_000 });
+    await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(refusal))).rejects.toBe(refusal);
+    await expect(search.run({ tokens: 1, priority: 'query' }, () => answer(3))).resolves.toMatchObject({ tokens: 3 });
+  });
+
+  test('do not wait for a budget that does not answer, and are charged when it does', async () => {
+    const account = `gate ${++number}`;
+    const search = gateWith({ account, source: account, purpose: 'query', price: 1 });
+    await search.run({ tokens: 1, priority: 'query' }, () => answer(1));
+    await search.flush();
+    await fixture.db.session(async (other) => {
+      await other.query('BEGIN');
+      await other.query('SELECT FROM freshvec.account WHERE account = $1 FOR UPDATE', [account]);
+      await search.run({ tokens: 1, priority: 'query' }, () => answer(5));
+      await other.query('COMMIT');
+    });
+    await search.flush();
+    const tokens = 'SELECT sum(tokens)::int AS tokens FROM freshvec.spend WHERE source = $1';
+    expect(await fixture.db.query(tokens, [account])).toEqual([{ tokens: 6 }]);
+  });
+
+  test('go on where the role may only read; that is told once', async () => {
+    const errors: unknown[] = [];
+    await fixture.db.exec(`DO $$ BEGIN CREATE ROLE freshvec_reader LOGIN PASSWORD 'reader';
+      EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT USAGE ON SCHEMA freshvec TO freshvec_reader`);
+    const url = new URL(fixture.url);
+    [url.username, url.password] = ['freshvec_reader', 'reader'];
+    const db = openPostgres({ url: url.href, poolSize: 2, applicationName: 'reader', onError: () => {} });
+    try {
+      const search = gateWith({ db, purpose: 'query', onError: (error) => errors.push(error) });
+      for (let i = 0; i < 3; i++) await search.run({ tokens: 1, priority: 'query' }, () => answer());
+      await search.close();
+      expect(errors).toMatchObject([{ code: 'spend_unrecorded' }]);
+    } finally {
+      await db.close();
+      await fixture.db.exec('DROP OWNED BY freshvec_reader; DROP ROLE freshvec_reader');
+    }
+  });
 });
 
 test('no more requests at once than the provider takes well', async () => {

@@ -8,6 +8,8 @@ export interface PaidProvider {
   readonly baseUrl: string;
   /** Notes that were paid for, each as often as it was; what does not begin with `note` is not ours. */
   readonly paid: string[];
+  /** Charges other texts by this part of our estimate; 1 unless told. */
+  chargeOthers: number;
   close(): Promise<void>;
 }
 
@@ -28,17 +30,20 @@ export async function startPaidProvider(): Promise<PaidProvider> {
       index,
       embedding: Buffer.from(Float32Array.of(text.length, text.charCodeAt(5), 1, 2).buffer).toString('base64'),
     }));
-    const usage = { total_tokens: input.reduce((sum, text) => sum + estimateTokens(text), 0) };
+    const charge = (text: string) => estimateTokens(text) * (text.startsWith('note') ? 1 : provider.chargeOthers);
+    const usage = { total_tokens: Math.ceil(input.reduce((sum, text) => sum + charge(text), 0)) };
     response.writeHead(200, { 'content-type': 'application/json' });
     response.end(JSON.stringify({ data, model: 'paid', usage }));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
+  const provider: PaidProvider = {
     baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
     paid,
+    chargeOthers: 1,
     close() {
       server.closeAllConnections();
       return new Promise((resolve) => server.close(() => resolve()));
     },
   };
+  return provider;
 }

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createGates } from '../../src/budget/gates.js';
-import { pauseSource, resumeSource } from '../../src/catalog/pause.js';
+import { setSpaceCap } from '../../src/budget/space-cap.js';
+import { pauseWork, resumeWork } from '../../src/catalog/pause.js';
 import type { Source } from '../../src/catalog/source.js';
 import type { PgliteDatabase } from '../../src/db/pglite.js';
 import { openQueue } from '../../src/queue/open.js';
@@ -33,7 +34,7 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
     await fixture.close();
   });
   beforeEach(async () => {
-    await resumeSource(fixture.db, source.id);
+    await resumeWork(fixture.db, { sourceId: source.id });
     await fixture.db.exec(`TRUNCATE notes; TRUNCATE others;
       INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 30) i;
       INSERT INTO others SELECT i, 'other ' || i FROM generate_series(1, 30) i`);
@@ -53,7 +54,7 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
       INSERT INTO ${table} SELECT i, 'new ' || i FROM generate_series(31, 40) i`);
 
   test('is not drained, while the others are; nothing is lost, and after resume all is done', async () => {
-    await pauseSource(fixture.db, source.id, person);
+    await pauseWork(fixture.db, { sourceId: source.id }, person);
     await change('notes');
     await change('others');
     expect(await fixture.work()).toMatchObject({ written: 20 });
@@ -67,16 +68,72 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
       paused: { ...person, until: null },
     });
 
-    expect(await resumeSource(fixture.db, source.id)).toBe(true);
-    expect(await resumeSource(fixture.db, source.id)).toBe(false);
+    expect(await resumeWork(fixture.db, { sourceId: source.id })).toBe(true);
+    expect(await resumeWork(fixture.db, { sourceId: source.id })).toBe(false);
     expect(await fixture.work()).toMatchObject({ written: 20 });
     const after = await status();
     expect(after).toMatchObject({ rows: 35, fresh: 35, stale: 0, failed: 0, spaces: [{ vectors: 35 }] });
     expect(after).not.toHaveProperty('paused');
   });
 
+  test('one space of it rests while its live one is worked on', async () => {
+    const spaceId = await secondSpace();
+    await pauseWork(
+      fixture.db,
+      { sourceId: source.id, spaceId },
+      { kind: 'spend', reason: 'the migration has cost enough' },
+    );
+    await change('notes');
+    const pending = (id: number) =>
+      fixture.db.query('SELECT DISTINCT key FROM freshvec.change WHERE space_id = $1', [id]);
+    await fixture.db.query(
+      `INSERT INTO freshvec.change (space_id, key) SELECT $1, i::text FROM generate_series(1, 10) i`,
+      [spaceId],
+    );
+    expect(await fixture.work()).toMatchObject({ written: 20 });
+    const resting = await status();
+    expect(resting).toMatchObject({ rows: 35, fresh: 35 });
+    expect(resting).not.toHaveProperty('paused');
+    expect(resting.spaces.find(({ id }) => id === spaceId)?.paused).toEqual({
+      kind: 'spend',
+      reason: 'the migration has cost enough',
+      until: null,
+    });
+    expect(await pending(spaceId)).toHaveLength(10);
+    // More money ends it, and less does not begin it anew.
+    await setSpaceCap(fixture.db, spaceId, 5);
+    expect((await status()).spaces.some(({ paused }) => paused !== undefined)).toBe(false);
+    expect(await fixture.work()).toMatchObject({ written: 10 });
+    expect(await pending(spaceId)).toHaveLength(0);
+    await pauseWork(fixture.db, { sourceId: source.id, spaceId }, person);
+    expect(await resumeWork(fixture.db, { sourceId: source.id })).toBe(true);
+    await dropSecondSpace(spaceId);
+  });
+
+  /** As a migration makes it: another model, a column of its own. */
+  async function secondSpace(): Promise<number> {
+    const fingerprint = (await fixture.models.get('fake/b@4')).fingerprint;
+    await fixture.db.exec(
+      'ALTER TABLE notes ADD next vector(4), ADD next_model text, ADD next_hash uuid, ADD next_stale boolean NOT NULL DEFAULT true',
+    );
+    const [row] = await fixture.db.query<{ id: number }>(
+      `INSERT INTO freshvec.space (source_id, spec, fingerprint, dimensions, state, store, column_name, vector_type, metric,
+         index_kind, m, ef_construction)
+       SELECT source_id, 'fake/b@4', $2, 4, 'building', store, 'next', vector_type, metric, 'none', m, ef_construction
+       FROM freshvec.space WHERE source_id = $1 RETURNING id`,
+      [source.id, fingerprint],
+    );
+    if (!row) throw new Error('no space');
+    return row.id;
+  }
+
+  async function dropSecondSpace(id: number): Promise<void> {
+    await fixture.db.query('DELETE FROM freshvec.space WHERE id = $1', [id]);
+    await fixture.db.exec('ALTER TABLE notes DROP next, DROP next_model, DROP next_hash, DROP next_stale');
+  }
+
   test('goes on by itself when its time is over', async () => {
-    await pauseSource(fixture.db, source.id, { ...person, seconds: 0.3 });
+    await pauseWork(fixture.db, { sourceId: source.id }, { ...person, seconds: 0.3 });
     await change('notes');
     expect(await fixture.work()).toMatchObject({ claimed: 0 });
     expect((await status()).paused?.until).toMatch(/^\d{4}-\d\d-\d\dT.*Z$/);
@@ -86,19 +143,19 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
   });
 
   test('has the longest of its pauses told, and all of them ended at once', async () => {
-    await pauseSource(fixture.db, source.id, { kind: 'spend', reason: 'the cap', seconds: 600 });
-    await pauseSource(fixture.db, source.id, { kind: 'provider', reason: 'no key', seconds: 30 });
+    await pauseWork(fixture.db, { sourceId: source.id }, { kind: 'spend', reason: 'the cap', seconds: 600 });
+    await pauseWork(fixture.db, { sourceId: source.id }, { kind: 'provider', reason: 'no key', seconds: 30 });
     expect((await status()).paused).toMatchObject({ kind: 'spend', reason: 'the cap', until: expect.any(String) });
-    await pauseSource(fixture.db, source.id, person);
+    await pauseWork(fixture.db, { sourceId: source.id }, person);
     expect((await status()).paused).toEqual({ ...person, until: null });
     await change('notes');
     expect(await fixture.work()).toMatchObject({ claimed: 0 });
-    expect(await resumeSource(fixture.db, source.id)).toBe(true);
+    expect(await resumeWork(fixture.db, { sourceId: source.id })).toBe(true);
     expect(await fixture.work()).toMatchObject({ written: 20 });
   });
 
   test('is left alone by a running worker, which takes it up again after resume', async () => {
-    await pauseSource(fixture.db, source.id, person);
+    await pauseWork(fixture.db, { sourceId: source.id }, person);
     await whileWorking(fixture, engine, fixture.models, async () => {
       await change('notes');
       // The same again elsewhere: had the worker looked at notes, these would not come first.
@@ -106,7 +163,7 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
       await eventually(async () => (await status('others')).stale === 0, { what: 'the other source' });
       await sleep(1500); // A full look of the doorbell, and the catalog's word of a second.
       expect(await status()).toMatchObject({ fresh: 15, stale: 20, leased: 0 });
-      await resumeSource(fixture.db, source.id);
+      await resumeWork(fixture.db, { sourceId: source.id });
       await eventually(async () => (await status()).stale === 0, { what: 'the source that was resumed' });
     });
     expect(await status()).toMatchObject({ rows: 35, fresh: 35, failed: 0, spaces: [{ vectors: 35 }] });
@@ -123,7 +180,7 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
       signal: new AbortController().signal,
     });
     await eventually(async () => (await status()).fresh > 20, { what: 'the first vectors' });
-    await pauseSource(fixture.db, source.id, person);
+    await pauseWork(fixture.db, { sourceId: source.id }, person);
     const began = performance.now();
     const report = await running;
     expect(performance.now() - began).toBeLessThan(5_000);
@@ -135,7 +192,7 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
       leased: 0,
     });
     expect(await leases()).toEqual([]);
-    await resumeSource(fixture.db, source.id);
+    await resumeWork(fixture.db, { sourceId: source.id });
     await fixture.work();
     expect(await status()).toMatchObject({ rows: 3000, fresh: 3000, stale: 0, spaces: [{ vectors: 3000 }] });
   });
@@ -144,14 +201,14 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
     await whileWorking(fixture, engine, slow, async () => {
       await fixture.db.exec(`TRUNCATE notes; INSERT INTO notes SELECT i, 'slow ' || i FROM generate_series(1, 3000) i`);
       await eventually(async () => (await status()).fresh > 20, { what: 'the first vectors' });
-      await pauseSource(fixture.db, source.id, person);
+      await pauseWork(fixture.db, { sourceId: source.id }, person);
       await eventually(async () => (await leases()).length === 0, { what: 'the end of the work', timeoutMs: 4_000 });
       const { fresh, stale } = await status();
       expect(stale).toBeGreaterThan(500);
       await sleep(1200);
       expect(await status()).toMatchObject({ fresh, stale, leased: 0 });
     });
-    await resumeSource(fixture.db, source.id);
+    await resumeWork(fixture.db, { sourceId: source.id });
     await fixture.work();
     expect(await status()).toMatchObject({ rows: 3000, fresh: 3000, spaces: [{ vectors: 3000 }] });
   });
@@ -165,11 +222,11 @@ describe.each(['postgres', 'pglite'] as const)('a paused source on %s', (engine)
       await whileWorking(fixture, engine, fixture.models, async () => {
         const waits = async () => (await leases()).length === 1;
         await eventually(waits, { what: 'the vector that waits for its row' });
-        await pauseSource(fixture.db, source.id, person);
+        await pauseWork(fixture.db, { sourceId: source.id }, person);
         await eventually(async () => (await leases()).length === 0, { what: 'the lease given back', timeoutMs: 5_000 });
         await app.query('ROLLBACK');
         expect(await status()).toMatchObject({ stale: 1, leased: 0 });
-        await resumeSource(fixture.db, source.id);
+        await resumeWork(fixture.db, { sourceId: source.id });
         await eventually(async () => (await status()).stale === 0, { what: 'the row that was held' });
       });
     } finally {

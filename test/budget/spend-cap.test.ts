@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Client, createClient, type Settings } from '../../src/index.js';
+import { type Client, createClient, type Settings, type SpendReport } from '../../src/index.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
 import { eventually } from '../support/eventually.js';
 import { NOTE, NOTE_TOKENS, type PaidProvider, PRICES, startPaidProvider } from './paid-provider.js';
@@ -10,6 +10,17 @@ import { NOTE, NOTE_TOKENS, type PaidProvider, PRICES, startPaidProvider } from 
 const ROWS = 60;
 /** USD: for some 45 of the notes, and what a look at the model costs. */
 const CAP = 45;
+
+/** As the provider counts notes; looks at the model are apart. */
+function spentOnRows({ spend }: SpendReport): SpendReport['total'] {
+  const rows = spend.filter(({ purpose }) => purpose === 'rows');
+  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+  return {
+    texts: sum(rows.map(({ texts }) => texts)),
+    tokens: sum(rows.map(({ tokens }) => tokens)),
+    usd: Math.round(sum(rows.map(({ usd }) => usd ?? 0)) * 1e6) / 1e6,
+  };
+}
 
 describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) => {
   let provider: PaidProvider;
@@ -26,6 +37,7 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
   });
   beforeEach(async () => {
     provider.paid.length = 0;
+    provider.chargeOthers = 1;
     if (engine === 'postgres') database = await freshDatabase();
     const first = await open(undefined);
     const db = await first.database();
@@ -72,10 +84,18 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
     expect(Date.parse(before?.paused?.until ?? '')).toBeLessThanOrEqual(Date.parse(midnight) + 5_000);
 
     const spent = await poor.spend();
-    expect(spent.total).toEqual({ texts: paid, tokens: paid * NOTE_TOKENS, usd: paid });
-    expect(spent.cap?.perDay).toBe(CAP);
-    expect(spent.cap?.today).toBeGreaterThanOrEqual(paid);
+    expect(spentOnRows(spent)).toEqual({ texts: paid, tokens: paid * NOTE_TOKENS, usd: paid });
+    // All that was charged is told, the looks at the model too.
+    expect(spent.cap).toEqual({ perDay: CAP, today: spent.total.usd });
     expect(spent.cap?.today).toBeLessThanOrEqual(CAP);
+    // Most of it could be used.
+    expect(spent.cap?.today).toBeGreaterThan(CAP * 0.75);
+    // A search goes on, and is charged beyond the cap if need be.
+    expect((await poor.search('notes', { text: 'a question' })).results).not.toHaveLength(0);
+    const after = await poor.spend();
+    const query = { source: 'notes', purpose: 'query', texts: 1, usd: 0.03 };
+    expect(after.spend).toContainEqual(expect.objectContaining(query));
+    expect(after.cap?.today).toBeCloseTo((spent.cap?.today ?? 0) + query.usd, 6);
     // Paused: not even asked for.
     expect(await poor.workOnce()).toMatchObject({ claimed: 0, remaining: expect.any(Number) });
     expect(provider.paid).toHaveLength(paid);
@@ -84,11 +104,11 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
     expect(await rich.workOnce()).toMatchObject({ claimed: 0 });
     expect(await rich.resume('notes')).toBe(true);
     expect(await rich.workOnce()).toMatchObject({ written: ROWS - paid, remaining: 0 });
-    const after = await status(rich);
-    expect(after).toMatchObject({ rows: ROWS, fresh: ROWS, stale: 0, failed: 0 });
-    expect(after).not.toHaveProperty('paused');
+    const done = await status(rich);
+    expect(done).toMatchObject({ rows: ROWS, fresh: ROWS, stale: 0, failed: 0 });
+    expect(done).not.toHaveProperty('paused');
     expect([provider.paid.length, new Set(provider.paid).size]).toEqual([ROWS, ROWS]);
-    expect((await rich.spend()).total).toEqual({ texts: ROWS, tokens: ROWS * NOTE_TOKENS, usd: ROWS });
+    expect(spentOnRows(await rich.spend())).toEqual({ texts: ROWS, tokens: ROWS * NOTE_TOKENS, usd: ROWS });
   }
 
   const once = async (of: Client) => {
@@ -97,15 +117,26 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
 
   test('stops `work --once` between two claims; the rest waits for more money', () => expectCap({}, once));
 
+  test.runIf(engine === 'postgres')('holds though the probe taught that texts are cheap', async () => {
+    provider.chargeOthers = 0.3;
+    const poor = await open(CAP);
+    await once(poor);
+    const { cap, total } = await poor.spend();
+    expect(provider.paid.length).toBeGreaterThanOrEqual(5);
+    expect(provider.paid.length).toBeLessThanOrEqual(CAP);
+    expect(cap?.today).toBe(total.usd);
+    expect(cap?.today).toBeLessThanOrEqual(CAP);
+  });
+
   test.runIf(engine === 'postgres')('stops it within a claim of several requests', () =>
     expectCap({ maxInputs: 2 }, once),
   );
 
-  test('stops a running worker, which goes on once there is money again', async () => {
+  test('stops a running worker, which goes on once there is money again', { timeout: 120_000 }, async () => {
     await expectCap({}, async (of) => {
       const stop = new AbortController();
       const working = of.work({ signal: stop.signal });
-      await eventually(async () => (await status(of))?.paused !== undefined, { what: 'the pause' });
+      await eventually(async () => (await status(of))?.paused !== undefined, { what: 'the pause', timeoutMs: 40_000 });
       stop.abort();
       await working;
     });
@@ -116,7 +147,7 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
     const stop = new AbortController();
     const working = of.work({ signal: stop.signal });
     try {
-      await eventually(async () => (await status(of))?.paused !== undefined, { what: 'the pause' });
+      await eventually(async () => (await status(of))?.paused !== undefined, { what: 'the pause', timeoutMs: 40_000 });
       const before = provider.paid.length;
       // As if the next day had come.
       await (await of.database()).query('DELETE FROM freshvec.spend_day');

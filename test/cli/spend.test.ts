@@ -2,6 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { PROBE_TEXTS } from '../../src/embed/probe.js';
+import { estimateTokens } from '../../src/embed/tokens.js';
 import type { SpendReport } from '../../src/index.js';
 import { NOTE, NOTE_TOKENS, type PaidProvider, PRICES, startPaidProvider } from '../budget/paid-provider.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
@@ -44,6 +46,8 @@ async function add(table: string, model: string): Promise<void> {
   expect(ran.code).toBe(0);
 }
 
+const PROBE_TOKENS = [...PROBE_TEXTS, 'freshvec'].reduce((sum, text) => sum + estimateTokens(text), 0);
+
 test('nothing yet', async () => {
   expect(await spend()).toEqual({ spend: [], total: { texts: 0, tokens: 0, usd: 0 }, cap: null });
   expect(await on('spend')).toMatchObject({ code: 0, stdout: 'Nothing was charged in the last 30 days.\n' });
@@ -56,25 +60,45 @@ test('a paid model, one whose price nobody knows, and a free one', async () => {
   expect((await on('work', '--once')).code).toBe(0);
   const { spend: rows, total, cap } = await spend();
   const [day] = new Date().toISOString().split('T');
-  const of = (source: string, model: string, usd: number | null) => ({
-    ...{ day, source, texts: 3, tokens: 3 * NOTE_TOKENS, usd },
+  const of = (source: string, model: string, usd: number | null, what: object = {}) => ({
+    ...{ day, source, purpose: 'rows', texts: 3, tokens: 3 * NOTE_TOKENS, usd, ...what },
     model: expect.stringMatching(new RegExp(`^${model}@4#[0-9a-f]{8}$`)),
   });
+  // What `source add` tries, and three texts that tell the model from another.
+  const probe = { purpose: 'probe', texts: 4, tokens: PROBE_TOKENS };
   expect(rows).toEqual([
     of('local', 'fake/local', 0),
+    of('paid', 'openai/paid', PROBE_TOKENS / 100, probe),
     of('paid', 'openai/paid', 3),
+    of('unpriced', 'openai/unpriced', null, probe),
     of('unpriced', 'openai/unpriced', null),
   ]);
-  expect([total, cap]).toEqual([{ texts: 9, tokens: 9 * NOTE_TOKENS, usd: 3 }, null]);
+  expect([total, cap]).toEqual([
+    { texts: 17, tokens: 9 * NOTE_TOKENS + 2 * PROBE_TOKENS, usd: 3 + PROBE_TOKENS / 100 },
+    null,
+  ]);
 
   const { stdout } = await on('spend');
-  expect(stdout).toMatch(/^day\s+source\s+model\s+texts\s+tokens\s+USD$/m);
-  expect(stdout).toMatch(/local\s+fake\/local@4#\w+\s+3\s+300\s+0\.00$/m);
-  expect(stdout).toMatch(/paid\s+openai\/paid@4#\w+\s+3\s+300\s+3\.00$/m);
-  expect(stdout).toMatch(/unpriced\s+openai\/unpriced@4#\w+\s+3\s+300\s+unknown$/m);
-  expect(stdout).toMatch(/^total\s+9\s+900\s+3\.00 \+ unknown$/m);
+  expect(stdout).toMatch(/^day\s+source\s+model\s+for\s+texts\s+tokens\s+USD$/m);
+  expect(stdout).toMatch(/local\s+fake\/local@4#\w+\s+rows\s+3\s+300\s+0\.00$/m);
+  expect(stdout).toMatch(/paid\s+openai\/paid@4#\w+\s+rows\s+3\s+300\s+3\.00$/m);
+  expect(stdout).toMatch(/unpriced\s+openai\/unpriced@4#\w+\s+rows\s+3\s+300\s+unknown$/m);
+  expect(stdout).toMatch(/^total\s+17\s+1,072\s+3\.86 \+ unknown$/m);
   expect(stdout).toContain('`prices`');
   expect(stdout).not.toContain('Today');
+});
+
+test('a text by itself, and a query, are told too', async () => {
+  expect((await on('search', 'paid', 'what is it')).code).toBe(0);
+  expect((await on('embed', 'a text', '--model', 'openai/paid@4')).code).toBe(0);
+  const { spend: rows } = await spend();
+  expect(rows).toContainEqual(expect.objectContaining({ source: 'paid', purpose: 'query', texts: 1, usd: 0.03 }));
+  expect(rows).toContainEqual(expect.objectContaining({ source: null, purpose: 'text', texts: 1, usd: 0.02 }));
+  expect((await on('spend')).stdout).toMatch(/ - +openai\/paid@4#\w+ +text +1 +2 +0\.02$/m);
+  const [day] = await sql<{ micros: string }>(database.url, 'SELECT micros FROM freshvec.spend_day');
+  const priced = rows.reduce((sum, { usd }) => sum + Math.round((usd ?? 0) * 1e6), 0);
+  expect(Number(day?.micros)).toBe(priced);
+  await sql(database.url, `DELETE FROM freshvec.spend WHERE purpose <> 'rows'`);
 });
 
 test('a price that came later does not make the past free', async () => {
@@ -100,9 +124,9 @@ test('the cap, and today against it', async () => {
 test('days, sources that are gone, and sums to the millionth', async () => {
   await sql(
     database.url,
-    `INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - n, 'gone', 'openai/paid@4#00000000', 1, 1, n
+    `INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - n, 'gone', 1, 'openai/paid@4#00000000', 'rows', 1, 1, n
      FROM generate_series(6, 40) n;
-     INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - 29, 'older', 'static/no-more@9#00000000', 1, 1, 0`,
+     INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - 29, 'older', 2, 'static/no-more@9#00000000', 'rows', 1, 1, 0`,
   );
   expect((await spend('--days', '6')).spend).toHaveLength(3);
   const week = await spend('--days', '7');

@@ -211,3 +211,39 @@ describe('masking', () => {
     expect(maskUrl('no url')).toBe('***');
   });
 });
+
+describe('a database URL that cannot be read', () => {
+  const SECRET = 'hunter2';
+  test.each([
+    ['a # in the password', `postgres://app:${SECRET}#x@db/app`],
+    ['a # behind a number', `postgres://app:1#${SECRET}@db/app`],
+    ['a / in the password', `postgres://app:${SECRET}/x@db/app`],
+    ['a port that is no number', `postgres://app:${SECRET}@db:54x/app`],
+    ['an escape that is no UTF-8', `postgres://app:${SECRET}%E0%A4@db/app`],
+  ])('names the setting and says what to do: %s', async (_, url) => {
+    for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL']) {
+      const error = await load({ env: { DATABASE_URL: URL_A, [name]: url } }).catch((caught: unknown) => caught);
+      expect(error).toMatchObject({
+        code: 'config_invalid',
+        message: expect.stringMatching(new RegExp(`^The environment cannot be used\\. ${name}: .*# as %23`)),
+      });
+      expect(JSON.stringify(error) + String(error)).not.toContain(SECRET);
+    }
+    await expect(load({ flags: { database: { url } } })).rejects.toThrow(/database\.url: /);
+  });
+
+  test.each([
+    'postgresql:///app?host=/var/run/postgresql',
+    'postgres://app@/app',
+    'postgres://app:100%@db/app',
+    'postgres://app:p%23w@[::1]:5432/app',
+    'postgres://%2Fvar%2Frun/app',
+  ])('is not one that works: %s', async (url) => {
+    await expect(load({ env: { DATABASE_URL: url } })).resolves.toMatchObject({ database: { url } });
+  });
+
+  test('names no other fault than the first', async () => {
+    const message = 'DATABASE_URL: must begin with postgres:// or postgresql://.';
+    await expect(load({ env: { DATABASE_URL: 'mysql://a:54x#' } })).rejects.toThrow(`cannot be used. ${message}`);
+  });
+});

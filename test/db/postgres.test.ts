@@ -1,8 +1,10 @@
 import { createServer } from 'node:net';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { takeBudget } from '../../src/budget/account.js';
 import { openPostgres } from '../../src/db/postgres.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
 import { eventually } from '../support/eventually.js';
+import { openFixture } from '../support/fixture.js';
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -86,4 +88,66 @@ test('a database that does not exist fails at once', async () => {
   const db = open({ url: url.href });
   await expect(db.query('SELECT 1')).rejects.toMatchObject({ code: '3D000' });
   await db.close();
+});
+
+describe('where the database has another isolation level by default', () => {
+  beforeAll(async () => {
+    const db = open();
+    await db.exec('CREATE TABLE counter (id int PRIMARY KEY, n int); INSERT INTO counter VALUES (1, 0)');
+    await db.close();
+  });
+  afterEach(() => setDefault('read committed'));
+
+  async function setDefault(level: string): Promise<void> {
+    const db = open();
+    await db.query(`ALTER DATABASE "${database.name}" SET default_transaction_isolation = '${level}'`);
+    await db.close();
+  }
+  const LEVEL = `SELECT current_setting('transaction_isolation') AS level`;
+  const COUNT = 'UPDATE counter SET n = n + 1 WHERE id = 1';
+
+  test.each(['repeatable read', 'serializable'])('%s: statements read what is committed', async (level) => {
+    await setDefault(level);
+    const db = open({ poolSize: 4 });
+    expect(await db.query(LEVEL)).toEqual([{ level: 'read committed' }]);
+    expect(await db.tx((tx) => tx.query(LEVEL))).toEqual([{ level: 'read committed' }]);
+    expect(await db.session((session) => session.query(LEVEL))).toEqual([{ level: 'read committed' }]);
+    // Each waits for the one before and goes on with what that has written.
+    await db.query('UPDATE counter SET n = 0');
+    await Promise.all(Array.from({ length: 40 }, () => db.query(COUNT)));
+    expect(await db.query('SELECT n FROM counter')).toEqual([{ n: 40 }]);
+    await expect(db.query('SELECT 1 / 0')).rejects.toMatchObject({ code: '22012' });
+    expect(await db.query('SELECT 1 AS n')).toEqual([{ n: 1 }]);
+    await db.close();
+  });
+
+  test('a session whose default changes later is noticed by its first failure', async () => {
+    const db = open({ poolSize: 2 });
+    await db.query('UPDATE counter SET n = 0');
+    // As behind a pooler, which lends another session for each transaction.
+    await Promise.all(
+      [1, 2].map(() =>
+        db.query(`SELECT set_config('default_transaction_isolation', 'repeatable read', false), pg_sleep(0.1)`),
+      ),
+    );
+    await Promise.all(Array.from({ length: 40 }, () => db.query(COUNT)));
+    expect(await db.query('SELECT n FROM counter')).toEqual([{ n: 40 }]);
+    await db.close();
+  });
+
+  test('budgets are taken by many at once', async () => {
+    const fixture = await openFixture();
+    try {
+      await fixture.db.exec(`DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
+      END $$`);
+      const db = open({ url: fixture.url, poolSize: 8 });
+      const take = { tokens: 1, burstSeconds: 1, urgent: false, micros: 5, capMicros: 150, spaceId: 1 };
+      const taken = await Promise.all(Array.from({ length: 40 }, () => takeBudget(db, 'new', take)));
+      expect(taken.filter(({ granted }) => granted)).toHaveLength(30);
+      await db.close();
+    } finally {
+      await fixture.close();
+    }
+  });
 });

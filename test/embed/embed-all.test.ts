@@ -49,7 +49,7 @@ describe('embedAll', () => {
       async run(_request, send) {
         passed += 1;
         if (passed === 2) throw new Error('the database is away');
-        return send();
+        return send(() => {});
       },
       maxTokensPerRequest: async () => Number.POSITIVE_INFINITY,
     };

@@ -192,7 +192,7 @@ describe.each(['postgres', 'pglite'] as const)('the probe on %s', (engine) => {
         run(request, send) {
           expect(request).toMatchObject({ priority: 'interactive', signal });
           tokens.push(request.tokens);
-          return send();
+          return send(() => {});
         },
       },
     });

@@ -83,3 +83,33 @@ test('a transaction that commits below what was claimed already is claimed in on
   context.cursor.lookAgain();
   expect(await claimed()).toBe(500);
 });
+
+test('of a space that is being built edits come first, and its pages last', async () => {
+  fixture = await openFixture('pglite');
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
+    INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 100) i`);
+  const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
+  await db.query(`UPDATE freshvec.space SET state = 'building'`);
+  const cursor = new ClaimCursor();
+  const claim = async () => {
+    cursor.lookAgain();
+    const context = {
+      db,
+      store,
+      worker: 'test',
+      batchKeys: 20,
+      cursor,
+      load: new LoadDuty(),
+      stop: new AbortController().signal,
+    };
+    const { keys = [], priority } = (await claimNext(context)) ?? {};
+    return { keys: keys.map(({ key }) => Number(key)), priority };
+  };
+  expect(await claim()).toMatchObject({ priority: 'load' });
+  await db.query(`UPDATE doc SET body = body || '!' WHERE id = 99`);
+  expect(await claim()).toEqual({ keys: [99], priority: 'interactive' });
+  await db.query('INSERT INTO freshvec.change (space_id, lane, key) VALUES ($1, 1, $2)', [store.space.id, '98']);
+  expect(await claim()).toEqual({ keys: [98], priority: 'bulk' });
+  expect(await claim()).toMatchObject({ priority: 'load' });
+});

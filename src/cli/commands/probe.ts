@@ -11,8 +11,8 @@ export const probeCommands: Register = (program, act) => {
     .addHelpText('after', '\nExample:\n  $ freshvec probe check openai/text-embedding-3-small@1536')
     .action(
       act(async (cli, spec: string) => {
-        const { models } = await cli.config();
-        const probed = await checkModel(await cli.client.database(), models, spec);
+        const onError = (err: unknown) => cli.log.warn({ err }, 'an error that was survived');
+        const probed = await checkModel(await cli.client.database(), await cli.config(), spec, onError);
         cli.answer(probed, () =>
           probed.result === 'first'
             ? `${probed.model}: from now on this is what it is compared with.`

@@ -6,7 +6,7 @@ import { table } from '../table.js';
 export const spendCommand: Register = (program, act) => {
   program
     .command('spend')
-    .description('what embedding has cost, by day (UTC), source and model')
+    .description('what embedding has cost, by day (UTC), source, model and purpose')
     .option('--days <n>', 'so many days up to today', whole(1), 30)
     .addHelpText('after', '\nExample:\n  $ freshvec spend --days 7')
     .action(
@@ -23,16 +23,17 @@ function describe({ spend, total, cap }: SpendReport, days: number): string {
   else {
     const rows = spend.map((s) => [
       s.day,
-      s.source,
+      s.source ?? '-',
       s.model,
+      s.purpose,
       s.texts,
       s.tokens,
       s.usd === null ? 'unknown' : usd(s.usd),
     ]);
     const unknown = spend.some((s) => s.usd === null);
     const sum = total.usd === null ? 'unknown' : `${usd(total.usd)}${unknown ? ' + unknown' : ''}`;
-    rows.push(['total', '', '', total.texts, total.tokens, sum]);
-    lines.push(table(['day', 'source', 'model', 'texts', 'tokens', 'USD'], rows));
+    rows.push(['total', '', '', '', total.texts, total.tokens, sum]);
+    lines.push(table(['day', 'source', 'model', 'for', 'texts', 'tokens', 'USD'], rows));
     if (unknown) lines.push('unknown: the price of that model was not set; see `prices` in the configuration.');
   }
   if (cap) lines.push(`Today: $${usd(cap.today)} of the $${usd(cap.perDay)} that a day may cost.`);

@@ -1,4 +1,5 @@
-import type { SourceStatus } from '../../status/status.js';
+import type { Pause } from '../../catalog/pause.js';
+import type { SourceStatus, Status } from '../../status/status.js';
 import type { Register } from '../register.js';
 import { count, excerpt, table, untilText } from '../table.js';
 
@@ -12,12 +13,12 @@ export const statusCommand: Register = (program, act) => {
     .action(
       act(async (cli, source: string | undefined, { exact }: { exact?: boolean }) => {
         const status = await cli.client.status({ source, exact });
-        cli.answer(status, () => describe(status.sources));
+        cli.answer(status, () => describe(status));
       }),
     );
 };
 
-function describe(sources: readonly SourceStatus[]): string {
+function describe({ sources, providers }: Status): string {
   if (sources.length === 0)
     return 'There are no sources. Add one with `freshvec source add TABLE --content … --model …`.';
   const head = ['source', 'rows', 'fresh', 'stale', 'leased', 'failed', 'coverage', 'oldest stale', 'model'];
@@ -29,11 +30,22 @@ function describe(sources: readonly SourceStatus[]): string {
     s.live?.fingerprint ?? '-',
   ]);
   const problems = sources.flatMap((s) => (s.problem ? [`${s.source}: ${s.problem}`] : []));
-  const pauses = sources.flatMap(({ source, paused }) =>
-    paused ? [`${source} is paused: ${excerpt(paused.reason, 200)} (${untilText(paused.until)})`] : [],
+  const pauses = sources.map(pausesOf);
+  const outages = providers.map(
+    ({ account, model, reason, resumesAt }) =>
+      `${model} (account ${account}) rests: ${excerpt(reason, 200)} (asked again ${resumesAt ?? 'by one request, to see whether it works'})`,
   );
   const long = sources.flatMap(({ source, longTexts }) => (longTexts ? [describeLong(source, longTexts)] : []));
-  return [table(head, rows), ...long, ...pauses, ...problems].join('\n');
+  return [table(head, rows), ...long, ...pauses.flat(), ...outages, ...problems].join('\n');
+}
+
+/** Of the source, or of spaces beside the live one. */
+function pausesOf({ source, paused, spaces }: SourceStatus): string[] {
+  const until = (pause: Pause) => `${excerpt(pause.reason, 200)} (${untilText(pause.until)})`;
+  if (paused) return [`${source} is paused: ${until(paused)}`];
+  return spaces.flatMap((space) =>
+    space.paused ? [`${source}, space ${space.id} (${space.fingerprint}) is paused: ${until(space.paused)}`] : [],
+  );
 }
 
 function describeLong(source: string, { truncated, chunked }: NonNullable<SourceStatus['longTexts']>): string {

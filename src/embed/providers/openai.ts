@@ -32,6 +32,7 @@ export async function openOpenAI(model: ModelSpec, settings: EmbedSettings): Pro
     account,
     countTokens: (text) => counter.count(text),
     ...(counter.fit && { fit: counter.fit }),
+    countsExactly: counter.exact,
     close: async () => {},
     embed: (texts, { signal }) => {
       const timeoutMs = settings.requestTimeoutMs;

@@ -1,0 +1,85 @@
+import type { RateLimitState } from '../embed/port.js';
+import type { Settlement } from './account.js';
+import type { Spent } from './spend.js';
+
+/** Figures are gathered for so long, in ms, and after a failure tried again so soon. */
+const WRITE_MS = 200;
+const AGAIN_MS = 1000;
+
+export interface LedgerOptions {
+  readonly write: (settlement: Settlement) => Promise<void>;
+  readonly onWritten?: (() => void) | undefined;
+  readonly onError: (error: unknown) => void;
+}
+
+/** Gathers what became of requests, and writes it down a few times a second. Nothing is lost but by a crash. */
+export class Ledger {
+  private tokens = 0;
+  private answered = false;
+  private rateLimit: RateLimitState | undefined;
+  private spent = new Map<string, Spent>();
+  private timer: NodeJS.Timeout | undefined;
+  /** Writes go one after the other. */
+  private writing: Promise<void> = Promise.resolve();
+  private closed = false;
+
+  constructor(private readonly options: LedgerOptions) {}
+
+  /** `tokens`: charged minus taken. */
+  add(part: { tokens: number; spent: Spent; rateLimit: RateLimitState | undefined; answered: boolean }): void {
+    this.gather({ ...part, spent: [part.spent] });
+    this.timer ??= setTimeout(() => void this.flush().catch(this.options.onError), WRITE_MS);
+  }
+
+  /** Writes what is there; what cannot be written is kept, and tried again. */
+  flush(): Promise<void> {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    const turn = this.writing.then(() => this.write());
+    this.writing = turn.catch(() => {});
+    return turn;
+  }
+
+  close(): Promise<void> {
+    this.closed = true;
+    return this.flush();
+  }
+
+  private async write(): Promise<void> {
+    const { tokens, answered, rateLimit } = this;
+    const spent = [...this.spent.values()];
+    if (tokens === 0 && !answered && spent.length === 0) return;
+    this.tokens = 0;
+    this.answered = false;
+    this.spent = new Map();
+    try {
+      await this.options.write({ tokens, answered, rateLimit, spent });
+    } catch (error) {
+      this.gather({ tokens, answered, rateLimit: undefined, spent });
+      if (!this.closed) {
+        this.timer ??= setTimeout(() => void this.flush().catch(this.options.onError), AGAIN_MS).unref();
+      }
+      throw error;
+    }
+    this.options.onWritten?.();
+  }
+
+  private gather({ tokens, answered, rateLimit, spent }: Settlement): void {
+    this.tokens += tokens;
+    this.answered ||= answered;
+    this.rateLimit = rateLimit ?? this.rateLimit;
+    for (const one of spent) {
+      const { texts, tokens, micros, reserved, ...about } = one;
+      if (tokens === 0 && micros === 0 && reserved === 0) continue;
+      const key = JSON.stringify(about);
+      const before = this.spent.get(key);
+      this.spent.set(key, {
+        ...about,
+        texts: texts + (before?.texts ?? 0),
+        tokens: tokens + (before?.tokens ?? 0),
+        micros: micros + (before?.micros ?? 0),
+        reserved: reserved + (before?.reserved ?? 0),
+      });
+    }
+  }
+}
