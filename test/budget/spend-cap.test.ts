@@ -1,9 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Client, createClient, type Settings, type SpendReport } from '../../src/index.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
+import { embeddedDirectory, removeEmbedded } from '../support/embedded.js';
 import { eventually } from '../support/eventually.js';
 import { NOTE, NOTE_TOKENS, type PaidProvider, PRICES, startPaidProvider } from './paid-provider.js';
 
@@ -25,20 +23,17 @@ function spentOnRows({ spend }: SpendReport): SpendReport['total'] {
 describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) => {
   let provider: PaidProvider;
   let database: TestDatabase | undefined;
-  let directory: string;
+  let directory: string | undefined;
   let client: Client | undefined;
   beforeAll(async () => {
     provider = await startPaidProvider();
-    directory = mkdtempSync(join(tmpdir(), 'freshvec-cap-'));
   });
-  afterAll(async () => {
-    await provider.close();
-    rmSync(directory, { recursive: true });
-  });
+  afterAll(() => provider.close());
   beforeEach(async () => {
     provider.paid.length = 0;
     provider.chargeOthers = 1;
     if (engine === 'postgres') database = await freshDatabase();
+    else directory = embeddedDirectory();
     const first = await open(undefined);
     const db = await first.database();
     await db.exec(`CREATE TABLE notes (id int PRIMARY KEY, body text);
@@ -50,7 +45,7 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
     await client?.close();
     client = undefined;
     await database?.drop();
-    if (engine === 'pglite') rmSync(join(directory, 'db'), { recursive: true });
+    if (directory) removeEmbedded(directory);
   });
 
   /** Closes the client before: one process at a time can have an embedded database open. */
@@ -63,7 +58,7 @@ describe.each(['postgres', 'pglite'] as const)('the spend cap on %s', (engine) =
       log: { level: 'silent' },
       ...(perDay === undefined ? {} : { spend: { perDay } }),
     };
-    const where = database ? { databaseUrl: database.url } : { embedded: join(directory, 'db') };
+    const where = database ? { databaseUrl: database.url } : { embedded: directory ?? '' };
     client = createClient({ ...where, env: {}, configFile: false, settings, onError: () => {} });
     return client;
   }

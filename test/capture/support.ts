@@ -9,6 +9,7 @@ import {
   type SourcePlan,
 } from '../../src/source/index.js';
 import { freshDatabase } from '../support/database.js';
+import { freshEmbedded } from '../support/embedded.js';
 
 /** A database with freshvec's schema, and what closes and drops it. */
 export interface Subject {
@@ -40,7 +41,7 @@ export async function openServer(): Promise<Subject> {
 }
 
 async function openEmbedded(): Promise<Subject> {
-  const db = await openDatabase({ kind: 'pglite' });
+  const db = await freshEmbedded();
   await applySchema(db, { queueBackend: 'pglite' });
   return { db, url: undefined, close: () => db.close() };
 }

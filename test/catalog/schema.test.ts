@@ -4,6 +4,7 @@ import { schemaFiles } from '../../src/catalog/schema-files.js';
 import type { Database } from '../../src/db/database.js';
 import { openDatabase } from '../../src/db/open.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
+import { freshEmbedded } from '../support/embedded.js';
 
 const latest = schemaFiles().at(-1)?.version ?? 0;
 const all = schemaFiles().map(({ version, name }) => ({ version, name }));
@@ -132,7 +133,7 @@ describe('PostgreSQL', () => {
 
 describe('PGlite', () => {
   suite(
-    () => openDatabase({ kind: 'pglite' }),
+    () => freshEmbedded(),
     async () => undefined,
   );
 });

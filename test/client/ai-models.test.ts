@@ -1,12 +1,10 @@
 import { createHash } from 'node:crypto';
-import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { createClient, fromAiSdk } from '../../src/index.js';
+import { embeddedDirectory, removeEmbedded } from '../support/embedded.js';
 
-const directory = join(tmpdir(), `freshvec-ai-${process.pid}`);
-afterAll(() => rm(directory, { recursive: true, force: true }));
+const directory = embeddedDirectory();
+afterAll(() => removeEmbedded(directory));
 
 /** As the AI SDK's specification has them, without a provider behind it. */
 const aiModel = {

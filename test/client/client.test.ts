@@ -1,7 +1,11 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Client, type ClientOptions, createClient, FreshvecError } from '../../src/index.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
+import { copyEmbedded } from '../support/embedded.js';
 import { eventually } from '../support/eventually.js';
 
 let database: TestDatabase;
@@ -245,10 +249,12 @@ describe('a client', () => {
 });
 
 test('embedded: all of it in one process, with no server', async () => {
+  const home = mkdtempSync(join(tmpdir(), 'freshvec-embedded-'));
+  copyEmbedded(join(home, '.freshvec/db'));
   const embedded = createClient({
     env: {},
     configFile: false,
-    cwd: await temporary(),
+    cwd: home,
     embedded: true,
     settings: { log: { level: 'silent' } },
   });
@@ -279,15 +285,9 @@ test('embedded: all of it in one process, with no server', async () => {
     expect(await embedded.uninstall()).toEqual({ sources: ['memory'], notes: [] });
   } finally {
     await embedded.close();
+    rmSync(home, { recursive: true });
   }
 });
-
-async function temporary(): Promise<string> {
-  const { mkdtemp } = await import('node:fs/promises');
-  const { tmpdir } = await import('node:os');
-  const { join } = await import('node:path');
-  return mkdtemp(join(tmpdir(), 'freshvec-embedded-'));
-}
 
 test('two workers on one source share the work', async () => {
   const second = open({ settings: { log: { level: 'silent' } } });

@@ -3,6 +3,7 @@ import type { Database } from '../../src/db/database.js';
 import { openDatabase } from '../../src/db/open.js';
 import { encodeVectorArray } from '../../src/db/vectors.js';
 import { freshDatabase } from '../support/database.js';
+import { freshEmbedded } from '../support/embedded.js';
 import { eventually } from '../support/eventually.js';
 
 interface Opened {
@@ -18,7 +19,7 @@ async function postgres(): Promise<Opened> {
 }
 
 async function pglite(): Promise<Opened> {
-  return { db: await openDatabase({ kind: 'pglite' }), drop: async () => undefined };
+  return { db: await freshEmbedded(), drop: async () => undefined };
 }
 
 describe.each([

@@ -1,12 +1,13 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { openPglite, type PgliteDatabase } from '../../src/db/pglite.js';
+import type { PgliteDatabase } from '../../src/db/pglite.js';
 import { openQueue } from '../../src/queue/open.js';
+import { freshEmbedded } from '../support/embedded.js';
 import { eventually } from '../support/eventually.js';
 
 let db: PgliteDatabase;
 let errors: Error[];
 beforeEach(async () => {
-  db = await openPglite({});
+  db = await freshEmbedded();
   errors = [];
 });
 afterEach(() => db.close());

@@ -9,6 +9,7 @@ import { openDatabase } from '../../src/db/open.js';
 import { createSpaceSql } from '../../src/store/index.js';
 import { vectorTable } from '../../src/store/table.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
+import { freshEmbedded } from '../support/embedded.js';
 
 export const BIGINT_KEY: KeyColumn[] = [{ name: 'id', type: 'bigint' }];
 
@@ -136,7 +137,7 @@ export function onPglite(suite: (db: () => Database) => void): void {
   describe('PGlite', () => {
     let db: Database;
     beforeAll(async () => {
-      db = await openDatabase({ kind: 'pglite' });
+      db = await freshEmbedded();
       await applySchema(db, { queueBackend: 'pglite' });
     });
     afterAll(() => db.close());

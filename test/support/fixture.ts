@@ -12,6 +12,7 @@ import { vectorCodec } from '../../src/store/vector-codec.js';
 import { createModels, type Models } from '../../src/worker/models.js';
 import { drainOnce } from '../../src/worker/once.js';
 import { freshDatabase } from './database.js';
+import { freshEmbedded } from './embedded.js';
 
 export type Engine = 'postgres' | 'pglite';
 
@@ -29,11 +30,9 @@ export interface Fixture {
 
 export async function openFixture(engine: Engine = 'postgres'): Promise<Fixture> {
   const fresh = engine === 'postgres' ? await freshDatabase() : undefined;
-  const db = await openDatabase(
-    fresh
-      ? { kind: 'postgres', url: fresh.url, poolSize: 8, applicationName: 'test', onError: () => {} }
-      : { kind: 'pglite' },
-  );
+  const db = fresh
+    ? await openDatabase({ kind: 'postgres', url: fresh.url, poolSize: 8, applicationName: 'test', onError: () => {} })
+    : await freshEmbedded();
   await applySchema(db, { queueBackend: engine });
   const models = createModels({ requestTimeoutMs: 5_000 });
   const gates = createGates(db, {}, () => {});

@@ -7,6 +7,8 @@ declare module 'vitest' {
     /** What the names of this run's databases begin with. */
     databasePrefix: string;
     templateDatabase: string;
+    /** Holds this run's embedded databases, and the one they are copied from. */
+    embeddedDirectory: string;
   }
 
   interface TaskMeta {

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openPglite } from '../../src/db/pglite.js';
+import { copyEmbedded } from '../support/embedded.js';
 
 let home: string;
 let dataDir: string;
@@ -49,6 +50,7 @@ test('a directory that another process has open is refused, with its pid, and no
 });
 
 test('a directory that this process has open is refused to another and to itself, also by a symbolic link', async () => {
+  copyEmbedded(dataDir);
   const db = await openPglite({ dataDir });
   const { said } = await openInChild();
   expect(said).toMatchObject({ code: 'embedded_in_use', message: expect.stringContaining(`process ${process.pid}`) });
@@ -59,6 +61,7 @@ test('a directory that this process has open is refused to another and to itself
 });
 
 test('the lock of a killed process is taken over, and what it committed is there', async () => {
+  copyEmbedded(dataDir);
   const { child } = await openInChild();
   await end(child, 'SIGKILL');
   expect(existsSync(`${dataDir}.lock`)).toBe(true);
@@ -69,6 +72,7 @@ test('the lock of a killed process is taken over, and what it committed is there
 });
 
 test('a lock of an earlier process with the same pid is taken over, one of another host is not', async () => {
+  copyEmbedded(dataDir);
   writeFileSync(`${dataDir}.lock`, JSON.stringify({ pid: process.pid, host: hostname(), born: 'an earlier boot:1' }));
   await (await openPglite({ dataDir })).close();
   writeFileSync(`${dataDir}.lock`, JSON.stringify({ pid: 1, host: 'elsewhere', born: '' }));

@@ -8,8 +8,9 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient } from '../../src/index.js';
+import { freshvec, type Ran } from '../cli/support.js';
+import { copyEmbedded } from '../support/embedded.js';
 import { eventually } from '../support/eventually.js';
-import { freshvec, type Ran } from './support.js';
 
 const CHILD = fileURLToPath(new URL('child.mjs', import.meta.url));
 
@@ -20,6 +21,7 @@ const children: ChildProcess[] = [];
 beforeAll(async () => {
   home = mkdtempSync(join(tmpdir(), 'freshvec-embedded-'));
   dataDir = join(home, 'data');
+  copyEmbedded(dataDir);
   const client = createClient({ embedded: dataDir, env: {}, configFile: false });
   await client.schema.apply();
   const db = await client.database();

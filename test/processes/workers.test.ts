@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient } from '../../src/index.js';
+import { sql } from '../cli/support.js';
 import { freshDatabase, type TestDatabase } from '../support/database.js';
 import { eventually } from '../support/eventually.js';
 import { redisDatabase, type TestRedis } from '../support/redisDatabase.js';
-import { sql } from './support.js';
 
 const CHILD = fileURLToPath(new URL('child.mjs', import.meta.url));
 
