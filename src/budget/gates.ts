@@ -22,6 +22,11 @@ export interface Gates {
   close(): Promise<void>;
 }
 
+/** The account as the database has it: providers limit each model of an account by itself. Undefined for a local model. */
+export function accountOf(model: EmbeddingModel): string | undefined {
+  return model.account === undefined ? undefined : `${model.account} ${parseModelSpec(model.spec).name}`;
+}
+
 export function createGates(db: Database, settings: BudgetSettings, onError: (error: unknown) => void): Gates {
   const gates = new Map<string, AccountGate>();
   const local = openGate();
@@ -30,9 +35,8 @@ export function createGates(db: Database, settings: BudgetSettings, onError: (er
     Promise.all([free, ...gates.values()].map(act));
   return {
     for(model, to) {
-      if (model.account === undefined) return to.purpose === 'rows' ? counted(local, model, to, free) : local;
-      // Providers limit each model of an account by itself.
-      const account = `${model.account} ${parseModelSpec(model.spec).name}`;
+      const account = accountOf(model);
+      if (account === undefined) return to.purpose === 'rows' ? counted(local, model, to, free) : local;
       const gate =
         gates.get(account) ?? createGate({ db, account, limits: settings, capPerDay: settings.capPerDay, onError });
       gates.set(account, gate);

@@ -127,7 +127,16 @@ async function start(role: Role, connection: Connection, log: Log, endpoints?: E
       schedule: config.maintenance.everyMs,
       cacheMaxBytes: config.cache.maxBytes,
     });
-  if (role === 'reembed') return startReembedder({ db, queue, onError, ...reembedDeps() });
+  if (role === 'reembed') {
+    const deps = await reembedDeps(connection);
+    const reembedder = await startReembedder({ ...deps, queue, onError });
+    return {
+      async stop() {
+        await reembedder.stop();
+        await deps.close();
+      },
+    };
+  }
   const onReport = (spaceId: number, report: DrainReport) => {
     log.debug({ spaceId, ...report }, 'drained');
     endpoints?.drained(spaceId, report);

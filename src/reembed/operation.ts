@@ -3,15 +3,22 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import type { GateRunner } from './gates.js';
-import type { ThrottleTick } from './throttle.js';
+import type { Tick } from './throttle/create-throttle.js';
 
 /** What a controller works with. */
 export interface ControllerDeps {
   readonly db: Database;
   readonly runGates: GateRunner;
-  /** Reads what the database feels, about once a second while a backfill goes on. */
-  readonly throttle: ThrottleTick;
+  /** Reads what the database feels, about once a second while a backfill goes on; `share` is the one that holds. */
+  readonly throttle: (work: BackfillWork, share: number) => Promise<Tick>;
   readonly index: IndexSettings;
+}
+
+/** What a backfill works on. */
+export interface BackfillWork {
+  readonly migrationId: number;
+  readonly source: Source;
+  readonly to: Space;
 }
 
 /** What a build of a vector index may take. */

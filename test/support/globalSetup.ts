@@ -11,7 +11,8 @@ import { prepareEmbedded, prepareTemplate } from './template.js';
 /** Once per run: the servers, and the databases that all test databases are cloned or copied from. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const embeddedDirectory = mkdtempSync(path.join(os.tmpdir(), 'freshvec-run-'));
-  const removeEmbedded = () => rmSync(embeddedDirectory, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
+  const removeEmbedded = () =>
+    rmSync(embeddedDirectory, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
   const forget = atExit(removeEmbedded);
   const embedded = prepareEmbedded(embeddedDirectory);
   // Looked at only after the servers are there.

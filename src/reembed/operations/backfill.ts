@@ -21,7 +21,7 @@ export const backfill: Operation = async ({ db, migration, source, to, throttle 
     await db.tx((tx) => pauseSelf(tx, migration, reason));
     return MOVED;
   }
-  const { share, signals } = await throttle(source, migration.share);
+  const { share, signals } = await throttle({ migrationId: migration.id, source, to }, migration.share);
   await saveThrottle(db, migration.id, share, JSON.stringify(signals));
   return waits(TICK_MS);
 };

@@ -1,0 +1,47 @@
+import type { ThrottleSettings } from '../config/throttle.js';
+import type { Database } from '../db/database.js';
+import type { BackfillWork } from './operation.js';
+import { createThrottle, type Throttle, type Tick } from './throttle/create-throttle.js';
+
+export interface Throttles {
+  tick(work: BackfillWork, share: number): Promise<Tick>;
+  close(): Promise<void>;
+}
+
+/** A throttle for each migration of this process: each remembers what it measured before. */
+export function createThrottles(
+  db: Database,
+  settings: ThrottleSettings,
+  accountsOf: (spec: string) => Promise<readonly string[]>,
+): Throttles {
+  const open = new Map<number, Promise<Throttle>>();
+
+  async function start({ source, to }: BackfillWork): Promise<Throttle> {
+    const writes = to.store === 'table' ? await tableOid(db, to.id) : [];
+    return createThrottle(db, settings, { source, writes, accounts: await accountsOf(to.spec) });
+  }
+
+  return {
+    async tick(work, share) {
+      let throttle = open.get(work.migrationId);
+      if (!throttle) {
+        throttle = start(work);
+        throttle.catch(() => open.delete(work.migrationId)); // The next tick tries again.
+        open.set(work.migrationId, throttle);
+      }
+      return (await throttle).tick(share);
+    },
+    async close() {
+      const throttles = await Promise.allSettled(open.values());
+      await Promise.all(throttles.map((one) => (one.status === 'fulfilled' ? one.value.close() : undefined)));
+    },
+  };
+}
+
+async function tableOid(db: Database, spaceId: number): Promise<number[]> {
+  const [row] = await db.query<{ oid: number | null }>(
+    `SELECT to_regclass('freshvec.vector_' || $1)::oid::int8 AS oid`,
+    [spaceId],
+  );
+  return row?.oid ? [row.oid] : [];
+}
