@@ -1,6 +1,6 @@
 import { keySql } from '../catalog/expressions.js';
 import { ident } from '../db/identifiers.js';
-import { type Hook, laneSql, statementHook, tenantSql } from './hook.js';
+import { type Hook, statementHook, tenantSql } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
 /**
@@ -17,9 +17,10 @@ export function editHook(target: CaptureTarget): Hook {
     verb: 'edit',
     event: 'UPDATE',
     referencing: 'OLD TABLE AS fv_old NEW TABLE AS fv_new',
-    lane: laneSql('fv_new'),
     key: either(keySql(key, 'fv_old'), keySql(key, 'fv_new')),
     tenant: either(tenantSql(target, 'fv_old'), tenantSql(target, 'fv_new')),
-    from: `fv_new FULL JOIN fv_old ON ${sameKey} WHERE ${changedSql(target, 'fv_old', 'fv_new')}`,
+    from: `fv_new FULL JOIN fv_old ON ${sameKey}`,
+    where: changedSql(target, 'fv_old', 'fv_new'),
+    counted: 'fv_new',
   });
 }

@@ -32,7 +32,7 @@ async function isLoaded(db: Database, space: Space): Promise<boolean> {
   const [row] = await db.query<{ loaded: boolean }>(
     `SELECT NOT EXISTS (SELECT FROM freshvec.range WHERE space_id = $1 AND purpose = 'load')
        AND (SELECT count(*) FROM (SELECT FROM freshvec.lease WHERE space_id = $1 LIMIT $2 + 1) l) <= $2
-       AND (SELECT count(*) FROM (SELECT FROM freshvec.change WHERE space_id = $1 LIMIT $2 + 1) c) <= $2 AS loaded`,
+       AND (SELECT count(*) FROM (SELECT FROM freshvec.change_key WHERE space_id = $1 LIMIT $2 + 1) c) <= $2 AS loaded`,
     [space.id, STRAGGLERS],
   );
   return row?.loaded ?? false;

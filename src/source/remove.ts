@@ -56,7 +56,7 @@ export async function uninstallSources(
 
 /** Changes and leases of spaces that are gone; of a removal that was killed right here, too. */
 async function dropOrphans(db: Database): Promise<void> {
-  for (const table of ['change', 'lease']) {
+  for (const table of ['change', 'change_pack', 'lease']) {
     await db.query(
       `DELETE FROM freshvec.${table} o WHERE NOT EXISTS (SELECT FROM freshvec.space p WHERE p.id = o.space_id)`,
     );

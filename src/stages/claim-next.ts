@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { claimBulk } from '../claim/claim-bulk.js';
 import { claimChanges } from '../claim/claim-changes.js';
 import { claimExpired, claimWaiting } from '../claim/claim-due.js';
 import { claimRange } from '../claim/claim-range.js';
@@ -64,13 +65,14 @@ async function fromRanges(
 /** Claims from one lane; where few keys come out of many rows (a hot key), the limit doubles. */
 async function fromLane(context: ClaimContext, lane: Lane, token: string, wanted: number): Promise<LeasedKey[]> {
   const { db, store, worker, cursor } = context;
+  const claimLane = lane === LANES.bulk ? claimBulk : claimChanges;
   const keys: LeasedKey[] = [];
   for (let limit = wanted; limit > 0 && limit <= wanted * 16 && keys.length < wanted / 2; limit *= 2) {
     const fromId = cursor.start(lane);
-    const claim = await claimChanges(db, store.space.id, lane, { token, worker, limit, fromId });
+    const claim = await claimLane(db, store.space.id, { token, worker, limit, fromId });
     keys.push(...claim.leased);
-    cursor.advance(lane, claim.lastId, claim.consumed >= limit);
-    if (claim.consumed < limit) break;
+    cursor.advance(lane, claim.lastId, claim.more);
+    if (!claim.more) break;
   }
   return keys;
 }
