@@ -4,8 +4,10 @@ import { type Hook, statementHook, tenantSql } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
 /**
- * Vectors in a table of their own: there is no flag to look at, so old and new rows are joined by key. A key that went
- * away is a change too, since its vector must go.
+ * Where the flag does not tell: vectors are in a table of their own, or the app's own triggers have the last word on a
+ * row. Old and new rows are joined by key. A key that went away is a change too, since its vector must go.
+ *
+ * It stands in for `update` under the same name, so that CREATE OR REPLACE leaves one of them, never both.
  */
 export function editHook(target: CaptureTarget): Hook {
   const { key } = target.source;
@@ -14,7 +16,7 @@ export function editHook(target: CaptureTarget): Hook {
   const either = (before: string, after: string) =>
     `CASE WHEN fv_new.${first} IS NULL THEN ${before} ELSE ${after} END`;
   return statementHook(target, {
-    verb: 'edit',
+    verb: 'update',
     event: 'UPDATE',
     referencing: 'OLD TABLE AS fv_old NEW TABLE AS fv_new',
     key: either(keySql(key, 'fv_old'), keySql(key, 'fv_new')),

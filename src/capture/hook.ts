@@ -65,7 +65,7 @@ AS ${dollarQuote(loop)}`,
 }
 
 export interface StatementHook {
-  readonly verb: 'insert' | 'update' | 'edit' | 'delete';
+  readonly verb: 'insert' | 'update' | 'delete';
   readonly event: 'INSERT' | 'UPDATE' | 'DELETE';
   /** The transition tables that the trigger asks for. */
   readonly referencing: string;

@@ -144,6 +144,43 @@ describe.for(ENGINES)('capture of tables of every shape on %s', ([engine, open])
     expect(await takeKeys(db)).toEqual(['1']);
   });
 
+  describe.for(['column', 'table'] as const)('a BEFORE trigger of the app that fires after ours, %s store', (store) => {
+    beforeAll(async () => {
+      await db.query('CREATE TABLE final (id int PRIMARY KEY, t text, who text, n int)');
+      await db.query(`CREATE OR REPLACE FUNCTION have_the_last_word() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.n = 1 THEN NEW.id := NEW.id + 100; END IF;
+        IF NEW.n = 2 THEN NEW.who := 'late'; END IF;
+        IF NEW.n = 3 THEN NEW.t := NEW.t || ' late'; END IF;
+        RETURN NEW; END $$`);
+      await db.query('CREATE TRIGGER zzzz BEFORE UPDATE ON final FOR EACH ROW EXECUTE FUNCTION have_the_last_word()');
+      await db.query('ALTER TABLE final ENABLE ALWAYS TRIGGER zzzz');
+      await addSource(db, { table: 'final', content: { columns: ['t'] }, tenant: 'who', store });
+    });
+    afterAll(async () => {
+      await removeSource(db, 'final', { dropVectors: true });
+      await db.query('DROP TABLE final');
+    });
+
+    test.for(['origin', 'replica'])('what it leaves is what is captured, under %s', async (role) => {
+      await db.query(`TRUNCATE final`);
+      await db.query(`INSERT INTO final VALUES (1, 'a', 'w', 0), (2, 'b', 'w', 0), (3, 'c', 'w', 0), (4, 'd', 'w', 0)`);
+      if (store === 'column') await db.query('UPDATE final SET embedding_stale = false');
+      await takeChanges(db);
+      const written = async (sql: string) => {
+        await db.tx(async (tx) => {
+          await tx.query(`SET LOCAL session_replication_role = ${role}`);
+          await tx.query(sql);
+        });
+        return (await takeChanges(db)).map(({ key, tenant }) => `${key} ${tenant}`);
+      };
+      expect(await written(`UPDATE final SET t = 'A', n = 1 WHERE id = 1`)).toEqual(['1 w', '101 w']);
+      expect(await written(`UPDATE final SET t = 'B', n = 2 WHERE id = 2`)).toEqual(['2 late']);
+      expect(await written('UPDATE final SET n = 3 WHERE id = 3')).toEqual(['3 w']);
+      expect(await written('UPDATE final SET n = 4')).toEqual([]);
+      expect(await written(`UPDATE final SET t = 'D' WHERE id = 4`)).toEqual(['4 w']);
+    });
+  });
+
   test('generated columns as content, filter and tenant', async () => {
     await db.query(
       `CREATE TABLE gen (id int PRIMARY KEY, a text, b text, n int, who text GENERATED ALWAYS AS (lower(b)) STORED,
