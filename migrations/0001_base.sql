@@ -144,6 +144,14 @@ COMMENT ON TABLE range IS 'Pages [from_page, to_page) of a relation still to be 
 CREATE SEQUENCE ring_until;
 COMMENT ON SEQUENCE ring_until IS 'Capture rings the doorbell until this second (Unix time): somebody sleeps. A sequence, since reading one costs the app no query.';
 
+CREATE TABLE kept_space (
+  space_id int PRIMARY KEY,
+  source jsonb NOT NULL,
+  space jsonb NOT NULL,
+  removed_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE kept_space IS 'Tables of vectors that outlived their source (vector_<space_id>), and what they hold: a like source takes them up again.';
+
 CREATE TABLE singleton (
   name text PRIMARY KEY,
   token uuid NOT NULL,

@@ -6,5 +6,5 @@ export type { ExecuteOptions } from './execute.js';
 export { captureNewPartitions } from './partitions.js';
 export { planSource } from './plan.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
-export { type RemoveOptions, removeSource, uninstallSources } from './remove.js';
+export { type Removed, type RemoveOptions, removeSource, uninstallSources } from './remove.js';
 export { mendTriggerModes } from './trigger-modes.js';

@@ -6,10 +6,16 @@ import { literal, qualified } from '../db/identifiers.js';
 import { shareTableSql } from '../search/index.js';
 import { createSpaceSql } from '../store/index.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
+import { takeUpSql } from './kept.js';
 import { rangesSql } from './ranges.js';
 
 /** All that makes a table a source, in order. What locks the app's table comes last, so that it is held briefly. */
-export function addStatements(target: CaptureTarget, space: Space, vectorSchema: string): PlannedStatement[] {
+export function addStatements(
+  target: CaptureTarget,
+  space: Space,
+  vectorSchema: string,
+  takesUp: boolean,
+): PlannedStatement[] {
   const { source } = target;
   const catalog = (sql: string, why: string): PlannedStatement => ({ sql, lock: NO_LOCK, why });
   const onSource = space.store === 'column';
@@ -29,6 +35,7 @@ export function addStatements(target: CaptureTarget, space: Space, vectorSchema:
     ...(onSource ? [] : shareTableSql(source, space)).map((sql) =>
       catalog(sql, 'lets whoever may read the rows search their vectors'),
     ),
+    ...(takesUp ? takeUpSql(source, space) : []).map((sql) => catalog(sql, 'takes up the vectors that were kept')),
     ...captureStatements(target),
     {
       sql: rangesSql(source, space.id, 'load'),
