@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/database.js';
 import { ident, qualified } from '../../src/db/identifiers.js';
-import { removeSource } from '../../src/source/index.js';
+import { mendTriggerModes, removeSource } from '../../src/source/index.js';
 import { addSource, ENGINES, type Subject, takeChanges, takeKeys } from './support.js';
 
 /** 63 bytes in 31 characters; a name as long as PostgreSQL keeps. */
@@ -179,6 +179,30 @@ describe.for(ENGINES)('capture of tables of every shape on %s', ([engine, open])
       expect(await written('UPDATE final SET n = 4')).toEqual([]);
       expect(await written(`UPDATE final SET t = 'D' WHERE id = 4`)).toEqual(['4 w']);
     });
+  });
+
+  test('a BEFORE trigger that the app gets later is followed by maintenance', async () => {
+    await db.query('CREATE TABLE later (id int PRIMARY KEY, t text, n int)');
+    const { source } = await addSource(db, { table: 'later', content: { columns: ['t'] }, store: 'column' });
+    await db.query(`INSERT INTO later VALUES (1, 'a', 0), (2, 'b', 0)`);
+    await db.query('UPDATE later SET embedding_stale = false');
+    expect(await mendTriggerModes(db, source)).toEqual([]);
+    await db.query(`CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN NEW.t := NEW.t || NEW.n; RETURN NEW; END $$`);
+    for (const [name, id] of [
+      ['early', 1],
+      ['zzzz', 2],
+    ]) {
+      await db.query(`CREATE TRIGGER ${name} BEFORE UPDATE ON later FOR EACH ROW EXECUTE FUNCTION counted()`);
+      expect(await mendTriggerModes(db, source)).toEqual(['public.later']);
+      expect(await mendTriggerModes(db, source)).toEqual([]);
+      await takeChanges(db);
+      await db.query('UPDATE later SET n = n + 1 WHERE id = $1', [id]);
+      expect(await takeKeys(db)).toEqual([String(id)]);
+      await db.query(`DROP TRIGGER ${name} ON later`);
+    }
+    await removeSource(db, 'later', { dropVectors: true });
+    await db.query('DROP TABLE later');
   });
 
   test('generated columns as content, filter and tenant', async () => {
