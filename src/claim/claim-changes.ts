@@ -23,13 +23,16 @@ export interface ChangeClaim {
 /** `mine` is null in the one row that there is when nothing was leased. */
 export type ClaimedRow = LeaseRow & { more: boolean; last_id: number | null; mine: boolean | null };
 
-/** Takes up to `limit` of the oldest changes of the interactive lane and leases their keys. */
+/**
+ * Takes up to `limit` of the oldest changes of the interactive lane and leases their keys. `bulk` tells whether the bulk
+ * lane has anything from `bulkFromId` on: its claim is a larger statement, which edits shall not wait for in vain.
+ */
 export async function claimChanges(
   db: Executor,
   spaceId: number,
-  { token, worker, limit, fromId }: ChangeClaimOptions,
-): Promise<ChangeClaim> {
-  const rows = await db.query<ClaimedRow>(
+  { token, worker, limit, fromId, bulkFromId }: ChangeClaimOptions & { readonly bulkFromId: number },
+): Promise<ChangeClaim & { readonly bulk: boolean }> {
+  const rows = await db.query<ClaimedRow & { bulk: boolean }>(
     `WITH taken AS (
        DELETE FROM freshvec.change WHERE ctid = ANY(ARRAY(
          SELECT c.ctid FROM freshvec.change c
@@ -45,11 +48,15 @@ export async function claimChanges(
        ON CONFLICT (space_id, key) DO UPDATE SET again = true, again_force = l.again_force OR excluded.force
        RETURNING key, attempts, losses, force, token IS NOT DISTINCT FROM $5::uuid AS mine
      )
-     SELECT t.more, t.last_id, l.* FROM (SELECT count(*) >= $4::int AS more, max(id) AS last_id FROM taken) t
+     SELECT t.more, t.last_id, t.bulk, l.* FROM (
+       SELECT count(*) >= $4::int AS more, max(id) AS last_id,
+         EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = $1 AND c.lane = ${LANES.bulk} AND c.id >= $8)
+           OR EXISTS (SELECT FROM freshvec.change_pack p WHERE p.space_id = $1 AND p.id >= $8) AS bulk
+       FROM taken) t
      LEFT JOIN leased l ON l.mine`,
-    [spaceId, LANES.interactive, fromId, limit, token, worker, LEASE_SECONDS],
+    [spaceId, LANES.interactive, fromId, limit, token, worker, LEASE_SECONDS, bulkFromId],
   );
-  return toChangeClaim(rows, fromId);
+  return { ...toChangeClaim(rows, fromId), bulk: rows[0]?.bulk ?? false };
 }
 
 export function toChangeClaim(rows: readonly ClaimedRow[], fromId: number): ChangeClaim {
