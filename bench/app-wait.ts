@@ -126,7 +126,7 @@ async function freshRows(client: Client): Promise<number> {
 /** The app edits a row and, while the model works on it, takes it for ten seconds. */
 async function paidCallsOfHeldRow(lab: Lab, db: Database, client: Client, url: string): Promise<Figure> {
   lab.say('a row that the app holds');
-  await client.query('TRUNCATE freshvec.change, freshvec.lease');
+  await client.query('TRUNCATE freshvec.change, freshvec.change_pack, freshvec.lease');
   await db.exec(tableSql('held', 10));
   await addSource(db, { table: 'held', content: { columns: ['body'] }, model: MODEL, index: 'none', store: 'column' });
   const counted = countingModels(300);

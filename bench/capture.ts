@@ -104,7 +104,7 @@ async function ratioOfRates(
   for (let i = 0; i < REPETITIONS; i++) {
     const tps = new Map<string, number>();
     for (const table of i % 2 === 0 ? ['plain', 'fresh'] : ['fresh', 'plain']) {
-      await client.query('TRUNCATE freshvec.change');
+      await client.query('TRUNCATE freshvec.change, freshvec.change_pack');
       await tidy(client, table);
       await client.query('CHECKPOINT');
       tps.set(table, await rate(table));
@@ -140,7 +140,7 @@ async function bulk(lab: Lab, db: Database, client: Client, url: string): Promis
     for (const [at, { what, sql }] of steps.entries()) {
       const ms = new Map<string, number>();
       for (const table of i % 2 === 0 ? ['bulk_plain', 'bulk_fresh'] : ['bulk_fresh', 'bulk_plain']) {
-        await client.query('TRUNCATE freshvec.change');
+        await client.query('TRUNCATE freshvec.change, freshvec.change_pack');
         await client.query(`VACUUM ANALYZE ${table}`);
         await client.query('CHECKPOINT');
         ms.set(table, await timed(() => client.query(sql(table))));
@@ -166,7 +166,7 @@ async function unrelatedEdits(lab: Lab, client: Client, url: string): Promise<Fi
   const worker = await WorkerProcess.start(lab, { url, mode: 'drain' });
   await worker.drain();
   await client.query('UPDATE bulk_fresh SET n = n + 1');
-  const { rows } = await client.query<{ changes: string }>('SELECT count(*) AS changes FROM freshvec.change');
+  const { rows } = await client.query<{ changes: string }>('SELECT count(*) AS changes FROM freshvec.change_key');
   const { report } = await worker.drain();
   await worker.stop();
   return [

@@ -72,6 +72,28 @@ CREATE TABLE change (
         autovacuum_vacuum_insert_scale_factor = 0.2);
 COMMENT ON TABLE change IS 'Append-only: this key, in this space, may be stale. Lane 0 is interactive, 1 is bulk.';
 
+-- Ids are those of change, so that one line, and one hint of where it begins, holds both.
+CREATE TABLE change_pack (
+  id bigint NOT NULL DEFAULT nextval('change_id_seq'),
+  space_id int NOT NULL,
+  keys text[] COLLATE "C" NOT NULL,
+  tenants text[],
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (space_id, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, vacuum_truncate = off,
+        autovacuum_vacuum_insert_scale_factor = 0.2, toast_tuple_target = 8160);
+-- Not compressed, and on the row's own page as long as it fits: the app pays for the writing.
+ALTER TABLE change_pack ALTER keys SET STORAGE EXTERNAL, ALTER tenants SET STORAGE EXTERNAL;
+COMMENT ON TABLE change_pack IS 'Changes of a large statement, in lane 1, many keys a row: this costs the app a fraction of a row each.';
+COMMENT ON COLUMN change_pack.tenants IS 'Of each key; NULL where the source has no tenants.';
+
+CREATE VIEW change_key AS
+  SELECT c.space_id, c.lane, c.id, c.key, c.tenant, c.force, c.at FROM change c
+  UNION ALL
+  SELECT p.space_id, 1::smallint, p.id, k.key, p.tenants[k.place], NULL::boolean, p.at
+  FROM change_pack p CROSS JOIN LATERAL unnest(p.keys) WITH ORDINALITY AS k(key, place);
+COMMENT ON VIEW change_key IS 'Every change, a row for each key: change and change_pack.';
+
 CREATE TABLE lease (
   space_id int NOT NULL,
   key text COLLATE "C" NOT NULL,
@@ -136,6 +158,14 @@ COMMENT ON TABLE range IS 'Pages [from_page, to_page) of a relation still to be 
 
 CREATE SEQUENCE ring_until;
 COMMENT ON SEQUENCE ring_until IS 'Capture rings the doorbell until this second (Unix time): somebody sleeps. A sequence, since reading one costs the app no query.';
+
+CREATE TABLE kept_space (
+  space_id int PRIMARY KEY,
+  source jsonb NOT NULL,
+  space jsonb NOT NULL,
+  removed_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE kept_space IS 'Tables of vectors that outlived their source (vector_<space_id>), and what they hold: a like source takes them up again.';
 
 CREATE TABLE singleton (
   name text PRIMARY KEY,

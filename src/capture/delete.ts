@@ -1,5 +1,5 @@
 import { keySql } from '../catalog/expressions.js';
-import { type Hook, laneSql, statementHook, tenantSql } from './hook.js';
+import { type Hook, statementHook, tenantSql } from './hook.js';
 import type { CaptureTarget } from './target.js';
 
 /** Vectors in a table of their own must go when their row goes: the worker finds the row gone and removes them. */
@@ -8,9 +8,9 @@ export function deleteHook(target: CaptureTarget): Hook {
     verb: 'delete',
     event: 'DELETE',
     referencing: 'OLD TABLE AS fv_old',
-    lane: laneSql('fv_old'),
     key: keySql(target.source.key, 'fv_old'),
     tenant: tenantSql(target, 'fv_old'),
     from: 'fv_old',
+    counted: 'fv_old',
   });
 }

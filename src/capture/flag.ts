@@ -2,7 +2,7 @@ import { keySql } from '../catalog/expressions.js';
 import { ident, literal } from '../db/identifiers.js';
 import { dollarQuote } from './dollar-quote.js';
 import { callWithSpaces, DOORBELL, functionName, type Hook, renderSettings, tenantSql } from './hook.js';
-import { type CaptureTarget, changedSql } from './target.js';
+import { type CaptureTarget, changedSql, flagTriggerName } from './target.js';
 
 /** How many rows of the source the running transaction changed: none before it is set. Ends with the transaction. */
 function setting(target: CaptureTarget): string {
@@ -16,7 +16,7 @@ export function flaggedSql(target: CaptureTarget, rows: 'one' | 'many'): string 
 
 /**
  * The row trigger that raises the flag of a row that changed. Its name sorts last, so it sees what the app's own BEFORE
- * triggers made of the row.
+ * triggers made of the row; where one of them sorts behind it all the same, `edit` looks at the rows once more.
  *
  * The first row that a transaction changes it also writes as a change, which costs half of what a statement trigger
  * does; from the second on it counts, and the statement trigger writes those of the whole statement. A row written by
@@ -27,7 +27,7 @@ export function flaggedSql(target: CaptureTarget, rows: 'one' | 'many'): string 
  */
 export function flagHook(target: CaptureTarget, flag: string): Hook {
   const name = functionName(target, 'flag');
-  const trigger = `zzz_freshvec_flag_${target.source.id}`;
+  const trigger = flagTriggerName(target.source);
   const [root = ''] = target.relations;
   const columns = [...target.watched.map((column) => column.name), flag].map(ident).join(', ');
   const changed = changedSql(target, 'OLD', 'NEW');
@@ -39,7 +39,7 @@ AS ${dollarQuote(`DECLARE
   __fv_space pg_catalog.int4;
 BEGIN
   ${builtin ? `IF NOT (${changed}) THEN RETURN NEW; END IF;\n  ` : ''}NEW.${ident(flag)} := true;
-  ${target.tables ? '' : noteSql(target, flag)}RETURN NEW;
+  ${target.tables || target.overruled ? '' : noteSql(target, flag)}RETURN NEW;
 END`)}`,
     rowTriggerSql: [
       `CREATE OR REPLACE TRIGGER ${trigger} BEFORE UPDATE${target.rewritten ? '' : ` OF ${columns}`}
@@ -67,7 +67,7 @@ function noteSql(target: CaptureTarget, flag: string): string {
       END LOOP;
     END IF;`;
   return `IF (${flaggedSql(target, 'many')}) IS NOT TRUE THEN
-    ${target.generatedKey ? count('many') : first}
+    ${first}
   END IF;
   `;
 }

@@ -1,3 +1,4 @@
+import { PACK_KEYS } from '../catalog/pack.js';
 import type { KeyColumn } from '../catalog/source.js';
 import { ident, literal } from '../db/identifiers.js';
 import { dollarQuote } from './dollar-quote.js';
@@ -16,11 +17,6 @@ export interface Hook {
 
 /** Statements that touch more rows than this go into the bulk lane, so that an import does not delay a person's edit. */
 export const BULK_ROWS = 1000;
-
-/** Which lane the rows of a transition table go into; 0 is interactive, 1 bulk. Evaluated once per statement. */
-export function laneSql(transitionTable: string, where = ''): string {
-  return `CASE WHEN EXISTS (SELECT FROM ${transitionTable}${where} OFFSET ${BULK_ROWS}) THEN 1 ELSE 0 END`;
-}
 
 /** The tenant's text of one row, for a fair share of each claim. */
 export function tenantSql(target: CaptureTarget, row: string): string {
@@ -69,28 +65,40 @@ AS ${dollarQuote(loop)}`,
 }
 
 export interface StatementHook {
-  readonly verb: 'insert' | 'update' | 'edit' | 'delete';
+  readonly verb: 'insert' | 'update' | 'delete';
   readonly event: 'INSERT' | 'UPDATE' | 'DELETE';
   /** The transition tables that the trigger asks for. */
   readonly referencing: string;
   /** SQL of a change's columns. */
-  readonly lane: string;
   readonly key: string;
   readonly tenant: string;
-  /** What follows FROM: transition tables, and which of their rows are changes. */
+  /** Transition tables, and which of their rows are changes: all, unless told. */
   readonly from: string;
+  readonly where?: string;
+  /** What follows FROM to count the rows that make a statement a large one. */
+  readonly counted: string;
   readonly when?: string;
 }
 
-/** Writes the changes of a whole statement at once, in the lane that fits their number. */
+/**
+ * Writes the changes of a whole statement at once. Up to BULK_ROWS they are rows of the interactive lane; more are
+ * written as packs, which costs a third. Only a statement that wrote no row is asked whether it was a large one, so
+ * that a small one pays for nothing.
+ */
 export function statementHook(target: CaptureTarget, hook: StatementHook): Hook {
-  const { verb, event, referencing, when } = hook;
+  const { verb, event, referencing, when, key, tenant, from, where, counted } = hook;
+  const bulk = `EXISTS (SELECT FROM ${counted} OFFSET ${BULK_ROWS})`;
   const { name, functionSql } = definerFunction(
     target,
     verb,
-    `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-    SELECT __fv_space, ${hook.lane}, ${hook.key}, ${hook.tenant}
-    FROM ${hook.from};
+    `INSERT INTO freshvec.change (space_id, key, tenant)
+    SELECT __fv_space, ${key}, ${tenant}
+    FROM ${from} WHERE NOT ${bulk}${where === undefined ? '' : ` AND (${where})`};
+    IF NOT FOUND THEN
+      IF ${bulk} THEN
+        ${packsSql(target, hook)}
+      END IF;
+    END IF;
     ${DOORBELL}`,
   );
   return {
@@ -103,6 +111,16 @@ export function statementHook(target: CaptureTarget, hook: StatementHook): Hook 
   EXECUTE FUNCTION ${callWithSpaces(target, name)}`,
     ],
   };
+}
+
+/** Rows in the order in which the statement touched them, PACK_KEYS a pack, so that a claim's rows are neighbours. */
+function packsSql({ source }: CaptureTarget, { key, tenant, from, where }: StatementHook): string {
+  const tenants = source.tenantColumn === undefined ? 'NULL::pg_catalog.text[]' : 'array_agg(__fv_tenant)';
+  return `INSERT INTO freshvec.change_pack (space_id, keys, tenants)
+        SELECT __fv_space, array_agg(__fv_key), ${tenants}
+        FROM (SELECT ${key} AS __fv_key, ${tenant} AS __fv_tenant, (row_number() OVER () - 1) / ${PACK_KEYS} AS __fv_pack
+              FROM ${from}${where === undefined ? '' : ` WHERE ${where}`}) __fv_rows
+        GROUP BY __fv_pack;`;
 }
 
 export function functionName(target: Pick<CaptureTarget, 'source'>, verb: string): string {

@@ -9,15 +9,15 @@ import { truncateHook } from './truncate.js';
 import { updateHook } from './update.js';
 
 /** What each trigger function does; `<verb>_<source id>` in the schema freshvec. */
-export const VERBS = ['flag', 'insert', 'update', 'edit', 'delete', 'truncate', 'replica'] as const;
+export const VERBS = ['flag', 'insert', 'update', 'delete', 'truncate', 'replica'] as const;
 
 /** The triggers that a source with these stores needs. */
 export function hooks(target: CaptureTarget): Hook[] {
-  const { flag, tables } = target;
+  const { flag, tables, overruled } = target;
   return [
     ...(flag === undefined ? [] : [flagHook(target, flag)]),
     insertHook(target),
-    ...(flag === undefined || tables ? [editHook(target)] : [updateHook(target, flag)]),
+    ...(flag === undefined || tables || overruled ? [editHook(target)] : [updateHook(target, flag)]),
     ...(tables ? [deleteHook(target), truncateHook(target)] : []),
     replicaHook(target),
   ];

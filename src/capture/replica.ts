@@ -8,8 +8,8 @@ import { type CaptureTarget, changedSql } from './target.js';
  * there and nowhere else.
  */
 export function replicaHook(target: CaptureTarget): Hook {
-  const { tables, flag, source } = target;
-  const body = tables ? comparing(target) : byFlag(target, ident(flag ?? ''));
+  const { tables, flag, overruled, source } = target;
+  const body = flag === undefined || tables || overruled ? comparing(target) : byFlag(target, ident(flag));
   const { name, functionSql } = definerFunction(target, 'replica', body);
   const trigger = `freshvec_replica_${source.id}`;
   const [root = ''] = target.relations;

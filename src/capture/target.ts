@@ -29,6 +29,8 @@ export interface CaptureTarget {
   readonly generatedKey: boolean;
   /** The app has BEFORE UPDATE row triggers, which may rewrite columns that a statement does not name. */
   readonly rewritten: boolean;
+  /** One of these fires after ours, by its name: what it makes of key, tenant or content, the flag's trigger cannot see. */
+  readonly overruled: boolean;
 }
 
 export async function readCaptureTarget(
@@ -45,7 +47,7 @@ export async function readCaptureTarget(
     watched: await readWatched(db, oid, [...source.baseColumns, ...source.key.map(({ name }) => name)]),
     relations: (await listRelations(db, oid)).map(({ schema, table }) => qualified(schema, table)),
     generatedKey: await anyGenerated(db, oid, [...source.key.map(({ name }) => name), source.tenantColumn ?? '']),
-    rewritten: await hasOwnBeforeUpdate(db, oid),
+    ...(await ownBeforeUpdate(db, source)),
   };
 }
 
@@ -94,16 +96,22 @@ async function anyGenerated(db: Executor, oid: number, names: readonly string[])
   return row?.found ?? false;
 }
 
-async function hasOwnBeforeUpdate(db: Executor, oid: number): Promise<boolean> {
-  const [row] = await db.query<{ found: boolean }>(
-    `SELECT EXISTS (
-       SELECT FROM pg_trigger t
-       WHERE t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
-         AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 2 AND t.tgtype & 16 = 16
-         AND t.tgname NOT LIKE 'zzz\\_freshvec\\_%') AS found`,
-    [oid],
+/** Triggers of one kind fire in the order of their names, byte by byte. */
+async function ownBeforeUpdate(db: Executor, source: Source): Promise<{ rewritten: boolean; overruled: boolean }> {
+  const [row] = await db.query<{ rewritten: boolean; overruled: boolean }>(
+    `SELECT count(*) > 0 AS rewritten, COALESCE(bool_or(t.tgname > $2::name), false) AS overruled
+     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+     WHERE t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
+       AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 2 AND t.tgtype & 16 = 16
+       AND p.pronamespace IS DISTINCT FROM to_regnamespace('freshvec')`,
+    [source.relation.oid, flagTriggerName(source)],
   );
-  return row?.found ?? false;
+  return { rewritten: row?.rewritten ?? false, overruled: row?.overruled ?? false };
+}
+
+/** Sorts behind whatever an app is likely to call its own. */
+export function flagTriggerName({ id }: Pick<Source, 'id'>): string {
+  return `zzz_freshvec_flag_${id}`;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { keySql } from '../catalog/expressions.js';
 import { ident } from '../db/identifiers.js';
 import { flaggedSql } from './flag.js';
-import { type Hook, laneSql, statementHook, tenantSql } from './hook.js';
+import { type Hook, statementHook, tenantSql } from './hook.js';
 import type { CaptureTarget } from './target.js';
 
 /**
@@ -15,10 +15,11 @@ export function updateHook(target: CaptureTarget, flag: string): Hook {
     verb: 'update',
     event: 'UPDATE',
     referencing: 'NEW TABLE AS fv_new',
-    lane: laneSql('fv_new', ` WHERE ${flagged}`),
     key: keySql(target.source.key, 'fv_new'),
     tenant: tenantSql(target, 'fv_new'),
-    from: `fv_new WHERE ${flagged}`,
+    from: 'fv_new',
+    where: flagged,
+    counted: `fv_new WHERE ${flagged}`,
     when: flaggedSql(target, 'many'),
   });
 }

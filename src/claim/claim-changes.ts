@@ -1,27 +1,38 @@
 import type { Executor } from '../db/database.js';
-import { type Lane, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
+import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
+
+export interface ChangeClaimOptions {
+  readonly token: string;
+  readonly worker: string;
+  readonly limit: number;
+  /**
+   * A hint, not a cursor: ids below it may commit late, so the caller looks from 0 again every second. Without it a
+   * claim reads every dead row that a held snapshot keeps.
+   */
+  readonly fromId: number;
+}
 
 export interface ChangeClaim {
   readonly leased: readonly LeasedKey[];
-  /** Change rows consumed; more than keys when one key changed often or is held by somebody. */
-  readonly consumed: number;
-  /** Highest change id consumed, where the next claim may start. */
+  /** The limit was reached: there may be more behind `lastId`. Keys may be few, where somebody holds them or one changed often. */
+  readonly more: boolean;
+  /** Highest change id looked at, where the next claim may start. */
   readonly lastId: number;
 }
 
+/** `mine` is null in the one row that there is when nothing was leased. */
+export type ClaimedRow = LeaseRow & { more: boolean; last_id: number | null; mine: boolean | null };
+
 /**
- * Takes up to `limit` of the oldest changes of one lane and leases their keys.
- *
- * `fromId` is a hint, not a cursor: ids below it may commit late, so the caller looks from 0 again every second.
- * Without the hint a claim reads every dead row that a held snapshot keeps.
+ * Takes up to `limit` of the oldest changes of the interactive lane and leases their keys. `bulk` tells whether the bulk
+ * lane has anything from `bulkFromId` on: its claim is a larger statement, which edits shall not wait for in vain.
  */
 export async function claimChanges(
   db: Executor,
   spaceId: number,
-  lane: Lane,
-  { token, worker, limit, fromId }: { token: string; worker: string; limit: number; fromId: number },
-): Promise<ChangeClaim> {
-  const rows = await db.query<LeaseRow & { consumed: number; last_id: number | null; mine: boolean | null }>(
+  { token, worker, limit, fromId, bulkFromId }: ChangeClaimOptions & { readonly bulkFromId: number },
+): Promise<ChangeClaim & { readonly bulk: boolean }> {
+  const rows = await db.query<ClaimedRow & { bulk: boolean }>(
     `WITH taken AS (
        DELETE FROM freshvec.change WHERE ctid = ANY(ARRAY(
          SELECT c.ctid FROM freshvec.change c
@@ -37,13 +48,21 @@ export async function claimChanges(
        ON CONFLICT (space_id, key) DO UPDATE SET again = true, again_force = l.again_force OR excluded.force
        RETURNING key, attempts, losses, force, token IS NOT DISTINCT FROM $5::uuid AS mine
      )
-     SELECT t.consumed, t.last_id, l.* FROM (SELECT count(*) AS consumed, max(id) AS last_id FROM taken) t
+     SELECT t.more, t.last_id, t.bulk, l.* FROM (
+       SELECT count(*) >= $4::int AS more, max(id) AS last_id,
+         EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = $1 AND c.lane = ${LANES.bulk} AND c.id >= $8)
+           OR EXISTS (SELECT FROM freshvec.change_pack p WHERE p.space_id = $1 AND p.id >= $8) AS bulk
+       FROM taken) t
      LEFT JOIN leased l ON l.mine`,
-    [spaceId, lane, fromId, limit, token, worker, LEASE_SECONDS],
+    [spaceId, LANES.interactive, fromId, limit, token, worker, LEASE_SECONDS, bulkFromId],
   );
+  return { ...toChangeClaim(rows, fromId), bulk: rows[0]?.bulk ?? false };
+}
+
+export function toChangeClaim(rows: readonly ClaimedRow[], fromId: number): ChangeClaim {
   return {
     leased: rows.filter((row) => row.mine === true).map(toLeasedKey),
-    consumed: rows[0]?.consumed ?? 0,
+    more: rows[0]?.more ?? false,
     lastId: rows[0]?.last_id ?? fromId,
   };
 }

@@ -27,6 +27,7 @@ export async function lookForWork(db: Executor, fromId: number): Promise<Look> {
      WHERE ${WORKED_ON} AND (
        EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 0 AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = s.id AND c.lane = 1 AND c.id >= $1::bigint)
+       OR EXISTS (SELECT FROM freshvec.change_pack c WHERE c.space_id = s.id AND c.id >= $1::bigint)
        OR EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NULL AND l.expires_at <= clock_timestamp())
        OR ($1::bigint = 0 AND EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = s.id AND l.token IS NOT NULL AND l.expires_at <= clock_timestamp()))
        OR (EXISTS (SELECT FROM freshvec.range r WHERE r.space_id = s.id) AND ${LOADS_SQL}))
@@ -63,7 +64,7 @@ export async function isLoaded(db: Executor, spaceId: number): Promise<boolean> 
   const [row] = await db.query<{ loaded: boolean }>(
     `SELECT NOT EXISTS (SELECT FROM freshvec.range WHERE space_id = $1 AND purpose = 'load')
        AND (SELECT count(*) FROM (SELECT FROM freshvec.lease WHERE space_id = $1 LIMIT $2 + 1) l) <= $2
-       AND (SELECT count(*) FROM (SELECT FROM freshvec.change WHERE space_id = $1 LIMIT $2 + 1) c) <= $2 AS loaded`,
+       AND (SELECT count(*) FROM (SELECT FROM freshvec.change_key WHERE space_id = $1 LIMIT $2 + 1) c) <= $2 AS loaded`,
     [spaceId, STRAGGLERS],
   );
   return row?.loaded ?? false;

@@ -11,6 +11,7 @@ import {
   planAlter,
   planSource,
   planSql,
+  type Removed,
   removeSource,
   type SourceChanges,
   type SourceDefinition,
@@ -58,8 +59,8 @@ export interface SourcesApi {
   planAlter(name: string, changes: SourceChanges): Promise<AlterPlan>;
   /** Changes content, filter or what becomes of long texts; what that makes stale is embedded again. */
   alter(name: string, changes: SourceChanges, options?: ExecuteOptions): Promise<AlterPlan>;
-  /** Keeps the vectors unless told otherwise. */
-  remove(name: string, options?: ExecuteOptions & { readonly dropVectors?: boolean }): Promise<void>;
+  /** Keeps the vectors unless told otherwise, and says where they are. */
+  remove(name: string, options?: ExecuteOptions & { readonly dropVectors?: boolean }): Promise<Removed>;
 }
 
 export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {

@@ -15,7 +15,7 @@ export { captureNewPartitions } from './partitions.js';
 export { planSource } from './plan.js';
 export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } from './plan-space.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
-export { type RemoveOptions, removeSource, uninstallSources } from './remove.js';
+export { type Removed, type RemoveOptions, removeSource, uninstallSources } from './remove.js';
 export { listSpaces } from './spaces.js';
 export { insertSpaceSql, loadStatement, lockWords, spaceStatements } from './statements.js';
 export { mendTriggerModes } from './trigger-modes.js';

@@ -1,6 +1,7 @@
 import type { CaptureTarget } from '../capture/index.js';
 import type { Space } from '../catalog/space.js';
 import type { VectorExtension } from '../db/database.js';
+import { ident } from '../db/identifiers.js';
 import type { Hazards } from './hazards.js';
 import { ADVISED_PGVECTOR, isOlder } from './refuse.js';
 
@@ -10,10 +11,21 @@ export function notesFor(
   target: CaptureTarget,
   hazards: Hazards,
   extension: VectorExtension,
-  settings: { readonly preparedTransactions: boolean },
+  settings: { readonly preparedTransactions: boolean; readonly takesUp: boolean },
 ): string[] {
   return [
     ...(space.store === 'column' ? columnNotes(space, hazards) : tableNotes(hazards)),
+    ...(settings.takesUp
+      ? [
+          "Vectors that an earlier source left in freshvec's own table are taken up again: those whose text is the same are not paid for, whatever is estimated here.",
+        ]
+      : []),
+    ...hazards.allTables.map(
+      (name) =>
+        `The publication ${name} is FOR ALL TABLES and sends freshvec's own tables too, whose every row passes through it: subscribers that do not have them stop. ` +
+        `Publish the app's schemas instead: CREATE PUBLICATION app FOR TABLES IN SCHEMA ${ident(target.source.relation.schema)}; ` +
+        `then, on each subscriber, ALTER SUBSCRIPTION … SET PUBLICATION app; then DROP PUBLICATION ${ident(name)};`,
+    ),
     ...(target.relations.length > 1
       ? [
           'A partition that is added later is captured through its parent at once, and directly after the next maintenance.',
@@ -44,7 +56,7 @@ function columnNotes(space: Space, { updateTriggers }: Hazards): string[] {
   ];
 }
 
-function tableNotes({ updateTriggers, publications, allTables }: Hazards): string[] {
+function tableNotes({ updateTriggers, publications }: Hazards): string[] {
   const reasons = [
     ...(updateTriggers.length > 0 ? [`it has UPDATE triggers of its own (${updateTriggers.join(', ')})`] : []),
     ...(publications.length > 0 ? [`it is published (${publications.join(', ')})`] : []),
@@ -52,10 +64,5 @@ function tableNotes({ updateTriggers, publications, allTables }: Hazards): strin
   return [
     "The table gets no column: vectors are in freshvec's own table, and deletes are captured too.",
     ...(reasons.length > 0 ? [`A table of vectors of its own is right here, since ${reasons.join(' and ')}.`] : []),
-    ...(allTables.length > 0
-      ? [
-          `The publication ${allTables.join(', ')} is FOR ALL TABLES and takes in freshvec's own: its subscribers need them, or should be given a list of tables.`,
-        ]
-      : []),
   ];
 }

@@ -12,6 +12,7 @@ import { SourceRefused } from './errors.js';
 import { type Estimate, estimate } from './estimate.js';
 import { findSame, ownColumns } from './existing.js';
 import { type Hazards, readHazards } from './hazards.js';
+import { findKept } from './kept.js';
 import { keyRefusals, ownTableRefusals, readKey } from './key.js';
 import { notesFor } from './notes.js';
 import {
@@ -43,19 +44,23 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
   const existing = await findSame(db, wanted, space, definition);
   if (!existing) refuseIf(table, await newSpaceRefusals(db, table, { space, flag: wanted.flagColumn }, facts, hazards));
   const amount = await estimateOrRefuse(db, table, wanted, model);
-  const final = existing ?? (await reserveIds(db, wanted, space));
+  const kept = existing ? undefined : await findKept(db, wanted, space);
+  const final = existing ?? (await reserveIds(db, wanted, space, kept));
   const target = await readCaptureTarget(db, final.source, [final.space]);
   return {
     ...final,
     already: existing !== undefined,
-    statements: existing ? [] : addStatements(target, final.space, extension.schema),
+    statements: existing ? [] : addStatements(target, final.space, extension.schema, kept !== undefined),
     rows: amount.rows,
     rowsEstimated: amount.estimated,
     tokens: amount.tokens,
     longRows: amount.longRows,
     ...(model.maxTokensPerInput === undefined ? {} : { maxTokensPerInput: model.maxTokensPerInput }),
     cost: costOf(model, amount.tokens),
-    notes: notesFor(final.space, target, hazards, extension, await readSettings(db)),
+    notes: notesFor(final.space, target, hazards, extension, {
+      ...(await readSettings(db)),
+      takesUp: kept !== undefined,
+    }),
     proposedStore,
   };
 }
@@ -143,13 +148,18 @@ function spaceOf(definition: SourceDefinition, model: PlanModel, store: StoreKin
 }
 
 /** The ids are fixed before anything is done, so that the statements are the same wherever they are shown or run. */
-async function reserveIds(db: Executor, source: Source, space: Space): Promise<{ source: Source; space: Space }> {
+async function reserveIds(
+  db: Executor,
+  source: Source,
+  space: Space,
+  kept: number | undefined,
+): Promise<{ source: Source; space: Space }> {
   const [ids] = await db.query<{ source: number; space: number }>(
     `SELECT nextval(pg_get_serial_sequence('freshvec.source', 'id')) AS source,
        nextval(pg_get_serial_sequence('freshvec.space', 'id')) AS space`,
   );
   if (!ids) throw new TypeError('nextval gave no row');
-  return { source: { ...source, id: ids.source }, space: { ...space, id: ids.space, sourceId: ids.source } };
+  return { source: { ...source, id: ids.source }, space: { ...space, id: kept ?? ids.space, sourceId: ids.source } };
 }
 
 /** A column of vectors that freshvec did not make would be written over. */

@@ -6,6 +6,7 @@ import { lockedTable } from './apply.js';
 import { currentSource } from './current.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 import { type ExecuteOptions, executeStatements } from './execute.js';
+import { keepSql, keptNote } from './kept.js';
 import { listSpaces } from './spaces.js';
 
 export interface RemoveOptions extends ExecuteOptions {
@@ -13,14 +14,21 @@ export interface RemoveOptions extends ExecuteOptions {
   readonly dropVectors: boolean;
 }
 
+/** What a removal left. */
+export interface Removed {
+  /** For a person: which vectors stay, and how to drop them. */
+  readonly notes: readonly string[];
+}
+
 /** Takes a source away: triggers, functions and rows of the catalog at once, then what is left of its work. */
-export async function removeSource(db: Database, name: string, options: RemoveOptions): Promise<void> {
+export async function removeSource(db: Database, name: string, options: RemoveOptions): Promise<Removed> {
   const recorded = await getSource(db, name);
   const current = await currentSource(db, recorded);
   const source = current ?? recorded;
   const spaces = await listSpaces(db, source.id);
   // Columns went with their table; a table that has its name now is somebody else's.
-  const doomed = spaces.filter((space) => current !== undefined || space.store !== 'column');
+  const there = spaces.filter((space) => current !== undefined || space.store !== 'column');
+  const kept = options.dropVectors ? [] : there;
   const lock = `ACCESS EXCLUSIVE on ${source.relation.schema}.${source.relation.table}, for milliseconds`;
   const locking = (sql: string, why: string): PlannedStatement => ({ sql, lock, why });
   const spaceIds = spaces.map(({ id }) => id).join(', ');
@@ -32,14 +40,19 @@ export async function removeSource(db: Database, name: string, options: RemoveOp
     })),
     ...(await dropTriggersSql(db, source.id)).map((sql) => locking(sql, 'stops noticing what the app writes')),
     ...dropFunctionsSql(source.id).map((sql) => locking(sql, 'drops what the triggers did')),
+    ...kept
+      .filter(({ store }) => store === 'table')
+      .flatMap((space) => keepSql(source, space))
+      .map((sql) => ({ sql, lock: NO_LOCK, why: 'remembers the vectors that stay, and hides them' })),
     ...(options.dropVectors
-      ? [...doomed.flatMap((space) => dropSpaceSql(source, space)), ...(current ? dropFlagSql(current) : [])]
+      ? [...there.flatMap((space) => dropSpaceSql(source, space)), ...(current ? dropFlagSql(current) : [])]
       : []
     ).map((sql) => locking(sql, 'drops the vectors')),
     locking(`DELETE FROM freshvec.source WHERE id = ${source.id}`, 'forgets the source'),
   ];
   await executeStatements(db, current && (await lockedTable(db, current)), statements, options);
   await dropOrphans(db);
+  return { notes: kept.map((space) => keptNote(source, space)) };
 }
 
 /** Takes all sources away, vectors included; for `freshvec uninstall`. Resolves to their names. */
@@ -56,7 +69,7 @@ export async function uninstallSources(
 
 /** Changes and leases of spaces that are gone; of a removal that was killed right here, too. */
 async function dropOrphans(db: Database): Promise<void> {
-  for (const table of ['change', 'lease']) {
+  for (const table of ['change', 'change_pack', 'lease']) {
     await db.query(
       `DELETE FROM freshvec.${table} o WHERE NOT EXISTS (SELECT FROM freshvec.space p WHERE p.id = o.space_id)`,
     );

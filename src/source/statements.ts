@@ -6,10 +6,16 @@ import { literal, qualified } from '../db/identifiers.js';
 import { shareTableSql } from '../search/index.js';
 import { createSpaceSql } from '../store/index.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
+import { takeUpSql } from './kept.js';
 import { rangesSql } from './ranges.js';
 
 /** All that makes a table a source, in order. What locks the app's table comes last, so that it is held briefly. */
-export function addStatements(target: CaptureTarget, space: Space, vectorSchema: string): PlannedStatement[] {
+export function addStatements(
+  target: CaptureTarget,
+  space: Space,
+  vectorSchema: string,
+  takesUp: boolean,
+): PlannedStatement[] {
   const { source } = target;
   const catalog = (sql: string, why: string): PlannedStatement => ({ sql, lock: NO_LOCK, why });
   return [
@@ -21,6 +27,7 @@ export function addStatements(target: CaptureTarget, space: Space, vectorSchema:
     ),
     ...functionsSql(target).map((sql) => catalog(sql, 'defines what the triggers do')),
     ...spaceStatements(target, space, vectorSchema),
+    ...(takesUp ? takeUpSql(source, space) : []).map((sql) => catalog(sql, 'takes up the vectors that were kept')),
     ...captureStatements(target),
     loadStatement(target, space),
   ];

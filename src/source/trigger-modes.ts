@@ -2,12 +2,14 @@ import type { Source } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { type ExecuteOptions, executeStatements } from './execute.js';
+import { followOwnTriggers } from './own-triggers.js';
 
 /**
- * Puts back the modes of our row triggers: `ENABLE TRIGGER ALL`, with which `pg_restore --disable-triggers` ends, makes
+ * Has our triggers fit the app's (`followOwnTriggers`), and puts back the modes of our row triggers: `ENABLE TRIGGER ALL`, with which `pg_restore --disable-triggers` ends, makes
  * plain ones of them. One that is disabled stays so: somebody wanted that. Resolves to the names of the relations.
  */
 export async function mendTriggerModes(db: Database, source: Source, options: ExecuteOptions = {}): Promise<string[]> {
+  const followed = await followOwnTriggers(db, source, options);
   const rows = await db.query<{ oid: number; schema: string; table: string; trigger: string; mode: string }>(
     `SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS "table", t.tgname AS trigger, w.mode
      FROM (VALUES ('zzz_freshvec_flag_' || $1::int, 'ALWAYS'), ('freshvec_replica_' || $1::int, 'REPLICA')) w(name, mode)
@@ -25,5 +27,7 @@ export async function mendTriggerModes(db: Database, source: Source, options: Ex
     };
     await executeStatements(db, { oid, name, relations: 1 }, [statement], options);
   }
-  return [...new Set(rows.map(({ schema, table }) => `${schema}.${table}`))];
+  const { relation } = source;
+  const names = rows.map(({ schema, table }) => `${schema}.${table}`);
+  return [...new Set([...(followed ? [`${relation.schema}.${relation.table}`] : []), ...names])];
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { claimChanges } from '../claim/claim-changes.js';
+import { claimBulk } from '../claim/claim-bulk.js';
+import { type ChangeClaim, type ChangeClaimOptions, claimChanges } from '../claim/claim-changes.js';
 import { claimExpired, claimWaiting } from '../claim/claim-due.js';
 import { claimRange } from '../claim/claim-range.js';
 import { LANES, type Lane, type LeasedKey } from '../claim/lease.js';
@@ -40,9 +41,18 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
   }
   if (cursor.isRangesTurn()) keys.push(...(await fromRanges(context, token)));
   if (keys.length > 0) return { token, keys, priority: 'load' };
-  keys.push(...(await fromLane(context, LANES.interactive, token, Math.ceil(batchKeys * (1 - BULK_SHARE)))));
+  const bulkFromId = cursor.start(LANES.bulk);
+  let bulk = false;
+  const claimEdits = async (claim: ChangeClaimOptions) => {
+    const answer = await claimChanges(db, spaceId, { ...claim, bulkFromId });
+    bulk = answer.bulk;
+    return answer;
+  };
+  const editShare = Math.ceil(batchKeys * (1 - BULK_SHARE));
+  keys.push(...(await fromLane(context, claimEdits, LANES.interactive, token, editShare)));
   const edits = keys.length > 0;
-  keys.push(...(await fromLane(context, LANES.bulk, token, room())));
+  const claimPacks = (claim: ChangeClaimOptions) => claimBulk(db, spaceId, claim);
+  if (bulk) keys.push(...(await fromLane(context, claimPacks, LANES.bulk, token, room(), bulkFromId)));
   if (room() > 0) keys.push(...(await claimWaiting(db, spaceId, { token, worker, limit: room() })));
   if (keys.length > 0) return { token, keys, priority: edits ? 'interactive' : 'bulk' };
   keys.push(...(await fromRanges(context, token)));
@@ -62,15 +72,24 @@ async function fromRanges(
 }
 
 /** Claims from one lane; where few keys come out of many rows (a hot key), the limit doubles. */
-async function fromLane(context: ClaimContext, lane: Lane, token: string, wanted: number): Promise<LeasedKey[]> {
-  const { db, store, worker, cursor } = context;
+async function fromLane(
+  { worker, cursor }: ClaimContext,
+  claimOf: (claim: ChangeClaimOptions) => Promise<ChangeClaim>,
+  lane: Lane,
+  token: string,
+  wanted: number,
+  firstId?: number,
+): Promise<LeasedKey[]> {
   const keys: LeasedKey[] = [];
+  let next = firstId;
   for (let limit = wanted; limit > 0 && limit <= wanted * 16 && keys.length < wanted / 2; limit *= 2) {
-    const fromId = cursor.start(lane);
-    const claim = await claimChanges(db, store.space.id, lane, { token, worker, limit, fromId });
+    // Only where a claim follows: it takes the turn of a full look.
+    const fromId: number = next ?? cursor.start(lane);
+    next = undefined;
+    const claim = await claimOf({ token, worker, limit, fromId });
     keys.push(...claim.leased);
-    cursor.advance(lane, claim.lastId, claim.consumed >= limit);
-    if (claim.consumed < limit) break;
+    cursor.advance(lane, claim.lastId, claim.more);
+    if (!claim.more) break;
   }
   return keys;
 }

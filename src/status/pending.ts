@@ -1,5 +1,7 @@
+import { PACK_KEYS } from '../catalog/pack.js';
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
 import { PAST_LAST_PAGE } from '../claim/claim-range.js';
+import { LANES, type Lane } from '../claim/lease.js';
 import type { Executor } from '../db/database.js';
 
 /** What is still to be done in a space, read from freshvec's own tables: cheap however large the source is. */
@@ -22,13 +24,14 @@ export async function readPending(db: Executor, space: Space): Promise<Pending> 
   const [row] = await db.query<{ keys: number; leased: number; failures: number; oldest: number | null }>(
     `SELECT
        (SELECT count(DISTINCT key) FROM (
-          (SELECT key FROM freshvec.change WHERE space_id = $1 LIMIT ${COUNT_LIMIT})
+          (SELECT key FROM freshvec.change_key WHERE space_id = $1 LIMIT ${COUNT_LIMIT})
           UNION ALL (SELECT key FROM freshvec.lease WHERE space_id = $1 LIMIT ${COUNT_LIMIT})) k) AS keys,
        (SELECT count(*) FROM freshvec.lease WHERE space_id = $1 AND token IS NOT NULL AND expires_at > clock_timestamp()) AS leased,
        (SELECT count(*) FROM freshvec.failure WHERE space_id = $1) AS failures,
        extract(epoch FROM clock_timestamp() - LEAST(
          (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 0 ORDER BY id LIMIT 1),
          (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 1 ORDER BY id LIMIT 1),
+         (SELECT at FROM freshvec.change_pack WHERE space_id = $1 ORDER BY id LIMIT 1),
          (SELECT min(since) FROM freshvec.lease WHERE space_id = $1),
          (SELECT s.created_at FROM freshvec.space s WHERE s.id = $1 AND EXISTS (
             SELECT FROM freshvec.range r WHERE r.space_id = s.id AND r.purpose = 'load'))))::float8 AS oldest`,
@@ -36,7 +39,7 @@ export async function readPending(db: Executor, space: Space): Promise<Pending> 
   );
   const { keys = 0, leased = 0, failures = 0, oldest = null } = row ?? {};
   return {
-    keys: keys < COUNT_LIMIT ? keys : Math.max(keys, await plannedRows(db, CHANGES_OF, [space.id])),
+    keys: keys < COUNT_LIMIT ? keys : Math.max(keys, await plannedChanges(db, [space.id])),
     unvisited: await unvisitedRows(db, space),
     leased,
     failures,
@@ -44,7 +47,16 @@ export async function readPending(db: Executor, space: Space): Promise<Pending> 
   };
 }
 
-const CHANGES_OF = 'SELECT FROM freshvec.change WHERE space_id = $1';
+/** The planner's estimate of the keys in the change log of these spaces, in one lane or in all. */
+export async function plannedChanges(db: Executor, spaceIds: readonly number[], lane?: Lane): Promise<number> {
+  const singles =
+    lane === undefined
+      ? plannedRows(db, 'SELECT FROM freshvec.change WHERE space_id = ANY($1::int[])', [spaceIds])
+      : plannedRows(db, 'SELECT FROM freshvec.change WHERE space_id = ANY($1::int[]) AND lane = $2', [spaceIds, lane]);
+  const packs = 'SELECT FROM freshvec.change_pack WHERE space_id = ANY($1::int[])';
+  const inPacks = lane === LANES.interactive ? 0 : (await plannedRows(db, packs, [spaceIds])) * PACK_KEYS;
+  return (await singles) + inPacks;
+}
 
 /** Pages still to be visited (the closing visit of all not counted), times the rows that a page of that relation holds. */
 async function unvisitedRows(db: Executor, space: Space): Promise<number> {

@@ -1,11 +1,11 @@
 import { listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace } from '../catalog/space.js';
-import { LANES } from '../claim/lease.js';
+import { LANES, type Lane } from '../claim/lease.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, FreshvecError } from '../db/errors.js';
 import { readOnly } from '../db/snapshot.js';
 import type { BacklogLane, Readings, SourceReading } from '../observe/readings.js';
-import { plannedRows, readPending } from './pending.js';
+import { plannedChanges, readPending } from './pending.js';
 import { sourceStatus } from './status.js';
 
 export interface ReadingsOptions {
@@ -103,7 +103,7 @@ async function readBacklog(tx: Executor, spaceIds: readonly number[]): Promise<R
        (SELECT count(*) FROM (
           SELECT FROM freshvec.change WHERE space_id = ANY($1::int[]) AND lane = ${LANES.interactive} LIMIT ${COUNT_LIMIT}) c) AS interactive,
        (SELECT count(*) FROM (
-          SELECT FROM freshvec.change WHERE space_id = ANY($1::int[]) AND lane = ${LANES.bulk} LIMIT ${COUNT_LIMIT}) c) AS bulk,
+          SELECT FROM freshvec.change_key WHERE space_id = ANY($1::int[]) AND lane = ${LANES.bulk} LIMIT ${COUNT_LIMIT}) c) AS bulk,
        (SELECT count(*) FROM freshvec.lease WHERE space_id = ANY($1::int[]) AND token IS NULL) AS waiting,
        (SELECT count(*) FROM freshvec.range WHERE space_id = ANY($1::int[])) AS ranges`,
     [spaceIds],
@@ -117,10 +117,9 @@ async function readBacklog(tx: Executor, spaceIds: readonly number[]): Promise<R
   };
 }
 
-async function orPlanned(tx: Executor, counted: number, spaceIds: readonly number[], lane: number): Promise<number> {
+async function orPlanned(tx: Executor, counted: number, spaceIds: readonly number[], lane: Lane): Promise<number> {
   if (counted < COUNT_LIMIT) return counted;
-  const changes = 'SELECT FROM freshvec.change WHERE space_id = ANY($1::int[]) AND lane = $2';
-  return Math.max(counted, await plannedRows(tx, changes, [spaceIds, lane]));
+  return Math.max(counted, await plannedChanges(tx, spaceIds, lane));
 }
 
 /** What `failures list` shows, counted. */

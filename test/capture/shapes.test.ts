@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/database.js';
 import { ident, qualified } from '../../src/db/identifiers.js';
-import { removeSource } from '../../src/source/index.js';
+import { mendTriggerModes, removeSource } from '../../src/source/index.js';
 import { addSource, ENGINES, type Subject, takeChanges, takeKeys } from './support.js';
 
 /** 63 bytes in 31 characters; a name as long as PostgreSQL keeps. */
@@ -142,6 +142,67 @@ describe.for(ENGINES)('capture of tables of every shape on %s', ([engine, open])
     expect(await takeKeys(db)).toEqual(['2']);
     await db.query('UPDATE slug SET n = 5 WHERE id = 1');
     expect(await takeKeys(db)).toEqual(['1']);
+  });
+
+  describe.for(['column', 'table'] as const)('a BEFORE trigger of the app that fires after ours, %s store', (store) => {
+    beforeAll(async () => {
+      await db.query('CREATE TABLE final (id int PRIMARY KEY, t text, who text, n int)');
+      await db.query(`CREATE OR REPLACE FUNCTION have_the_last_word() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.n = 1 THEN NEW.id := NEW.id + 100; END IF;
+        IF NEW.n = 2 THEN NEW.who := 'late'; END IF;
+        IF NEW.n = 3 THEN NEW.t := NEW.t || ' late'; END IF;
+        RETURN NEW; END $$`);
+      await db.query('CREATE TRIGGER zzzz BEFORE UPDATE ON final FOR EACH ROW EXECUTE FUNCTION have_the_last_word()');
+      await db.query('ALTER TABLE final ENABLE ALWAYS TRIGGER zzzz');
+      await addSource(db, { table: 'final', content: { columns: ['t'] }, tenant: 'who', store });
+    });
+    afterAll(async () => {
+      await removeSource(db, 'final', { dropVectors: true });
+      await db.query('DROP TABLE final');
+    });
+
+    test.for(['origin', 'replica'])('what it leaves is what is captured, under %s', async (role) => {
+      await db.query(`TRUNCATE final`);
+      await db.query(`INSERT INTO final VALUES (1, 'a', 'w', 0), (2, 'b', 'w', 0), (3, 'c', 'w', 0), (4, 'd', 'w', 0)`);
+      if (store === 'column') await db.query('UPDATE final SET embedding_stale = false');
+      await takeChanges(db);
+      const written = async (sql: string) => {
+        await db.tx(async (tx) => {
+          await tx.query(`SET LOCAL session_replication_role = ${role}`);
+          await tx.query(sql);
+        });
+        return (await takeChanges(db)).map(({ key, tenant }) => `${key} ${tenant}`);
+      };
+      expect(await written(`UPDATE final SET t = 'A', n = 1 WHERE id = 1`)).toEqual(['1 w', '101 w']);
+      expect(await written(`UPDATE final SET t = 'B', n = 2 WHERE id = 2`)).toEqual(['2 late']);
+      expect(await written('UPDATE final SET n = 3 WHERE id = 3')).toEqual(['3 w']);
+      expect(await written('UPDATE final SET n = 4')).toEqual([]);
+      expect(await written(`UPDATE final SET t = 'D' WHERE id = 4`)).toEqual(['4 w']);
+    });
+  });
+
+  test('a BEFORE trigger that the app gets later is followed by maintenance', async () => {
+    await db.query('CREATE TABLE later (id int PRIMARY KEY, t text, n int)');
+    const { source } = await addSource(db, { table: 'later', content: { columns: ['t'] }, store: 'column' });
+    await db.query(`INSERT INTO later VALUES (1, 'a', 0), (2, 'b', 0)`);
+    await db.query('UPDATE later SET embedding_stale = false');
+    expect(await mendTriggerModes(db, source)).toEqual([]);
+    await db.query(`CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN NEW.t := NEW.t || NEW.n; RETURN NEW; END $$`);
+    for (const [name, id] of [
+      ['early', 1],
+      ['zzzz', 2],
+    ]) {
+      await db.query(`CREATE TRIGGER ${name} BEFORE UPDATE ON later FOR EACH ROW EXECUTE FUNCTION counted()`);
+      expect(await mendTriggerModes(db, source)).toEqual(['public.later']);
+      expect(await mendTriggerModes(db, source)).toEqual([]);
+      await takeChanges(db);
+      await db.query('UPDATE later SET n = n + 1 WHERE id = $1', [id]);
+      expect(await takeKeys(db)).toEqual([String(id)]);
+      await db.query(`DROP TRIGGER ${name} ON later`);
+    }
+    await removeSource(db, 'later', { dropVectors: true });
+    await db.query('DROP TABLE later');
   });
 
   test('generated columns as content, filter and tenant', async () => {

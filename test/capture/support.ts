@@ -75,8 +75,9 @@ export interface Change {
 /** Takes all changes out of the log, sorted by key. */
 export async function takeChanges(db: Executor): Promise<Change[]> {
   return db.query<{ space: number; lane: number; key: string; tenant: string | null; force: boolean | null }>(
-    `WITH taken AS (DELETE FROM freshvec.change RETURNING *)
-     SELECT space_id AS space, lane, key, tenant, force FROM taken ORDER BY key COLLATE "C", space_id`,
+    `WITH seen AS (SELECT * FROM freshvec.change_key),
+       taken AS (DELETE FROM freshvec.change), taken_packs AS (DELETE FROM freshvec.change_pack)
+     SELECT space_id AS space, lane, key, tenant, force FROM seen ORDER BY key COLLATE "C", space_id`,
   );
 }
 

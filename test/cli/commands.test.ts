@@ -231,6 +231,7 @@ describe('from an empty database to a search', () => {
     expect((await on('source', 'remove', 'notes', '--yes', '--json')).json()).toEqual({
       removed: 'notes',
       vectorsDropped: false,
+      notes: [expect.stringContaining('DROP COLUMN "embedding"')],
     });
     const [left] = await sql<{ vectors: number }>(database.url, 'SELECT count(embedding)::int AS vectors FROM notes');
     expect(left?.vectors).toBe(10);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { TIMEOUT_MS, withSystem } from './support/system.js';
-import { sideBySide } from './support/tries.js';
+import { killedInWrite } from './killed.js';
+import { TIMEOUT_MS } from './support/system.js';
 
 /** Write and settle are one transaction: a kill between them leaves neither, a kill during its COMMIT leaves both. */
 const VARIANTS = [
@@ -12,34 +12,23 @@ const VARIANTS = [
 test('fault 03: worker SIGKILLed after the write, before it settled [C $]', {
   timeout: TIMEOUT_MS,
 }, async (context) => {
-  await sideBySide(context, VARIANTS, ({ store, at }) =>
-    // The app may wait for the barrier, which stands in a transaction of the worker: that is the test's doing.
-    withSystem({ store, app: { hides: false, lockBudgetMs: 10_000 } }, async (system) => {
-      const { provider, workers, app } = system;
-      const barrier =
-        at === 'commit'
-          ? await system.barrier('AFTER DELETE ON freshvec.lease', { atCommit: true })
-          : await system.barrier('BEFORE DELETE ON freshvec.lease');
-      // At a commit, the first transaction must be one that writes: an app that deletes would have others come before.
-      if (at !== 'commit') app.start();
-      await barrier.close();
-      const victim = await workers.start();
-      await barrier.reached();
-      if (at === 'commit') app.start();
-      await victim.end('SIGKILL');
-      await barrier.open();
-      await system.transactionsEnded(victim);
-      if (at === 'commit') expect(await system.writesOf(victim)).toBeGreaterThan(0);
-      else expect(await system.writesOf(victim)).toBe(0);
-      const inFlight = await system.leasesOf(victim);
-      await system.expireLeases(victim);
-      await workers.start();
-      await system.probe();
-      await app.stop();
-      await system.assertFresh();
-      await system.assertOneWriter();
-      expect(provider.paidAgain()).toBeLessThanOrEqual(inFlight);
-      app.assertUndisturbed();
-    }),
-  );
+  await killedInWrite(context, VARIANTS, async (system, { at }) => {
+    const { workers, app } = system;
+    const atCommit = at === 'commit';
+    const barrier = atCommit
+      ? await system.barrier('AFTER DELETE ON freshvec.lease', { atCommit })
+      : await system.barrier('BEFORE DELETE ON freshvec.lease');
+    // At a commit, the first transaction must be one that writes: an app that deletes would have others come before.
+    if (!atCommit) app.start();
+    await barrier.close();
+    const victim = await workers.start();
+    await barrier.reached();
+    if (atCommit) app.start();
+    const onceDead = async () => {
+      const writes = await system.writesOf(victim);
+      if (atCommit) expect(writes).toBeGreaterThan(0);
+      else expect(writes).toBe(0);
+    };
+    return { barrier, victim, onceDead };
+  });
 });

@@ -74,7 +74,7 @@ test('fault 36: empty, blank, huge (10 MB), emoji, NUL-like control characters, 
     const failures = 1 + Object.keys(UNREADABLE).length;
     const quiet = async () => {
       const [left] = await db.query<{ n: number }>(
-        `SELECT (SELECT count(*) FROM freshvec.change WHERE space_id <> $1)
+        `SELECT (SELECT count(*) FROM freshvec.change_key WHERE space_id <> $1)
            + (SELECT count(*) FROM freshvec.lease WHERE space_id <> $1) AS n`,
         [system.space.id],
       );

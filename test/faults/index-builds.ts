@@ -40,7 +40,7 @@ export async function filledSource(
          INSERT INTO freshvec.vector_${id} (id, hash, model, embedding) SELECT id, hash, '${fingerprint}', vector FROM v`,
   );
   await db.exec(
-    `DELETE FROM freshvec.change WHERE space_id = ${id}; DELETE FROM freshvec.range WHERE space_id = ${id}`,
+    ['change', 'change_pack', 'range'].map((name) => `DELETE FROM freshvec.${name} WHERE space_id = ${id}`).join('; '),
   );
   return held;
 }

@@ -63,7 +63,7 @@ export async function expectFresh(
 /** No change, no lease, no page to visit, no failure. */
 export async function expectNothingLeft(db: Executor, space: Space): Promise<void> {
   const [left] = await db.query(
-    `SELECT (SELECT count(*) FROM freshvec.change WHERE space_id = $1) AS changes,
+    `SELECT (SELECT count(*) FROM freshvec.change_key WHERE space_id = $1) AS changes,
        (SELECT count(*) FROM freshvec.lease WHERE space_id = $1) AS leases,
        (SELECT count(*) FROM freshvec.range WHERE space_id = $1) AS ranges,
        (SELECT count(*) FROM freshvec.failure WHERE space_id = $1) AS failures`,

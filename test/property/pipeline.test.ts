@@ -19,6 +19,7 @@ const event = fc.oneof(
   fc.constant({ kind: 'work' as const }),
   fc.constant({ kind: 'claimAndDie' as const }),
   fc.constant({ kind: 'unseen' as const }),
+  fc.record({ kind: fc.constant('bulk' as const), keys: fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1 }) }),
 );
 type Event = typeof event extends fc.Arbitrary<infer E> ? E : never;
 
@@ -64,6 +65,17 @@ describe.each<StoreKind>(['column', 'table'])('any history on the %s store', (ki
          SELECT DISTINCT ON (key) space_id, key, gen_random_uuid(), now(), now() FROM taken
          ON CONFLICT (space_id, key) DO UPDATE SET again = true`,
       );
+    } else if (e.kind === 'bulk') {
+      // As a statement of many rows is captured.
+      await db.tx(async (tx) => {
+        await tx.query('ALTER TABLE doc DISABLE TRIGGER USER');
+        await tx.query(`UPDATE doc SET body = body || ' bulk' WHERE id = ANY($1::int[])`, [e.keys]);
+        await tx.query('ALTER TABLE doc ENABLE TRIGGER USER');
+        await tx.query('INSERT INTO freshvec.change_pack (space_id, keys) VALUES ($1, $2::text[])', [
+          store.space.id,
+          e.keys.map(String),
+        ]);
+      });
     } else {
       await db.tx(async (tx) => {
         await tx.query('ALTER TABLE doc DISABLE TRIGGER USER');
@@ -82,7 +94,9 @@ describe.each<StoreKind>(['column', 'table'])('any history on the %s store', (ki
     const { db } = fixture;
     await fc.assert(
       fc.asyncProperty(fc.array(event, { minLength: 1, maxLength: 14 }), async (events) => {
-        await db.exec('TRUNCATE doc; TRUNCATE freshvec.change, freshvec.lease, freshvec.range, freshvec.failure');
+        await db.exec(
+          'TRUNCATE doc; TRUNCATE freshvec.change, freshvec.change_pack, freshvec.lease, freshvec.range, freshvec.failure',
+        );
         if (kind === 'table') await db.exec(`TRUNCATE freshvec.vector_${store.space.id}`);
         for (const e of events) await play(e);
         await fixture.work();
@@ -91,7 +105,7 @@ describe.each<StoreKind>(['column', 'table'])('any history on the %s store', (ki
         const [bad] = await db.query<{ n: number }>(`SELECT count(*) AS n FROM doc WHERE body LIKE '%poison%'`);
         expect(count.failed).toBe(bad?.n);
         const left = await db.query(
-          `SELECT 'change' AS left FROM freshvec.change UNION ALL SELECT 'lease' FROM freshvec.lease
+          `SELECT 'change' AS left FROM freshvec.change_key UNION ALL SELECT 'lease' FROM freshvec.lease
            UNION ALL SELECT 'range' FROM freshvec.range`,
         );
         expect(left).toEqual([]);

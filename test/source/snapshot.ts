@@ -31,7 +31,7 @@ export async function snapshot(db: Database): Promise<Record<string, unknown>> {
     ),
     spaces: await read('SELECT id, source_id, state FROM freshvec.space ORDER BY id'),
     work: await read(
-      `SELECT 'range' AS kind, count(*)::int AS n FROM freshvec.range UNION ALL SELECT 'change', count(*)::int FROM freshvec.change
+      `SELECT 'range' AS kind, count(*)::int AS n FROM freshvec.range UNION ALL SELECT 'change', count(*)::int FROM freshvec.change_key
        UNION ALL SELECT 'lease', count(*)::int FROM freshvec.lease UNION ALL SELECT 'failure', count(*)::int FROM freshvec.failure`,
     ),
   };

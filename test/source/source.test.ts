@@ -134,6 +134,18 @@ describe.for(ENGINES)('sources on %s', ([, open]) => {
     expect(await db.query('SELECT id FROM memory WHERE embedding IS NOT NULL')).toEqual([{ id: 2 }]);
   });
 
+  test('a publication FOR ALL TABLES takes in our own: said, with what to do', async () => {
+    await db.exec('CREATE PUBLICATION "every thing" FOR ALL TABLES');
+    try {
+      const { notes } = await planSource(db, { ...definition, model: MODEL.spec, store: 'table' }, MODEL);
+      expect(notes.join('\n')).toMatch(
+        /CREATE PUBLICATION app FOR TABLES IN SCHEMA "public"; .*DROP PUBLICATION "every thing";/,
+      );
+    } finally {
+      await db.exec('DROP PUBLICATION "every thing"');
+    }
+  });
+
   test('remove of a source whose table is gone, or has another name now', async () => {
     await addSource(db, definition);
     await db.query('ALTER TABLE memory RENAME TO renamed');

@@ -15,11 +15,13 @@ export const removeCommand: Register = (source, act) => {
         if (!yes && !cli.interactive) throw new UsageError('Nobody is there to ask: say --yes to remove the source.');
         const question = `Remove the source "${name}"${dropVectors ? ' and drop its vectors' : ''}?`;
         if (!yes && !(await cli.confirm(question))) return;
-        await cli.client.sources.remove(name, {
+        const { notes } = await cli.client.sources.remove(name, {
           dropVectors,
           onRetry: (attempt, reason) => cli.say(`Waiting for the table, try ${attempt}: ${reason}`),
         });
-        cli.answer({ removed: name, vectorsDropped: dropVectors }, () => `Removed the source "${name}".`);
+        cli.answer({ removed: name, vectorsDropped: dropVectors, ...(notes.length > 0 ? { notes } : {}) }, () =>
+          [`Removed the source "${name}".`, ...notes].join('\n'),
+        );
       }),
     );
 };

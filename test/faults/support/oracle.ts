@@ -33,7 +33,7 @@ export interface Expectation {
 
 export async function backlog(db: Database): Promise<Backlog> {
   const [row] = await db.query<Backlog & Record<string, unknown>>(
-    `SELECT (SELECT count(*)::int FROM freshvec.change) AS changes, (SELECT count(*)::int FROM freshvec.lease) AS leases,
+    `SELECT (SELECT count(*)::int FROM freshvec.change_key) AS changes, (SELECT count(*)::int FROM freshvec.lease) AS leases,
        (SELECT count(*)::int FROM freshvec.range) AS ranges, (SELECT count(*)::int FROM freshvec.failure) AS failures`,
   );
   if (!row) throw new Error('no backlog');
