@@ -1,7 +1,7 @@
 /**
  * freshvec in a minute, with no service, no key and no network: the README files of the installed packages become
- * rows, the bundled model embeds them, three questions are answered, and an edited row is found again milliseconds
- * later. `--once` waits for nobody; `--json` ends with one JSON document on stdout.
+ * rows, the bundled model embeds them, three questions are answered, an edited row is found again milliseconds later,
+ * and all rows move to another model, and back, while searches go on. `--once` waits for nobody; `--json` ends with one JSON document on stdout.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { packageRoot } from '../../src/config/package-root.js';
 import { type Client, createClient } from '../../src/index.js';
 import { readSections } from './readmes.js';
+import { reembed } from './reembed.js';
 import { progressBar, say, showResults } from './show.js';
 
 const QUESTIONS = [
@@ -17,6 +18,8 @@ const QUESTIONS = [
   'How can I validate user input against a schema?',
   'show a progress bar in the terminal',
 ] as const;
+
+const MODELS = { first: 'static/mini@128', second: 'static/mini@256' } as const;
 
 const EDITED = 'Purple walruses tune their grand pianos by moonlight before every lighthouse concert.';
 const EDIT_QUESTION = 'who tunes grand pianos by moonlight?';
@@ -37,11 +40,11 @@ try {
 }
 
 async function demo(freshvec: Client) {
-  say('1. An embedded Postgres (PGlite with pgvector), the bundled model static/mini@256. No service, no key.');
+  say('1. An embedded Postgres (PGlite with pgvector), the bundled model static/mini@128. No service, no key.');
   await freshvec.schema.apply();
   const documents = await load(freshvec);
   say(`\n2. ${documents} sections of the README files in node_modules are rows now. Their embeddings:`);
-  await freshvec.sources.add({ table: 'readme', content: { columns: ['title', 'body'] }, model: 'static/mini@256' });
+  await freshvec.sources.add({ table: 'readme', content: { columns: ['title', 'body'] }, model: MODELS.first });
   const began = performance.now();
   const bar = progressBar(documents);
   const { written: embedded } = await freshvec.workOnce({
@@ -59,9 +62,19 @@ async function demo(freshvec: Client) {
     questions.push({ question, results });
   }
 
-  const freshnessMs = await editAndFind(freshvec);
-  if (attended) await askAlong(freshvec);
-  return { documents, embedded, seconds, questions, freshnessMs };
+  say('\n4. A worker runs now. One row is edited, as an app would:');
+  const stop = new AbortController();
+  const working = freshvec.work({ signal: stop.signal });
+  try {
+    const freshnessMs = await editAndFind(freshvec);
+    say(`\n5. The rows move from ${MODELS.first} to ${MODELS.second} while searches go on:`);
+    const reembedding = await reembed(freshvec, 'readme', MODELS.second, QUESTIONS);
+    if (attended) await askAlong(freshvec);
+    return { documents, embedded, seconds, questions, freshnessMs, reembedding };
+  } finally {
+    stop.abort();
+    await working;
+  }
 }
 
 async function load(freshvec: Client): Promise<number> {
@@ -80,9 +93,6 @@ async function load(freshvec: Client): Promise<number> {
 
 /** Edits a row while a worker runs, and asks until the search finds the new text. Resolves to the milliseconds. */
 async function editAndFind(freshvec: Client): Promise<number> {
-  say('\n4. A worker runs now. One row is edited, as an app would:');
-  const stop = new AbortController();
-  const working = freshvec.work({ signal: stop.signal });
   const db = await freshvec.database();
   // The worker has started once it sleeps and has capture ring for it.
   const asleep = `SELECT FROM freshvec.ring_until WHERE last_value > extract(epoch FROM now())`;
@@ -98,8 +108,6 @@ async function editAndFind(freshvec: Client): Promise<number> {
       const freshnessMs = Math.round(performance.now() - committed);
       showResults(EDIT_QUESTION, results);
       say(`   Found ${freshnessMs} ms after the commit.`);
-      stop.abort();
-      await working;
       return freshnessMs;
     }
     await pause(5);
@@ -107,7 +115,7 @@ async function editAndFind(freshvec: Client): Promise<number> {
 }
 
 async function askAlong(freshvec: Client): Promise<void> {
-  say('\n5. Your turn: ask something (Enter alone ends).');
+  say('\n6. Your turn: ask something (Enter alone ends).');
   for (;;) {
     const question = await prompt('   ? ');
     if (question.trim() === '') return;
