@@ -300,7 +300,7 @@ describe('provider', () => {
     const watched = new Watched(fixture.db, { ...target, accounts: ['one m', 'two m'] }, { providerWaitSeconds: 5 });
     await watched.tick();
     expect(watched.signal('provider_wait')).toMatchObject({ state: 'fine', value: 0 });
-    await fixture.db.query(`SELECT FROM freshvec.take_budget('two m', 1, 10, 1, 0, NULL)`);
+    await fixture.db.query(`INSERT INTO freshvec.account (account) VALUES ('two m')`);
     await fixture.db.query(`SELECT freshvec.refuse_budget('two m', 60, true, 'HTTP 429')`);
     await watched.tick();
     expect(watched.signal('provider_wait')).toMatchObject({ state: 'pressed', note: 'HTTP 429' });
