@@ -9,6 +9,7 @@ export type { Metric, Space, SpaceState, StoreKind, VectorType } from './catalog
 export { type Client, createClient } from './client/client.js';
 export type { TextVector } from './client/embed.js';
 export type { FailedRow, FailuresApi } from './client/failures.js';
+export type { MaintenanceApi, MaintenanceRunOptions, MaintenanceTurn } from './client/maintenance.js';
 export type { ClientOptions } from './client/options.js';
 export type { PauseOptions } from './client/pauses.js';
 export type { SourceInfo, SourcesApi } from './client/sources.js';
@@ -20,6 +21,11 @@ export type { Database, Executor } from './db/database.js';
 export { FreshvecError } from './db/errors.js';
 export { type EmbeddingModel, EmbedError, type EmbedFailure } from './embed/port.js';
 export { type AiSdkEmbeddingModel, type FromAiSdkOptions, fromAiSdk } from './embed/providers/ai-sdk.js';
+export type { AutovacuumProposal } from './maintenance/autovacuum.js';
+export type { MaintenanceReport, MaintenanceServiceStatus } from './maintenance/list.js';
+export type { MaintenancePause } from './maintenance/pauses.js';
+export type { ReindexReport, ReindexRequest } from './maintenance/reindex-source.js';
+export type { MaintenanceRun, RunOutcome } from './maintenance/run-log.js';
 export type { Filter, FilterOperators, SearchHit, SearchRequest, SearchResult } from './search/index.js';
 export {
   type AlterPlan,

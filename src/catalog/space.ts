@@ -80,3 +80,13 @@ export async function liveSpace(db: Executor, sourceId: number): Promise<{ epoch
   );
   return row && { epoch: row.epoch, space: toSpace(row) };
 }
+
+/** Says what index the space is to have; `maintenance` brings it about. */
+export async function setSpaceIndex(db: Executor, id: number, index: Space['index']): Promise<void> {
+  await db.query('UPDATE freshvec.space SET index_kind = $2, m = $3, ef_construction = $4 WHERE id = $1', [
+    id,
+    index.kind,
+    index.m,
+    index.efConstruction,
+  ]);
+}

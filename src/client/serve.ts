@@ -9,7 +9,7 @@ import { startWorker } from '../worker/run.js';
 import { Connection } from './connection.js';
 import type { Endpoints } from './endpoints.js';
 
-/** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps. */
+/** `embed` keeps vectors fresh; `maintain` builds and tends indexes, vacuums, covers new partitions and sweeps. */
 export type Role = 'embed' | 'maintain';
 
 /** Something that runs until it is told to stop. */
@@ -123,6 +123,7 @@ async function start(role: Role, connection: Connection, log: Log, endpoints?: E
       queue,
       onError,
       schedule: config.maintenance.everyMs,
+      settings: config.maintenance,
       cacheMaxBytes: config.cache.maxBytes,
     });
   const onReport = (spaceId: number, report: DrainReport) => {

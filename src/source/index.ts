@@ -1,6 +1,7 @@
 export { type AlterPlan, alterSource, planAlter, type SourceChanges } from './alter.js';
 export { applySource, planSql } from './apply.js';
 export type { PlanModel, PlannedStatement, SourceDefinition, SourcePlan } from './definition.js';
+export { dropUnderLock } from './drop-index.js';
 export { SourceRefused } from './errors.js';
 export type { ExecuteOptions } from './execute.js';
 export { captureNewPartitions } from './partitions.js';
