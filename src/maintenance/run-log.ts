@@ -75,13 +75,18 @@ export async function logged(db: Database, about: RunAbout, fn: (notes: RunNotes
     await finish(db, id, 'done', notes);
     return true;
   } catch (error) {
-    const outcome = error instanceof BusyError ? 'busy' : 'failed';
+    const outcome = error instanceof BusyError ? 'busy' : isAbort(error) ? 'interrupted' : 'failed';
     await finish(db, id, outcome, notes, describeError(error).message).catch(() => {});
-    if (outcome === 'failed') throw error;
+    if (outcome !== 'busy') throw error;
     return false;
   } finally {
     await forget(db, about.service).catch(() => {});
   }
+}
+
+/** Told to stop, or another process took over. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
 }
 
 /** Logs what is over already; equal to the service's last line it is counted there. */

@@ -10,7 +10,7 @@ import { coverLeaves } from './cover-leaves.js';
 import { evictCache } from './evict-cache.js';
 import { listPauses, pauseFor } from './pauses.js';
 import { reindex } from './reindex.js';
-import { BusyError, endInterrupted, logAfterwards } from './run-log.js';
+import { BusyError, endInterrupted, isAbort, logAfterwards } from './run-log.js';
 import { sweep } from './sweep.js';
 import { vacuum } from './vacuum.js';
 import { inWindow } from './window.js';
@@ -154,9 +154,9 @@ async function take(name: MaintenanceService, context: ServiceContext): Promise<
     await end(db, name, count > 0 ? 'done' : 'nothing');
     return count > 0 ? 'done' : 'nothing';
   } catch (error) {
-    await end(db, name, 'failed').catch(() => {});
+    await end(db, name, isAbort(error) ? 'interrupted' : 'failed').catch(() => {});
     // What fails in a heavy service is a run of its own in the log.
-    if (!heavy) {
+    if (!heavy && !isAbort(error)) {
       const { message } = describeError(error);
       await logAfterwards(db, { service: name, byPerson, source, did: 'failed' }, 'failed', message).catch(() => {});
     }

@@ -3,7 +3,7 @@ import type { Database, Executor } from '../db/database.js';
 export interface SessionOptions {
   /** How long each lock, and each transaction that is in the way, may be waited for, in ms; 0: for ever. */
   readonly lockTimeoutMs: number;
-  /** Cancels the statement that runs. */
+  /** Cancels the statement that runs; the signal's reason is thrown then. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -32,6 +32,9 @@ export async function longSession<T>(
     try {
       signal.throwIfAborted();
       return await fn(session);
+    } catch (error) {
+      signal.throwIfAborted(); // What was cancelled says so.
+      throw error;
     } finally {
       signal.removeEventListener('abort', cancel);
     }

@@ -2,6 +2,7 @@ import type { Database } from '../db/database.js';
 import { buildIndexes } from '../maintenance/build-indexes.js';
 import { coverLeaves } from '../maintenance/cover-leaves.js';
 import { evictCache } from '../maintenance/evict-cache.js';
+import { isAbort } from '../maintenance/run-log.js';
 import {
   DEFAULT_MAINTENANCE,
   type MaintenanceSettings,
@@ -44,7 +45,7 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
     try {
       await runService(service, { db, settings, cacheMaxBytes, byPerson: false, signal, onProgress });
     } catch (error) {
-      onError(error);
+      if (!isAbort(error)) onError(error);
     }
   };
   await queue.work(
