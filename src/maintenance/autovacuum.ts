@@ -62,7 +62,7 @@ export async function setAutovacuum(
 
 async function settingsOf(db: Executor, { oid }: VectorRelation): Promise<Settings | undefined> {
   const [row] = await db.query<Settings>(
-    `SELECT greatest(c.reltuples, s.n_live_tup)::float8 AS rows, current_setting('autovacuum_vacuum_scale_factor')::float8 AS fallback,
+    `SELECT CASE WHEN c.reltuples >= 0 THEN c.reltuples ELSE s.n_live_tup END::float8 AS rows, current_setting('autovacuum_vacuum_scale_factor')::float8 AS fallback,
        (SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'autovacuum_vacuum_scale_factor') AS scale,
        (SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'autovacuum_enabled') AS enabled
      FROM pg_class c JOIN pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = $1::int8::oid`,

@@ -179,7 +179,8 @@ export async function watched(
 
 async function progress(db: Executor, relation: number, index: string): Promise<BuildProgress | undefined> {
   const [row] = await db.query<{ phase: string; done: number; total: number; pid: number | null }>(
-    `SELECT phase, GREATEST(blocks_done, tuples_done) AS done, GREATEST(blocks_total, tuples_total) AS total,
+    `SELECT phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END AS done,
+       CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END AS total,
        NULLIF(current_locker_pid, 0)::int8 AS pid
      FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid`,
     [relation],
