@@ -2,7 +2,7 @@ import type { Database } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { dropUnderLock } from '../source/index.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
-import { longSession } from '../store/index-session.js';
+import { briefly, longSession } from '../store/index-session.js';
 import { asAsked, NEXT, type OwnIndex, ownIndexes } from '../store/own-index.js';
 import { BusyError } from './run-log.js';
 import type { Target } from './targets.js';
@@ -46,10 +46,7 @@ export async function swapIndex(db: Database, target: Target, options: BuildOpti
   );
   for (const index of [...(await own()).values()].filter(isNext)) {
     const { schema, index: name } = index.relation;
-    await db.tx(async (tx) => {
-      await tx.query(`SET LOCAL lock_timeout = '5s'`);
-      await tx.query(`ALTER INDEX ${qualified(schema, index.name)} RENAME TO ${ident(name)}`);
-    });
+    await briefly(db, `ALTER INDEX ${qualified(schema, index.name)} RENAME TO ${ident(name)}`, options.signal);
   }
   return true;
 }

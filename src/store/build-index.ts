@@ -3,7 +3,7 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
-import { longSession } from './index-session.js';
+import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
 import { asAsked, NEXT, ownIndexes, type VectorRelation, vectorRelations } from './own-index.js';
 
@@ -80,7 +80,7 @@ async function ensureOne(
   const on = `${qualified(relation.schema, relation.name)} USING hnsw (${ident(column)} ${qualified(extension?.schema ?? 'public', operatorClass)})
     WITH (m = ${space.index.m}, ef_construction = ${space.index.efConstruction})`;
   if (relation.partitioned) {
-    await db.query(`CREATE INDEX ${ident(name)} ON ONLY ${on}`);
+    await briefly(db, `CREATE INDEX ${ident(name)} ON ONLY ${on}`, options.signal);
     return 'built';
   }
   // A time-out would leave an invalid index behind; what the build waits for is reported instead.
@@ -149,7 +149,8 @@ async function attach(
     [leaf.oid, qualified(parent.schema, parentIndex)],
   );
   if (attached) return;
-  await db.query(
+  await briefly(
+    db,
     `ALTER INDEX ${qualified(parent.schema, parentIndex)} ATTACH PARTITION ${qualified(leaf.schema, leafIndex)}`,
   );
 }

@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database, Executor } from '../db/database.js';
+import { classify } from '../db/errors.js';
 
 export interface SessionOptions {
   /** How long each lock, and each transaction that is in the way, may be waited for, in ms; 0: for ever. */
@@ -39,4 +41,29 @@ export async function longSession<T>(
       signal.removeEventListener('abort', cancel);
     }
   });
+}
+
+/** What one try may wait for a lock, in ms, and how many there are. */
+const TRY_MS = 80;
+const TRIES = 30;
+const PAUSE_MS = { first: 50, most: 1_000 };
+
+/**
+ * Runs DDL that takes milliseconds but a lock that writers hold: who waits for it has every later writer wait behind, so
+ * each try waits a moment only. Throws the last try's lock time-out.
+ */
+export async function briefly(db: Database, sql: string, signal?: AbortSignal): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    signal?.throwIfAborted();
+    try {
+      await db.tx(async (tx) => {
+        await tx.query(`SET LOCAL lock_timeout = ${TRY_MS}`);
+        await tx.query(sql);
+      });
+      return;
+    } catch (error) {
+      if (classify(error) !== 'lock_timeout' || attempt >= TRIES) throw error;
+      await sleep(Math.min(PAUSE_MS.first * 2 ** attempt, PAUSE_MS.most) * (0.5 + Math.random() / 2));
+    }
+  }
 }

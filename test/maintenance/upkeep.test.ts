@@ -9,6 +9,7 @@ import { listTargets } from '../../src/maintenance/targets.js';
 import { vacuum } from '../../src/maintenance/vacuum.js';
 import { measureRecall } from '../../src/search/recall.js';
 import { openTransaction, vectorIndexes } from '../faults/index-builds.js';
+import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { vectorSource } from './vector-source.js';
 
@@ -394,4 +395,22 @@ test('one heavy service at a time in the fleet; a run whose process died is said
   const runs = await listRuns(db, { limit: 100 });
   expect(runs.filter(({ outcome }) => outcome === 'running')).toEqual([]);
   expect(runs.find(({ did }) => did === 'vacuuming: 7 dead rows')).toMatchObject({ outcome: 'interrupted' });
+});
+
+test('a writer of a partitioned source does not make the others wait behind the index of the whole', async () => {
+  const { db } = fixture;
+  await vectorSource(fixture, { table: 'busy', rows: 300, dimensions: 8, partitions: 2 });
+  const holder = await openTransaction(fixture.url, 'BEGIN', 'INSERT INTO busy (id) VALUES (-1)');
+  const building = buildIndexes(db, { source: 'busy' });
+  await eventually(
+    async () =>
+      (await db.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'busy'::regclass AND mode = 'ShareLock'`))
+        .length > 0,
+    { intervalMs: 0, what: 'the build that waits' },
+  );
+  const other = await openTransaction(fixture.url, `SET lock_timeout = '2s'`, 'INSERT INTO busy (id) VALUES (-2)');
+  await other.end();
+  await holder.query('COMMIT');
+  await holder.end();
+  expect(await building).toBe(1);
 });
