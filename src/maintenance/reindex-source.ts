@@ -107,6 +107,7 @@ async function act(
   const words = `m ${m}, ef_construction ${efConstruction}`;
   await tend(db, target, `building the index with ${words}`, options, async () => {
     await converge(db, target, options);
+    if ((await validIndexes(db, target)).length === 0) throw await strangersIndex(db, target);
     return `${valid.length > 0 ? 'swapped the index for one' : 'built the index'} with ${words}`;
   });
   return valid.length > 0 ? 'swapped' : 'built';
@@ -174,6 +175,20 @@ function wanted(space: Space, { index, m, efConstruction }: ReindexRequest): Spa
     );
   }
   return { kind, ...parameters };
+}
+
+/** An equal index of somebody else's serves, so that none of ours is built beside it. */
+async function strangersIndex(db: Database, { source, relations }: Target): Promise<FreshvecError> {
+  const rows = await db.query<{ name: string }>(
+    `SELECT i.indexrelid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
+     WHERE am.amname = 'hnsw' AND i.indrelid::int8 = ANY($1::int8[]) ORDER BY 1`,
+    [relations.map(({ oid }) => oid)],
+  );
+  return new FreshvecError(
+    'index_foreign',
+    `Searches of "${source.name}" are answered by ${rows.map(({ name }) => name).join(', ')}, which freshvec did not make and ` +
+      'does not touch. Drop it with DROP INDEX CONCURRENTLY, and say this again.',
+  );
 }
 
 function isSame(a: Space['index'], b: Space['index']): boolean {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openPostgres } from '../../src/db/postgres.js';
 import { indexSize, readBuild } from '../../src/maintenance/bloat.js';
 import { buildIndexes } from '../../src/maintenance/build-indexes.js';
 import { reindex, validIndexes } from '../../src/maintenance/reindex.js';
@@ -9,6 +10,7 @@ import { listTargets } from '../../src/maintenance/targets.js';
 import { vacuum } from '../../src/maintenance/vacuum.js';
 import { measureRecall } from '../../src/search/recall.js';
 import { openTransaction, vectorIndexes } from '../faults/index-builds.js';
+import { createRole } from '../faults/roles.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { vectorSource } from './vector-source.js';
@@ -413,4 +415,60 @@ test('a writer of a partitioned source does not make the others wait behind the 
   await holder.query('COMMIT');
   await holder.end();
   expect(await building).toBe(1);
+});
+
+test('a role that may not vacuum is told so, and what to grant', async () => {
+  const { db } = fixture;
+  await vectorSource(fixture, { table: 'not_mine', rows: ROWS, dimensions: 8, index: 'none' });
+  await edits('not_mine', 1);
+  const role = await createRole(fixture);
+  await db.exec(
+    `GRANT USAGE ON SCHEMA freshvec TO ${role.name}; GRANT ALL ON ALL TABLES IN SCHEMA freshvec TO ${role.name};
+     GRANT SELECT ON not_mine TO ${role.name}`,
+  );
+  const theirs = openPostgres({ url: role.url, poolSize: 4, applicationName: 'test', onError: () => {} });
+  const options = { ...SETTINGS, source: 'not_mine' };
+  try {
+    await expect(vacuum(theirs, options)).rejects.toMatchObject({
+      code: 'privilege_missing',
+      message: expect.stringContaining(`GRANT MAINTAIN ON "public"."not_mine" TO ${role.name}`),
+    });
+    expect((await listRuns(db, { limit: 1 }))[0]).toMatchObject({ service: 'vacuum', outcome: 'failed' });
+    await db.exec(`GRANT MAINTAIN ON not_mine TO ${role.name}`);
+    expect(await vacuum(theirs, options)).toBe(1);
+    expect((await listRuns(db, { limit: 1 }))[0]?.did).toMatch(/^vacuumed: \d+ dead rows before, 0 after$/);
+  } finally {
+    await theirs.close();
+    await role.drop();
+  }
+});
+
+test("somebody else's index serves: none is built beside it, and it is not touched", async () => {
+  const { db } = fixture;
+  await vectorSource(fixture, { table: 'foreign_one', rows: 300, dimensions: 8 });
+  await db.exec('CREATE INDEX their_index ON foreign_one USING hnsw (embedding vector_cosine_ops)');
+  expect(await buildIndexes(db, { source: 'foreign_one' })).toBe(0);
+  expect(await reindex(db, { ...SETTINGS, source: 'foreign_one', bloatRatio: 0 })).toBe(0);
+  await expect(reindexSource(db, 'foreign_one', { m: 24 }, { lockTimeoutMs: 1_000 })).rejects.toMatchObject({
+    code: 'index_foreign',
+    message: expect.stringContaining('answered by their_index'),
+  });
+  await db.exec('DROP INDEX their_index');
+  expect(await reindexSource(db, 'foreign_one', { m: 24 }, { lockTimeoutMs: 1_000 })).toMatchObject({
+    outcome: 'built',
+  });
+});
+
+test('nothing is rebuilt while the first pass over the data is under way', async () => {
+  const { db } = fixture;
+  const { space, source } = await vectorSource(fixture, { table: 'loading', rows: ROWS, dimensions: 8 });
+  await buildIndexes(db, { source: 'loading' });
+  await db.query(
+    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page) VALUES ($1, 'load', $2, 0, 0, 1)`,
+    [space.id, source.relation.oid],
+  );
+  expect(await reindex(db, { ...SETTINGS, source: 'loading', bloatRatio: 0 })).toBe(0);
+  expect(await reindexSource(db, 'loading', {}, { lockTimeoutMs: 1_000 })).toMatchObject({ outcome: 'later' });
+  await db.query('DELETE FROM freshvec.range WHERE space_id = $1', [space.id]);
+  expect(await reindex(db, { ...SETTINGS, source: 'loading', bloatRatio: 0 })).toBe(1);
 });
