@@ -2,7 +2,7 @@ import { getSource } from '../catalog/source.js';
 import { getSpace, liveSpace, type Space, setSpaceIndex } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
-import { measureRecall } from '../search/recall.js';
+import { isUnmeasurable, measureRecall } from '../search/recall.js';
 import type { BuildProgress } from '../store/build-index.js';
 import { asAsked, ownIndexes, vectorRelations } from '../store/own-index.js';
 import { converge } from './build-indexes.js';
@@ -141,7 +141,7 @@ async function recallOf(db: Database, { source, space }: Target, { signal }: Rei
   try {
     return (await measureRecall(db, source, space, { ...RECALL, signal })).recall;
   } catch (error) {
-    if (error instanceof FreshvecError && error.code === 'index_unused') return undefined;
+    if (isUnmeasurable(error)) return undefined;
     throw error;
   }
 }

@@ -1,6 +1,5 @@
 import type { Database } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
-import { measureRecall } from '../search/recall.js';
+import { isUnmeasurable, measureRecall } from '../search/recall.js';
 import type { BuildProgress } from '../store/build-index.js';
 import { indexedRelation } from '../store/index-state.js';
 import { dropLeftovers } from '../store/leftovers.js';
@@ -127,7 +126,7 @@ async function recallOf(
     const measured = await measureRecall(db, source, space, { ...RECALL, relation, indexName: name, signal });
     return measured.queries > 0 ? measured.recall : undefined;
   } catch (error) {
-    if (error instanceof FreshvecError && error.code === 'index_unused') return undefined;
+    if (isUnmeasurable(error)) return undefined;
     throw error;
   }
 }

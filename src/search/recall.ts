@@ -1,7 +1,7 @@
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { indexedRelation } from '../store/index-state.js';
 import { distanceSql } from './operator.js';
@@ -18,7 +18,7 @@ export interface RecallOptions {
   readonly indexName?: string | undefined;
   /** One partition in place of all of them. */
   readonly relation?: { readonly schema: string; readonly name: string } | undefined;
-  /** No further question is asked once so many ms went by: each exact answer reads every vector. 60 s unless told. */
+  /** No further question is asked, and none goes on, once so many ms went by: each exact answer reads every vector. 60 s unless told. */
   readonly budgetMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -43,7 +43,8 @@ type Near = { at: string; distance: number };
  * one short snapshot, in which both are answered as `search` would be.
  *
  * Throws FreshvecError `index_unused` where the planner does not answer by the index even when it has no better
- * choice: it is missing, invalid, or of another operator class.
+ * choice: it is missing, invalid, or of another operator class. `recall_too_slow` where not one question was answered
+ * within the budget.
  */
 export async function measureRecall(
   db: Database,
@@ -65,7 +66,18 @@ export async function measureRecall(
   for (const at of await pick(db, side, sample)) {
     if (queries > 0 && performance.now() > deadline) break;
     signal?.throwIfAborted();
-    const share = await askBoth(db, side, at, { k, efSearch });
+    const leftMs = queries === 0 ? budgetMs : deadline - performance.now();
+    const share = await askBoth(db, side, at, { k, efSearch, leftMs }).catch((error: unknown) => {
+      if (sqlState(error) !== '57014' || signal?.aborted) throw error;
+      return 'too slow' as const;
+    });
+    if (share === 'too slow') {
+      if (queries > 0) break;
+      throw new FreshvecError(
+        'recall_too_slow',
+        `One exact search over the vectors of "${source.name}" takes longer than ${budgetMs} ms: give it more time.`,
+      );
+    }
     if (share === undefined) continue;
     sum += share;
     queries += 1;
@@ -121,7 +133,7 @@ function askBoth(
   db: Database,
   side: Side,
   at: string,
-  { k, efSearch }: { k: number; efSearch: number },
+  { k, efSearch, leftMs }: { k: number; efSearch: number; leftMs: number },
 ): Promise<number | undefined> {
   const nearest = `SELECT tableoid::int8 || '/' || ctid AS at, ${side.distance} AS distance
     FROM ${side.from} WHERE ${side.where} ORDER BY ${side.distance} LIMIT ${k + 1}`;
@@ -129,10 +141,13 @@ function askBoth(
     (await tx.query<Near>(nearest, [vector])).filter((row) => row.at !== at && !Number.isNaN(row.distance)).slice(0, k);
   return db.tx(async (tx) => {
     await tx.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
+    await tx.query(`SET LOCAL statement_timeout = ${Math.max(1, Math.ceil(leftMs))}`);
     await tx.query('SET LOCAL jit = off');
     const vector = await vectorAt(tx, side, at);
     if (vector === undefined) return undefined;
-    await tx.query('SET LOCAL enable_indexscan = off');
+    await tx.query(
+      `SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true), set_config('enable_sort', 'on', true)`,
+    );
     const exact = await answers(tx, vector);
     const farthest = exact.at(-1)?.distance;
     if (farthest === undefined) return undefined;
@@ -189,4 +204,9 @@ async function assertIndexed(tx: Executor, { from, indexName }: Side, statement:
 function scansOf(node: PlanNode): PlanNode[] {
   if (node.Plans && node.Plans.length > 0) return node.Plans.flatMap(scansOf);
   return node['Node Type'] === 'Result' ? [] : [node];
+}
+
+/** A reason not to know the recall that is nobody's fault: no index answers, or the table is too large for the time. */
+export function isUnmeasurable(error: unknown): boolean {
+  return error instanceof FreshvecError && (error.code === 'index_unused' || error.code === 'recall_too_slow');
 }

@@ -113,6 +113,9 @@ describe('recall', () => {
     await expect(measureRecall(db, source, space, { indexName: 'another' })).rejects.toMatchObject({
       code: 'index_unused',
     });
+    await expect(measureRecall(db, source, space, { budgetMs: 0.1, sample: 1_000, k: 900 })).rejects.toMatchObject({
+      code: 'recall_too_slow',
+    });
     await expect(measureRecall(db, source, space, { k: 0 })).rejects.toMatchObject({ code: 'recall_request_invalid' });
   });
 
