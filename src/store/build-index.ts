@@ -1,7 +1,7 @@
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
@@ -19,7 +19,12 @@ export interface BuildProgress {
 
 export interface BuildOptions {
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
+  /** Ends a build that is under way. */
   readonly signal?: AbortSignal | undefined;
+  /** maintenance_work_mem for the build, such as `1GB`. */
+  readonly maintenanceWorkMem?: string | undefined;
+  /** max_parallel_maintenance_workers for the build. */
+  readonly parallelWorkers?: number | undefined;
   /** Builds it beside the present one, under a name of its own, to take its place (`maintenance/swap-index.ts`). */
   readonly next?: boolean | undefined;
 }
@@ -84,13 +89,33 @@ async function ensureOne(
     return 'built';
   }
   // A time-out would leave an invalid index behind; what the build waits for is reported instead.
-  await longSession(db, { lockTimeoutMs: 0 }, async (session) => {
-    if (found) await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
-    await watched(db, relation.oid, name, options, () =>
-      session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`),
+  await longSession(db, { lockTimeoutMs: 0, signal: options.signal }, async (session) => {
+    await session.query(
+      `SELECT set_config('maintenance_work_mem', COALESCE($1, current_setting('maintenance_work_mem')), false),
+         set_config('max_parallel_maintenance_workers', COALESCE($2, current_setting('max_parallel_maintenance_workers')), false)`,
+      [options.maintenanceWorkMem ?? null, options.parallelWorkers?.toString() ?? null],
     );
+    const drop = () => session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
+    const create = () => session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
+    if (found) await drop();
+    await watched(db, relation.oid, name, options, async () => {
+      try {
+        await create();
+      } catch (error) {
+        if (!lacksSharedMemory(error)) throw error;
+        // A parallel build keeps its graph in shared memory; one process alone does without.
+        await drop();
+        await session.query('SET max_parallel_maintenance_workers = 0');
+        await create();
+      }
+    });
   });
   return 'built';
+}
+
+/** "could not resize shared memory segment … No space left on device": /dev/shm, not the disk. */
+function lacksSharedMemory(error: unknown): boolean {
+  return sqlState(error) === '53100' && error instanceof Error && error.message.includes('shared memory');
 }
 
 async function isAsAsked(db: Executor, source: Source, space: Space, relation: VectorRelation, name: string) {
