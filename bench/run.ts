@@ -42,6 +42,10 @@ const BENCHES: Readonly<Record<string, Entry>> = {
     what: 'the guarded search against a bare ORDER BY … LIMIT',
     load: async () => (await import('./search.js')).search,
   },
+  upkeep: {
+    what: 'a bloated index is found, and rebuilt while the app searches',
+    load: async () => (await import('./upkeep.js')).upkeep,
+  },
   local: {
     what: 'models that run in the process, against a bare loop over the runtime',
     load: async () => (await import('./local.js')).local,

@@ -90,3 +90,13 @@ export async function payingTwin(db: Executor, space: Space): Promise<Space | un
   const live = await liveSpace(db, space.sourceId);
   return live && live.space.id !== space.id && live.space.fingerprint === space.fingerprint ? live.space : undefined;
 }
+
+/** Says what index the space is to have; `maintenance` brings it about. */
+export async function setSpaceIndex(db: Executor, id: number, index: Space['index']): Promise<void> {
+  await db.query('UPDATE freshvec.space SET index_kind = $2, m = $3, ef_construction = $4 WHERE id = $1', [
+    id,
+    index.kind,
+    index.m,
+    index.efConstruction,
+  ]);
+}

@@ -18,6 +18,8 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'model_unknown',
   'search_request_invalid',
   'pause_request_invalid',
+  'maintenance_request_invalid',
+  'reindex_request_invalid',
 ]);
 
 /** An error as a person or a script is told of it. */

@@ -4,9 +4,11 @@ import { configCommands } from './commands/config.js';
 import { embedCommand } from './commands/embed.js';
 import { enqueueCommand } from './commands/enqueue.js';
 import { failureCommands } from './commands/failures.js';
+import { maintainCommands } from './commands/maintain.js';
 import { pauseCommands } from './commands/pause.js';
 import { probeCommands } from './commands/probe.js';
 import { reembedCommands } from './commands/reembed/index.js';
+import { reindexCommand } from './commands/reindex.js';
 import { schemaCommands } from './commands/schema.js';
 import { searchCommand } from './commands/search.js';
 import { sourceCommands } from './commands/source.js';
@@ -36,6 +38,8 @@ const COMMANDS: readonly Register[] = [
   spendCommand,
   probeCommands,
   reembedCommands,
+  maintainCommands,
+  reindexCommand,
   configCommands,
   uninstallCommand,
 ];

@@ -22,6 +22,13 @@ export function count(value: number): string {
   return value.toLocaleString('en-US');
 }
 
+/** `1.5 MB`, by powers of 1024. */
+export function bytesText(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  const power = Math.min(4, Math.floor(Math.log2(bytes) / 10));
+  return `${(bytes / 1024 ** power).toFixed(1)} ${['B', 'kB', 'MB', 'GB', 'TB'][power]}`;
+}
+
 /** When a pause ends; null: not by itself. */
 export function untilText(until: string | null): string {
   return until === null ? 'until it is resumed' : `until ${until}`;

@@ -12,6 +12,7 @@ import { type WaitOptions, waitUntilFresh } from '../status/wait-until-fresh.js'
 import { budgetSettings, Connection } from './connection.js';
 import { embedText, type TextVector } from './embed.js';
 import { type FailuresApi, failuresApi } from './failures.js';
+import { type MaintenanceApi, maintenanceApi } from './maintenance.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
 import { type PauseOptions, pause, resume } from './pauses.js';
 import { type ReembedApi, reembedApi } from './reembed.js';
@@ -57,6 +58,7 @@ export interface Client {
   readonly sources: SourcesApi;
   readonly failures: FailuresApi;
   readonly reembed: ReembedApi;
+  readonly maintenance: MaintenanceApi;
   readonly schema: {
     /** Brings freshvec's own schema up to date; may run twice, and at once. */
     apply(): Promise<{ applied: Migration[]; current: number }>;
@@ -122,6 +124,7 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     sources: sourcesApi(connection),
     failures: failuresApi(ready),
     reembed: reembedApi(connection),
+    maintenance: maintenanceApi(connection),
     schema: {
       async apply() {
         const open = await connection();

@@ -11,7 +11,7 @@ import { Connection } from './connection.js';
 import type { Endpoints } from './endpoints.js';
 import { reembedDeps } from './reembed-deps.js';
 
-/** `embed` keeps vectors fresh; `maintain` builds indexes, covers new partitions and sweeps; `reembed` carries out migrations. */
+/** `embed` keeps vectors fresh; `maintain` builds and tends indexes, vacuums, covers new partitions and sweeps; `reembed` carries out migrations. */
 export type Role = 'embed' | 'maintain' | 'reembed';
 
 /** Something that runs until it is told to stop. */
@@ -125,6 +125,7 @@ async function start(role: Role, connection: Connection, log: Log, endpoints?: E
       queue,
       onError,
       schedule: config.maintenance.everyMs,
+      settings: config.maintenance,
       cacheMaxBytes: config.cache.maxBytes,
     });
   if (role === 'reembed') {

@@ -15,6 +15,9 @@ export type QueueConfig =
   | { readonly backend: 'postgres' }
   | { readonly backend: 'pglite' };
 
+/** Maintenance that runs by the clock. */
+export type ScheduledService = 'sweep' | 'leaves' | 'index' | 'cache' | 'analyze' | 'vacuum' | 'reindex';
+
 /** Everything that can be configured: parsed once, checked, frozen, and passed on. */
 export interface Config {
   /** Undefined where none was named: nothing is ever chosen silently. `requireDatabase` says so. */
@@ -62,8 +65,17 @@ export interface Config {
     /** From SIGTERM to exit, at most. */
     readonly graceMs: number;
   };
-  /** Ms between two runs of each maintenance service that is not left to its own default. */
-  readonly maintenance: { readonly everyMs: Readonly<Partial<Record<'sweep' | 'leaves' | 'index' | 'cache', number>>> };
+  readonly maintenance: {
+    /** Ms between two runs of each service that is not left to its own default. */
+    readonly everyMs: Readonly<Partial<Record<ScheduledService, number>>>;
+    /** When heavy services may begin, `22:00-06:00`; undefined: at any time. */
+    readonly window: string | undefined;
+    /** Of the window. */
+    readonly timeZone: string;
+    readonly lockTimeoutMs: number;
+    readonly bloatRatio: number;
+    readonly recallTarget: number;
+  };
   /** Where a worker process answers for its metrics and health; port 0: nowhere. */
   readonly http: { readonly host: string; readonly port: number };
   /** What a re-embedding slows down for. */

@@ -33,6 +33,8 @@ export const VARIABLES = {
   'worker.slots': ['FRESHVEC_SLOTS'],
   'worker.batchKeys': ['FRESHVEC_BATCH_KEYS'],
   'worker.graceMs': ['FRESHVEC_GRACE_MS'],
+  'maintenance.window': ['FRESHVEC_MAINTENANCE_WINDOW'],
+  'maintenance.timeZone': ['FRESHVEC_MAINTENANCE_TIME_ZONE'],
   'http.host': ['FRESHVEC_HTTP_HOST'],
   'http.port': ['FRESHVEC_HTTP_PORT'],
   'log.level': ['FRESHVEC_LOG_LEVEL'],

@@ -23,6 +23,10 @@ const DEFAULTS = {
   requestTimeoutMs: 30_000,
   httpHost: '127.0.0.1',
   boundSeconds: 30,
+  timeZone: 'UTC',
+  lockTimeoutMs: 600_000,
+  bloatRatio: 1.5,
+  recallTarget: 0.95,
 } as const;
 
 /** Flags before environment before file before defaults. Throws ConfigError. */
@@ -66,7 +70,14 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
       batchKeys: first(layers, (s) => s.worker?.batchKeys) ?? DEFAULTS.batchKeys,
       graceMs: first(layers, (s) => s.worker?.graceMs) ?? DEFAULTS.graceMs,
     },
-    maintenance: { everyMs: Object.assign({}, ...layers.map((s) => s.maintenance?.everyMs ?? {}).reverse()) },
+    maintenance: {
+      everyMs: Object.assign({}, ...layers.map((s) => s.maintenance?.everyMs ?? {}).reverse()),
+      window: first(layers, (s) => s.maintenance?.window),
+      timeZone: first(layers, (s) => s.maintenance?.timeZone) ?? DEFAULTS.timeZone,
+      lockTimeoutMs: first(layers, (s) => s.maintenance?.lockTimeoutMs) ?? DEFAULTS.lockTimeoutMs,
+      bloatRatio: first(layers, (s) => s.maintenance?.bloatRatio) ?? DEFAULTS.bloatRatio,
+      recallTarget: first(layers, (s) => s.maintenance?.recallTarget) ?? DEFAULTS.recallTarget,
+    },
     http: {
       host: first(layers, (s) => s.http?.host) ?? DEFAULTS.httpHost,
       port: first(layers, (s) => s.http?.port) ?? 0,

@@ -34,6 +34,14 @@ const ms = z.number().int().min(0).max(86_400_000);
 /** Ms between two runs of a maintenance service. */
 const interval = count(7 * 86_400_000).min(100);
 
+function isTimeZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== '';
+  } catch {
+    return false;
+  }
+}
+
 export const settingsSchema = z
   .strictObject({
     database: z
@@ -97,7 +105,33 @@ export const settingsSchema = z
     worker: z.strictObject({ slots: count(64), batchKeys: count(10_000), graceMs: ms }).partial(),
     maintenance: z
       .strictObject({
-        everyMs: z.strictObject({ sweep: interval, leaves: interval, index: interval, cache: interval }).partial(),
+        everyMs: z
+          .strictObject({
+            sweep: interval,
+            leaves: interval,
+            index: interval,
+            cache: interval,
+            analyze: interval,
+            vacuum: interval,
+            reindex: interval,
+          })
+          .partial(),
+        /** When heavy services may begin: `22:00-06:00`. Without, at any time. */
+        window: z
+          .string()
+          .regex(/^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$/, 'must be like 22:00-06:00')
+          .refine(
+            (text) => text.slice(0, 5) !== text.slice(6),
+            'must not end when it begins; leave it away for always',
+          ),
+        /** Of the window: a name such as `Europe/Berlin`; UTC unless told. */
+        timeZone: z.string().refine(isTimeZone, 'is no time zone such as Europe/Berlin or UTC'),
+        /** How long a heavy service waits for a lock, or for a transaction that is in its way. */
+        lockTimeoutMs: count(86_400_000),
+        /** A vector index this many times as large as it need be is built again. */
+        bloatRatio: z.number().min(1.1).max(100),
+        /** A vector index that finds a smaller share of the nearest 10 than this, and once found more, is built again. */
+        recallTarget: z.number().min(0).max(1),
       })
       .partial(),
     http: z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }).partial(),

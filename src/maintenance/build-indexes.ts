@@ -1,29 +1,54 @@
-import { isMigrating } from '../catalog/migration.js';
-import { getSourceById } from '../catalog/source.js';
-import { listMaintainedSpaces } from '../catalog/space.js';
-import { isLoaded } from '../claim/pending.js';
-import { asSingleton } from '../claim/singleton.js';
 import type { Database } from '../db/database.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
+import { indexName } from '../store/index-state.js';
+import { dropLeftovers } from '../store/leftovers.js';
+import { recordBuild } from './bloat.js';
 import { forEach } from './for-each.js';
+import { validIndexes } from './reindex.js';
+import { BusyError, logAfterwards } from './run-log.js';
+import { swapIndex } from './swap-index.js';
+import { aloneOnTable, either, listTargets, type Target } from './targets.js';
+import { isTended } from './tended.js';
+
+export interface BuildIndexesOptions extends BuildOptions {
+  /** One source; all of them unless told. */
+  readonly source?: string | undefined;
+  readonly byPerson?: boolean | undefined;
+}
 
 /**
- * Builds the index of every space whose first pass over the data is done, one at a time, and mends invalid ones. A space
- * that a migration fills is left to the migration. An index built before the vectors are there would make each of them
- * an insert into the graph.
- * Resolves to how many were built.
+ * Builds the index of every space whose first pass over the data is done, one at a time; mends invalid ones, drops what
+ * a killed REINDEX left of them, and goes on with a change of their parameters. Resolves to how many were built.
  */
-export async function buildIndexes(db: Database, options: BuildOptions = {}): Promise<number> {
+export async function buildIndexes(db: Database, options: BuildIndexesOptions = {}): Promise<number> {
   let built = 0;
-  await forEach(await listMaintainedSpaces(db), async (space) => {
+  await forEach(await listTargets(db, options.source), async (target) => {
     options.signal?.throwIfAborted();
-    if (space.index.kind === 'none' || !(await isLoaded(db, space.id)) || (await isMigrating(db, space.id))) return;
-    const source = await getSourceById(db, space.sourceId);
-    if (!source) return;
-    await asSingleton(db, `index:${source.relation.oid}`, async (lost) => {
-      const signal = options.signal ? AbortSignal.any([lost, options.signal]) : lost;
-      if ((await ensureIndex(db, source, space, { ...options, signal })) === 'built') built += 1;
-    });
+    if (target.space.index.kind === 'none' || !(await isTended(db, target.space))) return;
+    try {
+      await aloneOnTable(db, target, async (lost) => {
+        if (!(await converge(db, target, { ...options, signal: either(lost, options.signal) }))) return;
+        built += 1;
+        const { source, space } = target;
+        const about = { service: 'index', byPerson: options.byPerson ?? false, source: source.name };
+        await logAfterwards(db, { ...about, index: indexName(space), did: `built ${indexName(space)}` }, 'done');
+      });
+    } catch (error) {
+      if (!(error instanceof BusyError)) throw error;
+    }
   });
   return built;
+}
+
+/** For whoever is alone on the table: brings the space's index to what the catalog asks for. True when one was built. */
+export async function converge(db: Database, target: Target, options: BuildOptions): Promise<boolean> {
+  const { source, space } = target;
+  const before = new Set((await validIndexes(db, target)).map(({ oid }) => oid));
+  await dropLeftovers(db, source, space, options.signal);
+  const swapped = await swapIndex(db, target, options);
+  const outcome = await ensureIndex(db, source, space, options);
+  if (outcome === 'building') throw new BusyError(`Another session builds an index of "${source.name}".`);
+  if (!swapped && outcome !== 'built') return false;
+  for (const index of await validIndexes(db, target)) if (!before.has(index.oid)) await recordBuild(db, space, index);
+  return true;
 }

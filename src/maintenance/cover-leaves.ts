@@ -1,4 +1,4 @@
-import { listSources } from '../catalog/source.js';
+import { getSource, listSources } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
 import { captureNewPartitions, mendTriggerModes } from '../source/index.js';
 import { forEach } from './for-each.js';
@@ -10,9 +10,10 @@ const GIVE_UP_MS = 5_000;
  * Puts capture on partitions that were created or attached since, and mends triggers that a restore turned into plain
  * ones. Resolves to how many sources were covered anew.
  */
-export async function coverLeaves(db: Database): Promise<number> {
+export async function coverLeaves(db: Database, sourceName?: string): Promise<number> {
   let covered = 0;
-  await forEach(await listSources(db), async (source) => {
+  const sources = sourceName === undefined ? await listSources(db) : [await getSource(db, sourceName)];
+  await forEach(sources, async (source) => {
     const added = await captureNewPartitions(db, source, { giveUpMs: GIVE_UP_MS });
     const mended = await mendTriggerModes(db, source, { giveUpMs: GIVE_UP_MS });
     if (added.length + mended.length > 0) covered += 1;

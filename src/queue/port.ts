@@ -1,3 +1,5 @@
+import type { ScheduledService } from '../config/config.js';
+
 /** What a job asks for. Ids only, never content. */
 export interface DrainJob {
   readonly spaceId: number;
@@ -6,7 +8,7 @@ export interface DrainJob {
 }
 
 /** Services that the scheduler wakes; each is one file in `src/maintenance`. */
-export type MaintenanceService = 'sweep' | 'leaves' | 'index' | 'cache';
+export type MaintenanceService = ScheduledService;
 
 /** Asks for a controller of a migration. */
 export interface ReembedJob {

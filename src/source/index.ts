@@ -9,6 +9,7 @@ export {
   type SourceDefinition,
   type SourcePlan,
 } from './definition.js';
+export { dropUnderLock } from './drop-index.js';
 export { SourceRefused } from './errors.js';
 export { type ExecuteOptions, executeStatements } from './execute.js';
 export { captureNewPartitions } from './partitions.js';

@@ -3,7 +3,9 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
-import { indexedRelation, indexName } from './index-state.js';
+import { briefly, longSession } from './index-session.js';
+import { indexedRelation } from './index-state.js';
+import { asAsked, NEXT, ownIndexes, type VectorRelation, vectorRelations } from './own-index.js';
 
 /** What a build waits for or works on, for people to read. */
 export interface BuildProgress {
@@ -16,16 +18,17 @@ export interface BuildProgress {
 }
 
 export interface BuildOptions {
-  readonly onProgress?: (progress: BuildProgress) => void;
+  readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
   /** Ends a build that is under way. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** maintenance_work_mem for the build, such as `1GB`. */
   readonly maintenanceWorkMem?: string | undefined;
   /** max_parallel_maintenance_workers for the build. */
   readonly parallelWorkers?: number | undefined;
+  /** Builds it beside the present one, under a name of its own, to take its place (`maintenance/swap-index.ts`). */
+  readonly next?: boolean | undefined;
 }
 
-type Relation = { oid: number; schema: string; name: string; parent: number | null; partitioned: boolean };
 type IndexRow = { valid: boolean; definition: string; building: boolean; relation: number; fits: boolean };
 
 const PROGRESS_MS = 500;
@@ -42,29 +45,16 @@ export async function ensureIndex(
   options: BuildOptions = {},
 ): Promise<'none' | 'valid' | 'built' | 'building'> {
   if (space.index.kind === 'none') return 'none';
-  const { schema, table } = indexedRelation(source, space);
-  const relations = await db.query<Relation>(
-    `SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, i.inhparent::int8 AS parent, c.relkind = 'p' AS partitioned
-     FROM pg_partition_tree($1::text::regclass) t JOIN pg_class c ON c.oid = t.relid
-     JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND t.level > 0
-     UNION SELECT c.oid::int8, n.nspname, c.relname, NULL, false FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = $1::text::regclass AND c.relkind = 'r' AND NOT c.relispartition
-     ORDER BY partitioned DESC, oid`,
-    [qualified(schema, table)],
-  );
-  const root = relations.find((relation) => relation.parent === null);
-  if (!root)
-    throw new FreshvecError('relation_gone', `The table ${schema}.${table} of source "${source.name}" is gone.`);
-  const names = new Map(relations.map((r) => [r.oid, r === root ? indexName(space) : `${indexName(space)}_${r.oid}`]));
+  const relations = await vectorRelations(db, source, space);
+  const nameOf = (relation: VectorRelation) => relation.index + (options.next ? NEXT : '');
   let built = false;
   for (const relation of relations) {
     options.signal?.throwIfAborted();
-    const name = names.get(relation.oid) ?? indexName(space);
-    const outcome = await ensureOne(db, space, source, relation, name, options);
+    const outcome = await ensureOne(db, space, source, relation, nameOf(relation), options);
     if (outcome === 'building') return 'building';
     built ||= outcome === 'built';
-    const parent = relation.parent === null ? undefined : relations.find((r) => r.oid === relation.parent);
-    if (parent) await attach(db, parent, names.get(parent.oid) ?? '', relation, name);
+    const parent = relations.find(({ oid }) => oid === relation.parent);
+    if (parent) await attach(db, parent, nameOf(parent), relation, nameOf(relation));
   }
   return built ? 'built' : 'valid';
 }
@@ -73,7 +63,7 @@ async function ensureOne(
   db: Database,
   space: Space,
   source: Source,
-  relation: Relation,
+  relation: VectorRelation,
   name: string,
   options: BuildOptions,
 ): Promise<'valid' | 'built' | 'building'> {
@@ -86,34 +76,29 @@ async function ensureOne(
       `There is an index ${relation.schema}.${name} that is not the one freshvec needs: ${found.definition}. Rename or drop it.`,
     );
   }
+  const outdated = options.next && found && !(await isAsAsked(db, source, space, relation, name));
   // The index of a partitioned parent is valid only once every leaf's is attached.
-  if (found && (found.valid || relation.partitioned)) return 'valid';
+  if (found && !outdated && (found.valid || relation.partitioned)) return 'valid';
   if (found?.building) return 'building';
-  if (!found && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
+  if (!found && !options.next && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
   const extension = await db.vectorExtension();
   const on = `${qualified(relation.schema, relation.name)} USING hnsw (${ident(column)} ${qualified(extension?.schema ?? 'public', operatorClass)})
     WITH (m = ${space.index.m}, ef_construction = ${space.index.efConstruction})`;
   if (relation.partitioned) {
-    await db.query(`CREATE INDEX ${ident(name)} ON ONLY ${on}`);
+    await briefly(db, `CREATE INDEX ${ident(name)} ON ONLY ${on}`, options.signal);
     return 'built';
   }
-  await db.session(async (session) => {
-    // A time-out would leave an invalid index behind; what the build waits for is reported instead.
-    await session.query(`SET lock_timeout = 0`);
-    await session.query(`SET statement_timeout = 0`);
-    // PostgreSQL 17 on: it would end the connection in mid-build.
-    await session.query(
-      `SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`,
-    );
+  // A time-out would leave an invalid index behind; what the build waits for is reported instead.
+  await longSession(db, { lockTimeoutMs: 0, signal: options.signal }, async (session) => {
     await session.query(
       `SELECT set_config('maintenance_work_mem', COALESCE($1, current_setting('maintenance_work_mem')), false),
          set_config('max_parallel_maintenance_workers', COALESCE($2, current_setting('max_parallel_maintenance_workers')), false)`,
       [options.maintenanceWorkMem ?? null, options.parallelWorkers?.toString() ?? null],
     );
     const drop = () => session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
-    const create = () => cancellable(db, session, options.signal, `CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
+    const create = () => session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
     if (found) await drop();
-    await watched(db, relation, name, options, async () => {
+    await watched(db, relation.oid, name, options, async () => {
       try {
         await create();
       } catch (error) {
@@ -133,28 +118,9 @@ function lacksSharedMemory(error: unknown): boolean {
   return sqlState(error) === '53100' && error instanceof Error && error.message.includes('shared memory');
 }
 
-/** Runs a statement that ends when `signal` aborts, and then throws its reason. */
-async function cancellable(
-  db: Database,
-  session: Executor,
-  signal: AbortSignal | undefined,
-  sql: string,
-): Promise<void> {
-  signal?.throwIfAborted();
-  // The embedded database has one connection: there is nobody to cancel it from.
-  if (!signal || db.kind === 'pglite') return void (await session.query(sql));
-  const [backend] = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-  const cancel = () => {
-    db.query('SELECT pg_cancel_backend($1)', [backend?.pid]).catch(() => {});
-  };
-  signal.addEventListener('abort', cancel);
-  try {
-    await session.query(sql);
-  } catch (error) {
-    throw signal.aborted ? signal.reason : error;
-  } finally {
-    signal.removeEventListener('abort', cancel);
-  }
+async function isAsAsked(db: Executor, source: Source, space: Space, relation: VectorRelation, name: string) {
+  const found = (await ownIndexes(db, source, space, [relation])).get(name);
+  return found !== undefined && asAsked(found, space);
 }
 
 async function findIndex(
@@ -189,30 +155,43 @@ async function hasEqualIndex(db: Executor, relation: number, column: string, ope
   return rows.length > 0;
 }
 
-async function attach(db: Database, parent: Relation, parentIndex: string, leaf: Relation, leafIndex: string) {
+async function attach(
+  db: Database,
+  parent: VectorRelation,
+  parentIndex: string,
+  leaf: VectorRelation,
+  leafIndex: string,
+) {
+  // Somebody else's index serves in place of ours: how its leaves belong to it is theirs to see to.
+  const [both] = await db.query<{ both: boolean }>(
+    'SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL AS both',
+    [qualified(parent.schema, parentIndex), qualified(leaf.schema, leafIndex)],
+  );
+  if (!both?.both) return;
   const [attached] = await db.query(
     `SELECT 1 FROM pg_inherits h JOIN pg_index i ON i.indexrelid = h.inhrelid
      WHERE i.indrelid = $1::int8::oid AND h.inhparent = $2::text::regclass`,
     [leaf.oid, qualified(parent.schema, parentIndex)],
   );
   if (attached) return;
-  await db.query(
+  await briefly(
+    db,
     `ALTER INDEX ${qualified(parent.schema, parentIndex)} ATTACH PARTITION ${qualified(leaf.schema, leafIndex)}`,
   );
 }
 
 /** Runs a build and reports its progress, and whom it waits for, from another connection. */
-async function watched(
+export async function watched(
   db: Database,
-  relation: Relation,
+  relation: number,
   index: string,
-  { onProgress }: BuildOptions,
+  { onProgress }: Pick<BuildOptions, 'onProgress'>,
   build: () => Promise<unknown>,
 ): Promise<void> {
   // The embedded database has one connection, which is busy building.
   if (!onProgress || db.kind === 'pglite') return void (await build());
   const timer = setInterval(() => {
-    progress(db, relation.oid, index).then(
+    progress(db, relation, index).then(
       (now) => now && onProgress(now),
       () => {},
     );
@@ -226,7 +205,8 @@ async function watched(
 
 async function progress(db: Executor, relation: number, index: string): Promise<BuildProgress | undefined> {
   const [row] = await db.query<{ phase: string; done: number; total: number; pid: number | null }>(
-    `SELECT phase, GREATEST(blocks_done, tuples_done) AS done, GREATEST(blocks_total, tuples_total) AS total,
+    `SELECT phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END AS done,
+       CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END AS total,
        NULLIF(current_locker_pid, 0)::int8 AS pid
      FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid`,
     [relation],

@@ -2,24 +2,29 @@ import type { Database } from '../db/database.js';
 import { buildIndexes } from '../maintenance/build-indexes.js';
 import { coverLeaves } from '../maintenance/cover-leaves.js';
 import { evictCache } from '../maintenance/evict-cache.js';
-import { sweep } from '../maintenance/sweep.js';
+import { isAbort } from '../maintenance/run-log.js';
+import {
+  DEFAULT_MAINTENANCE,
+  type MaintenanceSettings,
+  runService,
+  SERVICE_NAMES,
+  SERVICES,
+} from '../maintenance/services.js';
 import type { MaintenanceService, Queue } from '../queue/port.js';
 import type { BuildProgress } from '../store/build-index.js';
 
 /** How often each service runs, in ms. */
 export type MaintenanceSchedule = Readonly<Record<MaintenanceService, number>>;
 
-export const DEFAULT_SCHEDULE: MaintenanceSchedule = {
-  index: 10_000,
-  cache: 10_000,
-  leaves: 60_000,
-  sweep: 3_600_000,
-};
+export const DEFAULT_SCHEDULE = Object.fromEntries(
+  SERVICE_NAMES.map((name) => [name, SERVICES[name].everyMs]),
+) as MaintenanceSchedule;
 
 export interface MaintainerOptions {
   readonly db: Database;
   readonly queue: Queue;
   readonly schedule?: Partial<MaintenanceSchedule> | undefined;
+  readonly settings?: MaintenanceSettings | undefined;
   readonly onError: (error: unknown) => void;
   /** Bytes that the embedding cache may take; it is left alone where nothing is said. */
   readonly cacheMaxBytes?: number | undefined;
@@ -31,19 +36,26 @@ const ENSURE_MS = 30_000;
 
 /** Consumes the maintenance schedules until stopped. */
 export async function startMaintainer(options: MaintainerOptions): Promise<{ stop(): Promise<void> }> {
-  const { db, queue, cacheMaxBytes, onError } = options;
+  const { db, queue, cacheMaxBytes, onError, onProgress, settings = DEFAULT_MAINTENANCE } = options;
   const schedule = { ...DEFAULT_SCHEDULE, ...options.schedule };
   const ensure = () => queue.schedule(schedule).catch(onError);
-  const services: Record<MaintenanceService, (signal: AbortSignal) => Promise<unknown>> = {
-    index: (signal) => buildIndexes(db, { signal, ...(options.onProgress && { onProgress: options.onProgress }) }),
-    leaves: () => coverLeaves(db),
-    cache: async (signal) => (cacheMaxBytes === undefined ? 0 : evictCache(db, cacheMaxBytes, signal)),
-    sweep: () => sweep(db),
+  const stopped = new AbortController();
+  const heavy = new Set<Promise<void>>();
+  const turn = async (service: MaintenanceService, signal: AbortSignal) => {
+    try {
+      await runService(service, { db, settings, cacheMaxBytes, byPerson: false, signal, onProgress });
+    } catch (error) {
+      if (!isAbort(error)) onError(error);
+    }
   };
   await queue.work(
     {
       maintain: async (service, signal) => {
-        await services[service](signal).catch(onError);
+        if (!SERVICES[service]?.heavy) return turn(service, signal);
+        // It may take hours, and the queue hands over one job at a time.
+        const run = turn(service, stopped.signal);
+        heavy.add(run);
+        void run.finally(() => heavy.delete(run));
       },
     },
     { concurrency: 1 },
@@ -53,7 +65,8 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
   return {
     async stop() {
       clearInterval(timer);
-      await queue.close();
+      stopped.abort();
+      await Promise.all([queue.close(), ...heavy]);
     },
   };
 }

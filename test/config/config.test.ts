@@ -48,7 +48,7 @@ describe('precedence', () => {
       prices: {},
       cache: { maxBytes: 0 },
       worker: { slots: 3, batchKeys: 200, graceMs: 20_000 },
-      maintenance: { everyMs: {} },
+      maintenance: { everyMs: {}, timeZone: 'UTC', lockTimeoutMs: 600_000, bloatRatio: 1.5, recallTarget: 0.95 },
       http: { host: '127.0.0.1', port: 0 },
       throttle: THROTTLE_DEFAULTS,
       freshness: { boundSeconds: 30 },

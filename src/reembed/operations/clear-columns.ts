@@ -5,6 +5,7 @@ import type { Database, Executor } from '../../db/database.js';
 import { qualified } from '../../db/identifiers.js';
 import { createPace } from '../../stages/pace.js';
 import { columnNames } from '../../store/column.js';
+import { longSession } from '../../store/index-session.js';
 import type { StepContext } from '../operation.js';
 
 /** Rows of the first batch; from there on their number follows the time that locks are held. */
@@ -85,10 +86,7 @@ async function sizeOf(db: Executor, table: string): Promise<{ pages: number; row
 }
 
 async function vacuum(db: Database, table: string): Promise<void> {
-  await db.session(async (session) => {
-    await session.query('SET statement_timeout = 0');
-    await session.query(`VACUUM ${table}`);
-  });
+  await longSession(db, { lockTimeoutMs: 0 }, (session) => session.query(`VACUUM ${table}`));
 }
 
 async function hasColumn(db: Executor, oid: number, column: string): Promise<boolean> {

@@ -1,8 +1,10 @@
 import type { Space } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
 import { qualified } from '../../db/identifiers.js';
-import { executeStatements, lockedTable } from '../../source/index.js';
+import { dropUnderLock } from '../../source/index.js';
+import { longSession } from '../../store/index-session.js';
 import { indexName } from '../../store/index-state.js';
+import { NEXT } from '../../store/own-index.js';
 import type { StepContext } from '../operation.js';
 
 const TRY_MS = 20_000;
@@ -21,20 +23,17 @@ type IndexRow = {
  * PostgreSQL has no other way. A build that is still running is ended first. Somebody else's index on the column goes
  * with the column.
  */
-export async function dropIndex({ db, source }: StepContext, space: Space): Promise<void> {
+export async function dropIndex({ db, source, signal }: StepContext, space: Space): Promise<void> {
   for (const index of await ownIndexes(db, source.relation.oid, space)) {
     const name = qualified(index.schema, index.name);
     if (index.building) await endBuild(db, index.relation);
     if (index.partitioned || db.kind === 'pglite') {
-      const statement = { sql: `DROP INDEX IF EXISTS ${name}`, lock: 'ACCESS EXCLUSIVE', why: 'drops the index' };
-      await executeStatements(db, await lockedTable(db, source), [statement], { giveUpMs: TRY_MS });
+      await dropUnderLock(db, source, name, { giveUpMs: TRY_MS });
       continue;
     }
-    await db.session(async (session) => {
-      await session.query('SET lock_timeout = 0');
-      await session.query('SET statement_timeout = 0');
-      await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`);
-    });
+    await longSession(db, { lockTimeoutMs: 0, signal }, (session) =>
+      session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`),
+    );
   }
 }
 
@@ -45,10 +44,10 @@ async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise
        EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid) AS building
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE (i.indrelid = $1::oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))
-       AND (c.relname = $2 OR c.relname = $2 || '_' || i.indrelid)
+       AND c.relname IN ($2, $2 || '_' || i.indrelid, $2 || $3, $2 || '_' || i.indrelid || $3)
        AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
      ORDER BY c.relkind = 'I' DESC, c.oid`,
-    [tableOid, indexName(space)],
+    [tableOid, indexName(space), NEXT],
   );
 }
 
