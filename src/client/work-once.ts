@@ -3,8 +3,10 @@ import type { DrainReport } from '../stages/context.js';
 import { remainingKeys } from '../status/pending.js';
 import { sourceStatus } from '../status/status.js';
 import { maintainOnce } from '../worker/maintain.js';
-import { drainOnce } from '../worker/once.js';
+import { addReport, drainOnce } from '../worker/once.js';
+import { reembedOnce } from '../worker/reembed-once.js';
 import type { Connection } from './connection.js';
+import { reembedDeps } from './reembed-deps.js';
 
 export interface WorkProgress {
   /** Keys done so far. About, like the others, while the pages of a first load are among what remains. */
@@ -27,7 +29,7 @@ export interface WorkOnceOptions {
 /** How often progress is looked up, in ms. */
 const PROGRESS_MS = 500;
 
-/** Drains until nothing is left that can be done, then builds the indexes that wait for that. */
+/** Drains until nothing is left that can be done, migrations included, then builds the indexes that wait for that. */
 export async function workOnce(connection: Connection, options: WorkOnceOptions): Promise<WorkReport> {
   const { onProgress, signal = new AbortController().signal } = options;
   const { models, config } = connection;
@@ -37,7 +39,10 @@ export async function workOnce(connection: Connection, options: WorkOnceOptions)
   const stopLooking = onProgress ? repeat(look, PROGRESS_MS) : async () => {};
   try {
     const gates = await connection.gates();
-    const report = await drainOnce({ db, models, gates, cached: config.cache.maxBytes > 0, slots, batchKeys, signal });
+    const drain = () => drainOnce({ db, models, gates, cached: config.cache.maxBytes > 0, slots, batchKeys, signal });
+    const report = await drain();
+    const deps = await reembedDeps(connection);
+    await reembedOnce(deps, async () => addReport(report, await drain()), signal).finally(() => deps.close());
     if (!signal.aborted) await maintainOnce({ db, signal, cacheMaxBytes: config.cache.maxBytes });
     return { ...report, remaining: await look() };
   } finally {

@@ -28,7 +28,7 @@ export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
       const { spaceIds } = await lookForWork(db, 0);
       for (const spaceId of spaceIds) {
         const reports = await drainSlots(drainer, spaceId, slots, signal);
-        for (const report of reports) add(total, report);
+        for (const report of reports) addReport(total, report);
         if (reports.some((report) => report.claimed > 0)) progressAt = performance.now();
         onProgress?.(total);
       }
@@ -70,6 +70,7 @@ async function drainSlots(
   return Promise.all(runs);
 }
 
-function add(total: DrainReport, part: DrainReport): void {
+/** Adds what another drain did. */
+export function addReport(total: DrainReport, part: DrainReport): void {
   for (const name of Object.keys(total) as (keyof DrainReport)[]) total[name] += part[name];
 }
