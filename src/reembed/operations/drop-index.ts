@@ -44,7 +44,7 @@ async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise
        EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid) AS building
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE (i.indrelid = $1::oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))
-       AND c.relname IN ($2, $2 || '_' || i.indrelid, $2 || $3, $2 || '_' || i.indrelid || $3)
+       AND c.relname::text IN ($2::text, $2::text || '_' || i.indrelid, $2::text || $3::text, $2::text || '_' || i.indrelid || $3::text)
        AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
      ORDER BY c.relkind = 'I' DESC, c.oid`,
     [tableOid, indexName(space), NEXT],
