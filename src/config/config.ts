@@ -13,6 +13,43 @@ export type QueueConfig =
   | { readonly backend: 'postgres' }
   | { readonly backend: 'pglite' };
 
+/** What must hold before searches are switched to a new model. */
+export interface GateSettings {
+  /** Age of the oldest edit that waits for its vector, in s. */
+  readonly pendingSeconds: number;
+  /** Part of the rows that may have failed, 0 to 1. */
+  readonly failedShare: number;
+  /** Rows whose text is embedded once more and compared; each is paid for. */
+  readonly recomputedRows: number;
+  /** How like the stored vector the new one must be, 0 to 1; undefined: 0.99, of an ONNX model 0.9. */
+  readonly recomputedLikeness: number | undefined;
+  /** Part of the 10 nearest rows that the index must find, 0 to 1. */
+  readonly recall: number;
+  /** Stored vectors that the index is asked for. Each is also searched for exactly, which reads every vector. */
+  readonly recallQueries: number;
+  /** Candidates that an HNSW scan keeps in these measurements: what the app searches with. */
+  readonly efSearch: number;
+  /** Rows whose neighbours under the old and the new model are compared. */
+  readonly overlapRows: number;
+  /** How much lower recall@10 and nDCG@10 of labelled queries may be than the old model's, 0 to 1. */
+  readonly labelledDrop: number;
+  /** A table with no more rows than this may be read as a whole, if the planner likes that better than the index. */
+  readonly smallRows: number;
+}
+
+export const DEFAULT_GATES: GateSettings = Object.freeze({
+  pendingSeconds: 5,
+  failedShare: 0.001,
+  recomputedRows: 10,
+  recomputedLikeness: undefined,
+  recall: 0.98,
+  recallQueries: 50,
+  efSearch: 80,
+  overlapRows: 50,
+  labelledDrop: 0.02,
+  smallRows: 10_000,
+});
+
 /** Everything that can be configured: parsed once, checked, frozen, and passed on. */
 export interface Config {
   /** Undefined where none was named: nothing is ever chosen silently. `requireDatabase` says so. */
@@ -62,6 +99,7 @@ export interface Config {
   };
   /** Ms between two runs of each maintenance service that is not left to its own default. */
   readonly maintenance: { readonly everyMs: Readonly<Partial<Record<'sweep' | 'leaves' | 'index' | 'cache', number>>> };
+  readonly reembed: { readonly gates: GateSettings };
   /** Where a worker process answers for its metrics and health; port 0: nowhere. */
   readonly http: { readonly host: string; readonly port: number };
   /** A source is late once its oldest stale row is older than this. */

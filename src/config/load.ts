@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { type Config, type DatabaseConfig, DEFAULT_EMBEDDED_DIR, type QueueConfig } from './config.js';
+import { type Config, type DatabaseConfig, DEFAULT_EMBEDDED_DIR, DEFAULT_GATES, type QueueConfig } from './config.js';
 import { type Environment, fromEnvironment, processEnvironment, variablesOf } from './environment.js';
 import { ConfigError, invalidSettings } from './errors.js';
 import { readSettingsFile } from './file.js';
@@ -66,6 +66,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
       graceMs: first(layers, (s) => s.worker?.graceMs) ?? DEFAULTS.graceMs,
     },
     maintenance: { everyMs: Object.assign({}, ...layers.map((s) => s.maintenance?.everyMs ?? {}).reverse()) },
+    reembed: { gates: Object.assign({}, DEFAULT_GATES, ...layers.map((s) => s.reembed?.gates ?? {}).reverse()) },
     http: {
       host: first(layers, (s) => s.http?.host) ?? DEFAULTS.httpHost,
       port: first(layers, (s) => s.http?.port) ?? 0,

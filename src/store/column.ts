@@ -2,10 +2,12 @@ import { eligibleSql, fromSource, hashSql, keyJoinSql } from '../catalog/express
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal } from '../db/identifiers.js';
+import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
+import { readVectors } from './vectors.js';
 
 /** The three columns of a space in column mode, quoted. */
 export function columnNames(space: Pick<Space, 'column'>): { vector: string; model: string; hash: string } {
@@ -30,6 +32,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     join: '',
     fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
+    vector: `${table}.${names.vector}`,
     flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
@@ -68,6 +71,8 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
     suspects: (tx, pages) => suspectRows(tx, source, space, pages),
+    uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
+    vectors: (tx, keys) => readVectors(tx, source, view, keys),
     async prune(tx) {
       await pruneFailures(tx, source, space);
       return 0;

@@ -26,6 +26,8 @@ export interface RowView {
   readonly fresh: string;
   /** The row carries something of a vector, right or wrong. */
   readonly marked: string;
+  /** The row's vector. */
+  readonly vector: string;
   /** The row's flag is up in the live space. */
   readonly flagUp: string;
   /** Whether a vector was left behind for the keys `__fv_i.__fv_k1 …`, whose row is gone. */

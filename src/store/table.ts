@@ -2,11 +2,13 @@ import { eligibleSql, fromSource, hashSql, keyColumnNames, keyJoinSql, keySql } 
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
+import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
 import { assertAllVisible } from './relation.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
 import type { VectorCodec } from './vector-codec.js';
+import { readVectors } from './vectors.js';
 
 /** freshvec's own table of the space: the source's key columns, chunk_no, hash, model, embedding. */
 export function vectorTable(space: Pick<Space, 'id'>): string {
@@ -24,10 +26,11 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
   const sourceOf = (input: string) => keyJoinSql(source.key, source.relation.table, input);
   const view: RowView = {
     join: `LEFT JOIN LATERAL (
-      SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${fingerprint} AS __fv_vmodel
+      SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${fingerprint} AS __fv_vmodel, __fv_v.embedding AS __fv_vector
       FROM ${vectors} __fv_v WHERE ${sameKey} AND __fv_v.chunk_no = 0) __fv_state ON true`,
     fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)})`,
     marked: '(__fv_vhash IS NOT NULL)',
+    vector: '__fv_vector',
     flagUp: 'false',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
@@ -74,6 +77,8 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
     suspects: (tx, pages) => suspectRows(tx, source, space, pages),
 
+    uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
+    vectors: (tx, keys) => readVectors(tx, source, view, keys),
     async prune(tx, limit) {
       await assertAllVisible(tx, source);
       await pruneFailures(tx, source, space);
