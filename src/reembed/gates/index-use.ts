@@ -87,7 +87,7 @@ function answeredByIndex(
 
 async function isSmall(db: Executor, relation: string, most: number): Promise<boolean> {
   const [row] = await db.query<{ rows: number }>(
-    `SELECT count(*) AS rows FROM (SELECT FROM ${relation} LIMIT $1::int8 + 1) AS some`,
+    `SELECT count(*) AS rows FROM (SELECT FROM ${relation} LIMIT $1::int8 + 1) AS __fv_rows`,
     [most],
   );
   return (row?.rows ?? 0) <= most;
