@@ -34,6 +34,29 @@ export async function readVectors(
   return rows.map(({ key, text, vector }) => ({ key, text, vector: fromText(vector) }));
 }
 
+/** Texts of those of these keys that are eligible, in the order of the keys. */
+export async function readTexts(
+  db: Database,
+  source: Source,
+  keys: readonly string[],
+): Promise<{ key: string; text: string }[]> {
+  const read = (some: readonly string[]) =>
+    db.tx((tx) =>
+      tx.query<{ key: string; text: string }>(
+        `SELECT __fv_i.__fv_key AS key, ${contentSql(source.content, source.relation.table)} AS text
+         FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+         JOIN ${fromSource(source)} ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}
+         WHERE ${eligibleSql(source)}`,
+        [some, ...keyArrays(source.key, some)],
+      ),
+    );
+  const texts = new Map((await readableOf(keys, read)).map(({ key, text }) => [key, text]));
+  return keys.flatMap((key) => {
+    const text = texts.get(key);
+    return text === undefined ? [] : [{ key, text }];
+  });
+}
+
 /** pgvector's text form of a vector or halfvec. */
 function fromText(vector: string): Float32Array {
   return Float32Array.from(JSON.parse(vector) as number[]);
