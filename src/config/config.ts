@@ -21,7 +21,7 @@ export interface GateSettings {
   readonly failedShare: number;
   /** Rows whose text is embedded once more and compared; each is paid for. */
   readonly recomputedRows: number;
-  /** How like the stored vector the new one must be, 0 to 1; undefined: 0.99, of an ONNX model 0.9. */
+  /** How like the stored vector the new one must be, 0 to 1; undefined: 0.99, of an ONNX model 0.95. */
   readonly recomputedLikeness: number | undefined;
   /** Part of the 10 nearest rows that the index must find, 0 to 1. */
   readonly recall: number;

@@ -90,7 +90,7 @@ export const settingsSchema = z
             failedShare: share,
             /** Rows whose text is embedded once more and compared; each is paid for. */
             recomputedRows: count(1000),
-            /** How like the stored vector the new one must be; 0.99 unless told, of an ONNX model 0.9. */
+            /** How like the stored vector the new one must be; 0.99 unless told, of an ONNX model 0.95. */
             recomputedLikeness: share,
             /** Part of the 10 nearest rows that the index must find. */
             recall: share,

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { PriceSettings } from '../budget/prices.js';
 import { pricePerMillionTokens } from '../budget/prices.js';
 import type { LabelledQuery } from '../catalog/migration.js';
@@ -6,7 +7,7 @@ import { FreshvecError } from '../db/errors.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import { readTexts, sampleKeys } from '../store/vectors.js';
 import { deriveQueries, HOW_DERIVED, type KnownItem, type SampledText } from './compare/derived-queries.js';
-import { nearest } from './compare/exact.js';
+import { collectionOf, nearest } from './compare/exact.js';
 import { estimateStorage } from './compare/storage.js';
 import { embedSample } from './eval/embed.js';
 import { knownKeys } from './eval/labelled.js';
@@ -208,12 +209,15 @@ async function measure(
     const vector = documents.vectors[i];
     return vector ? [{ key, vector }] : [];
   });
-  const collection = { keys: kept.map(({ key }) => key), vectors: kept.map(({ vector }) => vector) };
-  const scores = queries.map(({ relevant }, i): Scores => {
+  const collection = collectionOf(kept);
+  const scores: Scores[] = [];
+  for (const [i, { relevant }] of queries.entries()) {
     context.signal.throwIfAborted();
     const vector = asked[i];
-    return vector ? scoreAnswers(nearest(collection, vector, K, metric), relevant, K) : { recall: 0, ndcg: 0 };
-  });
+    const found = vector ? nearest(collection, vector, K, metric) : [];
+    scores.push(scoreAnswers(found, relevant, K));
+    await nextTurn(); // A query over a large sample takes tens of ms.
+  }
   const tokensPerText = texts.reduce((sum, { text }) => sum + model.countTokens(text), 0) / Math.max(1, texts.length);
   const price = priceOf(context, model);
   return {

@@ -2,6 +2,7 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
+import { qualified } from '../db/identifiers.js';
 import { askGuarded, guardedStatement } from './guarded.js';
 import { readTarget } from './target.js';
 
@@ -29,7 +30,8 @@ export interface Question {
 /** A scan of the plan, as EXPLAIN names it. */
 export interface PlannedScan {
   readonly node: string;
-  readonly relation: string | undefined;
+  /** Qualified and quoted. */
+  readonly relation: string;
   readonly index: string | undefined;
 }
 
@@ -75,7 +77,10 @@ export async function searchSpace<T>(
       async explain(question) {
         await goBy(tx, question.way);
         const { text, params } = statement(question);
-        const [row] = await tx.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(`EXPLAIN (FORMAT JSON) ${text}`, params);
+        const [row] = await tx.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
+          `EXPLAIN (VERBOSE, FORMAT JSON) ${text}`,
+          params,
+        );
         return row ? scansOf(row['QUERY PLAN'][0].Plan) : [];
       },
     });
@@ -100,6 +105,7 @@ async function goBy(tx: Executor, way: Way): Promise<void> {
 
 interface PlanNode {
   readonly 'Node Type': string;
+  readonly Schema?: string;
   readonly 'Relation Name'?: string;
   readonly 'Index Name'?: string;
   readonly Plans?: readonly PlanNode[];
@@ -107,9 +113,9 @@ interface PlanNode {
 
 function scansOf(node: PlanNode): PlannedScan[] {
   const below = (node.Plans ?? []).flatMap(scansOf);
-  const relation = node['Relation Name'];
-  if (relation === undefined) return below;
-  return [{ node: node['Node Type'], relation, index: node['Index Name'] }, ...below];
+  const { Schema: schema, 'Relation Name': relation } = node;
+  if (schema === undefined || relation === undefined) return below;
+  return [{ node: node['Node Type'], relation: qualified(schema, relation), index: node['Index Name'] }, ...below];
 }
 
 function unsearchable(source: string): FreshvecError {

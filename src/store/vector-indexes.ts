@@ -19,7 +19,6 @@ export interface VectorIndex {
 export interface VectorRelation {
   /** Qualified and quoted. */
   readonly name: string;
-  readonly bareName: string;
   readonly indexes: readonly VectorIndex[];
 }
 
@@ -56,7 +55,7 @@ export async function vectorRelations(db: Executor, source: Source, space: Space
   const relations = new Map<string, VectorRelation & { indexes: VectorIndex[] }>();
   for (const row of rows) {
     const name = qualified(row.schema, row.name);
-    const relation = relations.get(name) ?? { name, bareName: row.name, indexes: [] };
+    const relation = relations.get(name) ?? { name, indexes: [] };
     relations.set(name, relation);
     if (row.index === null) continue;
     const { valid, operator_class: operatorClass } = row;

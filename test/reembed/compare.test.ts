@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { createGates } from '../../src/budget/gates.js';
 import type { EmbeddingModel } from '../../src/embed/port.js';
 import { deriveQueries } from '../../src/reembed/compare/derived-queries.js';
-import { nearest } from '../../src/reembed/compare/exact.js';
+import { collectionOf, nearest } from '../../src/reembed/compare/exact.js';
 import { estimateStorage } from '../../src/reembed/compare/storage.js';
+import { renderComparison, renderCosts } from '../../src/reembed/compare/text.js';
 import { compareModels, estimateComparison } from '../../src/reembed/compare.js';
 import { onPostgres } from '../search/fixture.js';
 import { contextOf, onBoth, textOf, twoSpaces } from './support.js';
@@ -40,15 +41,10 @@ describe('derived queries', () => {
 });
 
 test('exact search orders as each metric does', () => {
-  const collection = {
-    keys: ['long', 'near', 'away', 'twin'],
-    vectors: [
-      [4, 0],
-      [1, 0.5],
-      [-1, 0],
-      [1, 0.5],
-    ].map((vector) => Float32Array.from(vector)),
-  };
+  const vectors = { long: [4, 0], near: [1, 0.5], away: [-1, 0], twin: [1, 0.5] };
+  const collection = collectionOf(
+    Object.entries(vectors).map(([key, vector]) => ({ key, vector: Float32Array.from(vector) })),
+  );
   const query = Float32Array.from([1, 0]);
   expect(nearest(collection, query, 4, 'cosine')).toEqual(['long', 'near', 'twin', 'away']);
   expect(nearest(collection, query, 4, 'l2')).toEqual(['near', 'twin', 'away', 'long']);
@@ -123,6 +119,13 @@ onBoth((fixture) => {
     );
     expect(first?.latency.perText).toBeGreaterThan(0);
     expect(first?.latency.queryP95).toBeGreaterThanOrEqual(first?.latency.queryP50 ?? 1e9);
+
+    const text = renderComparison(comparison);
+    expect(text).toMatch(/^cmp: 2 models on 60 sampled rows, exact cosine search; \d+ derived queries/);
+    expect(text).toMatch(/static\/mini@256 +vector +1\.\d\d GB +1\.\d\d GB/);
+    expect(text).toMatch(/less the first's[\s\S]*static\/mini@256 .*[+−]0\.\d{3} \([+−]0\.\d{3} to [+−]0\.\d{3}\)/);
+    expect(text).not.toMatch(/NaN|undefined/);
+    expect(renderCosts(costs)).toMatch(/static\/mini@128 +\d+ +[\d,]+ +0\n/);
 
     expect(await db.query('SELECT xmin::text, ctid::text FROM cmp ORDER BY id')).toEqual(before);
     const [spent] = await db.query<{ texts: number }>(

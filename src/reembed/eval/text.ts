@@ -10,11 +10,11 @@ export function renderText(report: EvalReport): string {
   const { source, at, rows, from, to, gates, recall, overlap, labelled, k, efSearch } = report;
   const parts = [
     `${source}: ${from.model} → ${to.model}, ${rows.toLocaleString('en-US')} rows, ${at}`,
-    section('Gates', [
+    columns('Gates', [
       ['', 'gate', 'measured', 'bound', ''],
       ...gates.map((gate) => [verdict(gate), gate.name, shown(gate.value), shown(gate.bound), gate.note ?? '']),
     ]),
-    section(`Search (k ${k}, ef_search ${efSearch}, without embedding the query)`, [
+    columns(`Search (k ${k}, ef_search ${efSearch}, without embedding the query)`, [
       ['', 'model', 'vectors', 'p50 ms', 'p95 ms', `distance to the ${k} nearest`],
       ['old', ...spaceCells(from)],
       ['new', ...spaceCells(to)],
@@ -22,7 +22,7 @@ export function renderText(report: EvalReport): string {
   ];
   if (recall && recall.points.length > 0) {
     parts.push(
-      section(`Recall@${k} of the new index, ${recall.queries} stored vectors (exact: p50 ${ms(recall.exactP50)} ms)`, [
+      columns(`Recall@${k} of the new index, ${recall.queries} stored vectors (exact: p50 ${ms(recall.exactP50)} ms)`, [
         ['ef_search', 'recall', 'p50 ms'],
         ...recall.points.map((point) => [String(point.efSearch), point.recall.toFixed(4), ms(point.p50)]),
       ]),
@@ -33,12 +33,12 @@ export function renderText(report: EvalReport): string {
   }
   if (labelled && labelled.queries.length > 0) {
     parts.push(
-      section(`Labelled queries (${labelled.queries.length})`, [
+      columns(`Labelled queries (${labelled.queries.length})`, [
         ['', 'old', 'new', 'difference', '95 % interval'],
         [`recall@${k}`, ...comparedCells(labelled.recall)],
         [`nDCG@${k}`, ...comparedCells(labelled.ndcg)],
       ]),
-      section('Queries by what the new model loses', [
+      columns('Queries by what the new model loses', [
         ['recall', 'nDCG', 'query'],
         ...worstFirst(report).map(({ query, from: old, to: now }) => [
           `${old.recall.toFixed(2)} → ${now.recall.toFixed(2)}`,
@@ -93,7 +93,8 @@ function oneLine(text: string): string {
   return line.length > 100 ? `${line.slice(0, 99)}…` : line;
 }
 
-function section(title: string, rows: readonly (readonly string[])[]): string {
+/** Rows under a title, their cells under one another. */
+export function columns(title: string, rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
   for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
   const lines = rows.map((row) => `  ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd());

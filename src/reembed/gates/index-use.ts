@@ -73,7 +73,7 @@ async function plans({ db, source, to, settings }: IndexContext): Promise<Readon
 }
 
 function answeredByIndex(
-  { bareName, indexes }: VectorRelation,
+  { name, indexes }: VectorRelation,
   scans: readonly PlannedScan[],
   to: GateContext['to'],
 ): boolean {
@@ -81,7 +81,7 @@ function answeredByIndex(
     indexes.flatMap((index) => (index.valid && index.operatorClass === operatorClassOf(to) ? index.bareName : [])),
   );
   // A partition that the source's filter rules out is not in the plan at all.
-  const own = scans.filter(({ relation }) => relation === bareName);
+  const own = scans.filter(({ relation }) => relation === name);
   return own.length === 0 ? scans.length > 0 : own.some(({ index }) => index !== undefined && fit.has(index));
 }
 
