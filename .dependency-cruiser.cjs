@@ -14,8 +14,8 @@ module.exports = {
       to: { path: '^src/', pathNot: ['^src/(db|config|observe|catalog)/', '^src/$1/'] },
     },
     layer('budget-stands-on-the-stages', '^src/budget/', '^src/(?!(db|config|observe|catalog|embed|budget)/)'),
-    layer('search-and-source-stay-below-the-surface', '^src/(search|source|stages|pipeline)', '^src/(reembed|worker|maintenance|client|status|cli|index)'),
-    layer('reembed-stays-below-the-surface', '^src/reembed/', '^src/(worker|maintenance|status|client|cli|index)'),
+    layer('search-and-source-stay-below-the-surface', '^src/(search|source|stages|pipeline)', '^src/(worker|maintenance|reembed|client|status|cli|index)'),
+    layer('reembed-stays-below-the-surface', '^src/reembed/', '^src/(worker|maintenance|client|status|cli|index)'),
     layer('workers-and-maintenance-stay-below-the-surface', '^src/(worker|maintenance|status)/', '^src/(client|cli|index)'),
     layer('src-does-not-import-entry-points', '^src/', '^(workers|test|bench|examples|scripts)/'),
     {

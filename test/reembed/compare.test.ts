@@ -7,7 +7,7 @@ import { estimateStorage } from '../../src/reembed/compare/storage.js';
 import { renderComparison, renderCosts } from '../../src/reembed/compare/text.js';
 import { compareModels, estimateComparison } from '../../src/reembed/compare.js';
 import { onPostgres } from '../search/fixture.js';
-import { contextOf, onBoth, textOf, twoSpaces } from './support.js';
+import { contextOf, onBoth, textOf, twoSpaces } from './two-spaces.js';
 
 describe('derived queries', () => {
   const texts = [

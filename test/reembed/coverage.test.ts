@@ -3,7 +3,7 @@ import type { Database } from '../../src/db/database.js';
 import { coverageGate, readCoverage } from '../../src/reembed/gates/coverage.js';
 import { failuresGate } from '../../src/reembed/gates/failures.js';
 import { pendingGate } from '../../src/reembed/gates/pending.js';
-import { contextOf, onBoth, type TwoSpaces, twoSpaces } from './support.js';
+import { contextOf, onBoth, type TwoSpaces, twoSpaces } from './two-spaces.js';
 
 onBoth((fixture) => {
   const gateOf = async (spaces: TwoSpaces) => coverageGate(await readCoverage(contextOf(fixture(), spaces)));

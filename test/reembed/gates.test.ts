@@ -5,12 +5,13 @@ import { EmbedError } from '../../src/embed/port.js';
 import { evaluate } from '../../src/reembed/eval/evaluate.js';
 import { renderHtml } from '../../src/reembed/eval/html.js';
 import { scoreLabelled } from '../../src/reembed/eval/labelled.js';
+import { parseQueries } from '../../src/reembed/eval/queries.js';
 import { renderText } from '../../src/reembed/eval/text.js';
 import type { ModelSource } from '../../src/reembed/gates/context.js';
 import { labelledGate } from '../../src/reembed/gates/labelled.js';
 import { recomputedGate } from '../../src/reembed/gates/recomputed.js';
 import { runGates } from '../../src/reembed/gates/run.js';
-import { contextOf, onBoth, textOf, twoSpaces } from './support.js';
+import { contextOf, onBoth, textOf, twoSpaces } from './two-spaces.js';
 
 /** Each asks for a row by its own words, so both models find it. */
 const QUERIES: LabelledQuery[] = Array.from({ length: 12 }, (_, i) => ({
@@ -161,8 +162,13 @@ onBoth((fixture) => {
     const before = await spent();
     const missed = await runGates(context);
     expect(await spent()).toBe(before);
-    const waiting = { passed: false, value: null, note: 'not asked yet, since it may cost: first coverage must hold' };
-    expect(missed.filter(({ passed, advisory }) => !passed && !advisory)).toEqual([
+    const waiting = {
+      passed: false,
+      advisory: true,
+      value: null,
+      note: 'not asked yet, since it may cost: first coverage must hold',
+    };
+    expect(missed.filter(({ passed }) => !passed)).toEqual([
       expect.objectContaining({ name: 'coverage', value: 1 }),
       expect.objectContaining({ name: 'recomputed', ...waiting }),
       expect.objectContaining({ name: 'labelled', ...waiting }),
@@ -170,12 +176,39 @@ onBoth((fixture) => {
     const accepted = { ...context, migration: { ...context.migration, accepted: ['coverage'] } };
     expect((await runGates(accepted)).filter(({ passed }) => !passed).map(({ name }) => name)).toEqual(['coverage']);
     expect(await spent()).toBe(before + 10 + 2 * QUERIES.length);
+    await db.query(`INSERT INTO freshvec.change (space_id, key, at) VALUES ($1, '90', now() - interval '1 minute')`, [
+      spaces.to.id,
+    ]);
+    expect(await runGates(context)).toEqual([
+      expect.objectContaining({ name: 'pending', passed: false, note: expect.stringMatching(/once this one holds$/) }),
+    ]);
+    const late = { ...context, migration: { ...context.migration, accepted: ['pending'] } };
+    expect((await runGates(late)).filter(({ passed }) => !passed).map(({ name }) => name)).toEqual(['pending']);
+    await db.exec('DELETE FROM freshvec.change');
     const reported = await evaluate(context);
     expect(reported.gates.filter(({ passed }) => !passed).map(({ name }) => name)).toEqual(['coverage']);
     expect(renderText(reported)).toMatch(
       /FAIL {2}coverage +1 +0 +rows that no change, lease or failure knows of: 1 without a vector, for example 90/,
     );
     expect(renderHtml(reported)).toContain('1 of 8 gates do not hold: coverage');
+  });
+
+  test('composite keys, names that need quotes, another schema and store', async () => {
+    await fixture().db.exec('CREATE SCHEMA "Od d"');
+    const spaces = await twoSpaces(fixture(), {
+      table: '"Od d"."We ird"',
+      rows: 60,
+      store: 'table',
+      create: `CREATE TABLE "Od d"."We ird" (id int, "Pa""rt" text COLLATE "C" DEFAULT 'a"b', body text, PRIMARY KEY ("Pa""rt", id))`,
+    });
+    const queries = parseQueries('[{"query": "the observatory", "relevant": [["a\\"b", 3], ["a\\"b", 300]]}]');
+    const settings = { recallQueries: 5, overlapRows: 5, labelledDrop: 1 };
+    const context = contextOf(fixture(), spaces, settings, queries);
+    const report = await evaluate(context);
+    expect(report.gates.filter(({ passed }) => !passed)).toEqual([]);
+    expect(report.labelled).toMatchObject({ leftOut: 0, unknownKeys: ['["a\\"b","300"]'] });
+    expect(report.labelled?.queries[0]?.relevant).toEqual(['["a\\"b", "3"]']);
+    expect(report.overlap.rows).toBe(5);
   });
 
   test('a provider that does not answer fails its gate with the reason; an abort is an abort', async () => {

@@ -6,7 +6,7 @@ import { recallGate } from '../../src/reembed/gates/recall.js';
 import { measureRecall, recallCurve, shareFound } from '../../src/search/recall.js';
 import { indexName } from '../../src/store/index-state.js';
 import { vectorTable } from '../../src/store/table.js';
-import { contextOf, onBoth, type TwoSpaces, twoSpaces } from './support.js';
+import { contextOf, onBoth, type TwoSpaces, twoSpaces } from './two-spaces.js';
 
 test('a hit counts by its distance', () => {
   const near = (...distances: number[]) => distances.map((distance, i) => ({ key: String(i), distance }));

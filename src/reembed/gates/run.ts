@@ -23,13 +23,18 @@ export interface Measured {
 }
 
 /**
- * Measures everything that must hold before searches are switched. What costs nothing comes first; while that does not
- * hold, nothing is paid for, and the gates that would are reported as not passed. No transaction is open while a model
- * is asked.
+ * Measures everything that must hold before searches are switched. While edits wait too long, only that is said: the rest
+ * reads the whole table, and the workers have enough to do. What costs nothing comes next; while that does not hold,
+ * nothing is paid for, and the gates that would are there for information only. No transaction is open while a model is
+ * asked.
  *
  * A provider that does not answer fails its gate with the reason; the signal's reason and errors of the database throw.
  */
 export async function runGates(context: GateContext): Promise<Gate[]> {
+  const pending = await pendingGate(context);
+  if (!pending.passed && !context.migration.accepted.includes(pending.name)) {
+    return [{ ...pending, note: `${pending.note}; the other gates are measured once this one holds` }];
+  }
   return (await measureGates(context, { payAnyway: false })).gates;
 }
 
@@ -64,9 +69,10 @@ export async function measureGates(context: GateContext, { payAnyway }: { payAny
   return { gates, rows: coverage.rows, overlaps, labelled, indexed: index.answers };
 }
 
+/** It need not hold anything back: those that were missed do. */
 function waiting(name: string, missed: readonly string[]): Gate {
   const note = `not asked yet, since it may cost: first ${missed.join(' and ')} must hold`;
-  return { name, passed: false, value: null, bound: null, note };
+  return { name, passed: false, value: null, bound: null, advisory: true, note };
 }
 
 async function asking(name: string, signal: AbortSignal, measure: () => Promise<Gate>): Promise<Gate> {
