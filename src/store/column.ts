@@ -70,7 +70,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
-    suspects: (tx, pages) => suspectRows(tx, source, space, pages),
+    suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
     vectors: (tx, keys) => readVectors(tx, source, view, keys),
     async prune(tx) {

@@ -2,9 +2,8 @@ import { eligibleSql, hashSql, keySql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
-import { ident } from '../db/identifiers.js';
 import type { CoverageCount, PageRange, WrittenIn } from './port.js';
-import { pagesOf } from './relation.js';
+import { pagesOf, writtenSql } from './relation.js';
 import type { RowView } from './rows.js';
 
 const EXAMPLES = 5;
@@ -22,9 +21,7 @@ export async function uncoveredRows(
   { xid, when }: WrittenIn,
 ): Promise<CoverageCount> {
   const { from, where } = await pagesOf(tx, source, pages);
-  // CASE, so that the content of the other rows is not computed. A row that was frozen long ago may count as either.
-  const recent = `age(${ident(source.relation.table)}.xmin) <= age($1::text::xid)`;
-  const written = `(CASE WHEN ${recent} THEN ${when === 'since'} ELSE ${when === 'before'} END)`;
+  const written = writtenSql(source, when, '$1');
   const [row] = await tx.query<CoverageCount & Record<string, unknown>>(
     `WITH __fv_row AS MATERIALIZED (
        SELECT ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_hash,

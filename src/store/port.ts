@@ -106,7 +106,7 @@ export interface Store {
   /** Keys in these pages that are not as they should be and that nobody holds; at most `limit`. */
   diff(tx: Executor, pages: PageRange, limit: number): Promise<string[]>;
   /** All keys in these pages that nobody holds and that have not failed: where the content of some row cannot be had. */
-  suspects(tx: Executor, pages: PageRange): Promise<string[]>;
+  suspects(tx: Executor, pages: PageRange, written?: WrittenIn): Promise<string[]>;
   /**
    * Counts what is wrong in these pages without a change, lease or failure that would mend it, in one snapshot: of the
    * rows that were written before a transaction began, or of those that it or a later one wrote.

@@ -75,7 +75,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     /** There is no flag to lower. */
     confirm: (_tx, _token, keys) => Promise.resolve(new Map(keys.map((key) => [key, 'written']))),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
-    suspects: (tx, pages) => suspectRows(tx, source, space, pages),
+    suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
 
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
     vectors: (tx, keys) => readVectors(tx, source, view, keys),

@@ -192,9 +192,8 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
     expect((await write([await item(101)])).get(key(101))).toBe('written');
     await dropLeases();
     await fixture.db.query('DELETE FROM freshvec.change');
-    const [now] = await fixture.db.query<{ xid: string }>(
-      'SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text AS xid',
-    );
+    // An id of its own: the oldest one that is open may be another test's.
+    const [now] = await fixture.db.query<{ xid: string }>('SELECT pg_current_xact_id()::xid::text AS xid');
     const xid = now?.xid ?? '';
     const all = await pages();
     const uncovered = (when: 'before' | 'since') => fixture.db.tx((tx) => store.uncovered(tx, all, { xid, when }));

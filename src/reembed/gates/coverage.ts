@@ -93,7 +93,7 @@ async function readPages(
     const { fromPage } = range;
     const pages = (await leafNow(context, range.relationOid))?.pages ?? 0;
     const toPage = Math.min(range.toPage, Math.max(pages, fromPage + 1));
-    if (toPage - fromPage <= 1) return readKeys(context, store, { ...range, toPage });
+    if (toPage - fromPage <= 1) return readKeys(context, store, { ...range, toPage }, written);
     const middle = Math.floor((fromPage + toPage) / 2);
     return addCoverage(
       await readPages(context, store, { ...range, toPage: middle }, written),
@@ -102,10 +102,15 @@ async function readPages(
   }
 }
 
-/** The keys of one page, one by one, whenever they were written. One whose content fails must be known for it. */
-async function readKeys({ db }: CoverageContext, store: Store, page: PageRange): Promise<CoverageCount> {
+/** The keys of one page, one by one. One whose content fails must be known for it. */
+async function readKeys(
+  { db }: CoverageContext,
+  store: Store,
+  page: PageRange,
+  written: WrittenIn,
+): Promise<CoverageCount> {
   let sum = NOTHING;
-  for (const key of await db.tx((tx) => store.suspects(tx, page))) {
+  for (const key of await db.tx((tx) => store.suspects(tx, page, written))) {
     const one = await db.tx(async (tx) => {
       await tx.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
       const [known] = await tx.query(
