@@ -2,14 +2,23 @@ import { getSource } from '../catalog/source.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
+import type { CompareCost, Comparison } from '../reembed/compare.js';
 import * as control from '../reembed/control.js';
 import type { ReembedDefinition, ReembedPlan, StartOptions } from '../reembed/definition.js';
+import type { EvalReport } from '../reembed/eval/report.js';
 import { planReembed } from '../reembed/plan.js';
 import { startReembed } from '../reembed/start.js';
 import { type MigrationStatus, migrationStatus } from '../reembed/status.js';
 import type { Connection } from './connection.js';
 import { embedText } from './embed.js';
 import { planModel } from './plan-model.js';
+import {
+  type ComparisonRequest,
+  compare,
+  comparisonCost,
+  type EvaluateOptions,
+  evaluateMigration,
+} from './reembed-measure.js';
 
 /** Moves of a source from one model, type, metric or store to another, with searches going on. */
 export interface ReembedApi {
@@ -36,6 +45,12 @@ export interface ReembedApi {
   complete(source: string): Promise<MigrationStatus>;
   /** Gives the new space up and drops it. */
   abort(source: string): Promise<MigrationStatus>;
+  /** Measures both spaces: the gates and more. Changes nothing; embeds a few rows and the queries, which may cost. */
+  evaluate(source: string, options?: EvaluateOptions): Promise<EvalReport>;
+  /** What `compare` would send to each model, and what that costs. */
+  comparisonCost(source: string, request: ComparisonRequest): Promise<CompareCost[]>;
+  /** Embeds a sample of the rows with each model, in memory, and says which finds more, how fast and for how much. */
+  compare(source: string, request: ComparisonRequest): Promise<Comparison>;
 }
 
 export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
@@ -73,6 +88,9 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
     rollback: then(control.rollback),
     complete: then(control.complete),
     abort: then(control.abort),
+    evaluate: async (source, options) => evaluateMigration(await connection(), source, options),
+    comparisonCost: async (source, request) => comparisonCost(await connection(), source, request),
+    compare: async (source, request) => compare(await connection(), source, request),
   };
 }
 

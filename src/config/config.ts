@@ -18,6 +18,43 @@ export type QueueConfig =
 /** Maintenance that runs by the clock. */
 export type ScheduledService = 'sweep' | 'leaves' | 'index' | 'cache' | 'analyze' | 'vacuum' | 'reindex';
 
+/** What must hold before searches are switched to a new model. */
+export interface GateSettings {
+  /** Age of the oldest edit that waits for its vector, in s. */
+  readonly pendingSeconds: number;
+  /** Part of the rows that may have failed, 0 to 1. */
+  readonly failedShare: number;
+  /** Rows whose text is embedded once more and compared; each is paid for. */
+  readonly recomputedRows: number;
+  /** How like the stored vector the new one must be, 0 to 1; undefined: 0.99, of an ONNX model 0.95. */
+  readonly recomputedLikeness: number | undefined;
+  /** Part of the 10 nearest rows that the index must find, 0 to 1. */
+  readonly recall: number;
+  /** Stored vectors that the index is asked for. Each is also searched for exactly, which reads every vector. */
+  readonly recallQueries: number;
+  /** Candidates that an HNSW scan keeps in these measurements: what the app searches with. */
+  readonly efSearch: number;
+  /** Rows whose neighbours under the old and the new model are compared. */
+  readonly overlapRows: number;
+  /** How much lower recall@10 and nDCG@10 of labelled queries may be than the old model's, 0 to 1. */
+  readonly labelledDrop: number;
+  /** A table with no more rows than this may be read as a whole, if the planner likes that better than the index. */
+  readonly smallRows: number;
+}
+
+export const DEFAULT_GATES: GateSettings = Object.freeze({
+  pendingSeconds: 5,
+  failedShare: 0.001,
+  recomputedRows: 10,
+  recomputedLikeness: undefined,
+  recall: 0.98,
+  recallQueries: 50,
+  efSearch: 80,
+  overlapRows: 50,
+  labelledDrop: 0.02,
+  smallRows: 10_000,
+});
+
 /** Everything that can be configured: parsed once, checked, frozen, and passed on. */
 export interface Config {
   /** Undefined where none was named: nothing is ever chosen silently. `requireDatabase` says so. */
@@ -75,6 +112,16 @@ export interface Config {
     readonly lockTimeoutMs: number;
     readonly bloatRatio: number;
     readonly recallTarget: number;
+  };
+  readonly reembed: {
+    readonly gates: GateSettings;
+    /** What a build of a new space's index may take; what is undefined is left to the server. */
+    readonly index: {
+      /** maintenance_work_mem, such as `2GB`. */
+      readonly maintenanceWorkMem: string | undefined;
+      /** max_parallel_maintenance_workers. */
+      readonly parallelWorkers: number | undefined;
+    };
   };
   /** Where a worker process answers for its metrics and health; port 0: nowhere. */
   readonly http: { readonly host: string; readonly port: number };

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { type Config, type DatabaseConfig, DEFAULT_EMBEDDED_DIR, type QueueConfig } from './config.js';
+import { type Config, type DatabaseConfig, DEFAULT_EMBEDDED_DIR, DEFAULT_GATES, type QueueConfig } from './config.js';
 import { type Environment, fromEnvironment, processEnvironment, variablesOf } from './environment.js';
 import { ConfigError, invalidSettings } from './errors.js';
 import { readSettingsFile } from './file.js';
@@ -77,6 +77,13 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
       lockTimeoutMs: first(layers, (s) => s.maintenance?.lockTimeoutMs) ?? DEFAULTS.lockTimeoutMs,
       bloatRatio: first(layers, (s) => s.maintenance?.bloatRatio) ?? DEFAULTS.bloatRatio,
       recallTarget: first(layers, (s) => s.maintenance?.recallTarget) ?? DEFAULTS.recallTarget,
+    },
+    reembed: {
+      gates: Object.assign({}, DEFAULT_GATES, ...layers.map((s) => s.reembed?.gates ?? {}).reverse()),
+      index: {
+        maintenanceWorkMem: first(layers, (s) => s.reembed?.index?.maintenanceWorkMem),
+        parallelWorkers: first(layers, (s) => s.reembed?.index?.parallelWorkers),
+      },
     },
     http: {
       host: first(layers, (s) => s.http?.host) ?? DEFAULTS.httpHost,

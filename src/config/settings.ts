@@ -33,6 +33,7 @@ const count = (most: number) => z.number().int().min(1).max(most);
 const ms = z.number().int().min(0).max(86_400_000);
 /** Ms between two runs of a maintenance service. */
 const interval = count(7 * 86_400_000).min(100);
+const share = z.number().min(0).max(1);
 
 function isTimeZone(name: string): boolean {
   try {
@@ -132,6 +133,42 @@ export const settingsSchema = z
         bloatRatio: z.number().min(1.1).max(100),
         /** A vector index that finds a smaller share of the nearest 10 than this, and once found more, is built again. */
         recallTarget: z.number().min(0).max(1),
+      })
+      .partial(),
+    reembed: z
+      .strictObject({
+        /** What a build of a new space's index may take. */
+        index: z
+          .strictObject({
+            maintenanceWorkMem: z.string().regex(/^\d+\s*(kB|MB|GB|TB)$/, 'a size is needed, such as 2GB'),
+            parallelWorkers: z.number().int().min(0).max(64),
+          })
+          .partial(),
+        /** What must hold before searches are switched to a new model. */
+        gates: z
+          .strictObject({
+            /** Age of the oldest edit that waits for its vector. */
+            pendingSeconds: z.number().positive().max(86_400),
+            /** Part of the rows that may have failed. */
+            failedShare: share,
+            /** Rows whose text is embedded once more and compared; each is paid for. */
+            recomputedRows: count(1000),
+            /** How like the stored vector the new one must be; 0.99 unless told, of an ONNX model 0.95. */
+            recomputedLikeness: share,
+            /** Part of the 10 nearest rows that the index must find. */
+            recall: share,
+            /** Stored vectors that the index is asked for. */
+            recallQueries: count(10_000),
+            /** hnsw.ef_search: what the app searches with. */
+            efSearch: count(1000).min(11),
+            /** Rows whose neighbours under the old and the new model are compared. */
+            overlapRows: count(10_000),
+            /** How much lower recall@10 and nDCG@10 of labelled queries may be than the old model's. */
+            labelledDrop: share,
+            /** Rows that the planner may read as a whole in place of the index. */
+            smallRows: z.number().int().min(0).max(1_000_000_000),
+          })
+          .partial(),
       })
       .partial(),
     http: z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }).partial(),

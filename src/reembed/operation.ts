@@ -1,14 +1,14 @@
-import type { Migration } from '../catalog/migration.js';
+import type { Gate, Migration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
-import type { GateRunner } from './gates.js';
 import type { Tick } from './throttle/create-throttle.js';
 
 /** What a controller works with. */
 export interface ControllerDeps {
   readonly db: Database;
-  readonly runGates: GateRunner;
+  /** Measures whether the new space may answer searches. */
+  readonly runGates: (of: Pick<StepContext, 'migration' | 'source' | 'from' | 'to' | 'signal'>) => Promise<Gate[]>;
   /** Reads what the database feels, about once a second while a backfill goes on; `share` is the one that holds. */
   readonly throttle: (work: BackfillWork, share: number) => Promise<Tick>;
   readonly index: IndexSettings;

@@ -2,12 +2,14 @@ import { eligibleSql, fromSource, hashSql, keyJoinSql } from '../catalog/express
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal } from '../db/identifiers.js';
+import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import { madeAsAskedSql } from './made-as-asked.js';
 import type { Store } from './port.js';
 import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
+import { readFreshVectors } from './vectors.js';
 
 /** The three columns of a space in column mode, quoted. */
 export function columnNames(space: Pick<Space, 'column'>): { vector: string; model: string; hash: string } {
@@ -33,6 +35,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)}
       AND ${madeAsAskedSql(source, space)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
+    vector: `${table}.${names.vector}`,
     flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
@@ -79,7 +82,9 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
-    suspects: (tx, pages) => suspectRows(tx, source, space, pages),
+    suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
+    uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
+    freshVectors: (tx, keys) => readFreshVectors(tx, source, view, keys),
     async prune(tx) {
       await pruneRecords(tx, source, space);
       return 0;

@@ -67,6 +67,36 @@ export interface StoreCount {
   readonly vectors: number;
 }
 
+/** A transaction id (32 bits, as text), and which side of it. */
+export interface WrittenIn {
+  readonly xid: string;
+  readonly when: 'before' | 'since';
+}
+
+/** Rows of some pages, and those of them that are not as they should be although nobody knows of it. */
+export interface CoverageCount {
+  /** Eligible rows. */
+  readonly rows: number;
+  /** Eligible rows, not fresh, whose failure on record is that of the present text and was not discarded. */
+  readonly failed: number;
+  /** Without a change, lease or failure: eligible rows with no vector, */
+  readonly missing: number;
+  /** eligible rows whose vector is of another text or model, */
+  readonly stale: number;
+  /** and rows with a vector that should have none. */
+  readonly surplus: number;
+  /** Keys of some of these, at most 5. */
+  readonly examples: readonly string[];
+}
+
+/** A fresh row's text and vector. */
+export interface FreshVector {
+  readonly key: string;
+  readonly text: string;
+  /** Of length `space.dimensions`. */
+  readonly vector: Float32Array;
+}
+
 /**
  * Where the vectors of one space are. Every method runs in the caller's transaction and holds no state; a write, a
  * removal and a confirmation happen only under a lease with this token, source rows locked before leases, both in key
@@ -88,7 +118,14 @@ export interface Store {
   /** Keys in these pages that are not as they should be and that nobody holds; at most `limit`. */
   diff(tx: Executor, pages: PageRange, limit: number): Promise<string[]>;
   /** All keys in these pages that nobody holds and that have not failed: where the content of some row cannot be had. */
-  suspects(tx: Executor, pages: PageRange): Promise<string[]>;
+  suspects(tx: Executor, pages: PageRange, written?: WrittenIn): Promise<string[]>;
+  /**
+   * Counts what is wrong in these pages without a change, lease or failure that would mend it, in one snapshot: of the
+   * rows that were written before a transaction began, or of those that it or a later one wrote.
+   */
+  uncovered(tx: Executor, pages: PageRange, written: WrittenIn): Promise<CoverageCount>;
+  /** Text and vector of those of these keys that are fresh. */
+  freshVectors(tx: Executor, keys: readonly string[]): Promise<FreshVector[]>;
   /** Removes vectors, and failures, whose row is gone; resolves to how many vectors, at most `limit`. */
   prune(tx: Executor, limit: number): Promise<number>;
   /** Exact counts by hash. Reads the whole source. */

@@ -2,7 +2,7 @@ import type { Source } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
-import type { PageRange } from './port.js';
+import type { PageRange, WrittenIn } from './port.js';
 
 /**
  * Throws FreshvecError `rows_hidden` where row-level security keeps rows of the source from this role: a hidden row
@@ -50,4 +50,13 @@ export async function pagesOf(
     from: `${qualified(relation.schema, relation.name)} AS ${table}`,
     where: `${table}.ctid >= '(${pages.fromPage},0)'::tid AND ${table}.ctid < '(${pages.toPage},0)'::tid`,
   };
+}
+
+/**
+ * Holds for rows on that side of the transaction whose id is the parameter `xid`. CASE, so that the content of the other
+ * rows is not computed. A row that was frozen long ago may count as either, but always as the same.
+ */
+export function writtenSql(source: Source, when: WrittenIn['when'], xid: string): string {
+  const recent = `age(${ident(source.relation.table)}.xmin) <= age(${xid}::text::xid)`;
+  return `(CASE WHEN ${recent} THEN ${when === 'since'} ELSE ${when === 'before'} END)`;
 }

@@ -12,8 +12,8 @@ import {
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
-import type { PageRange, RowText, StoreCount } from './port.js';
-import { assertAllVisible, pagesOf } from './relation.js';
+import type { PageRange, RowText, StoreCount, WrittenIn } from './port.js';
+import { assertAllVisible, pagesOf, writtenSql } from './relation.js';
 
 /**
  * How a store sees a row of the source: SQL over the source's row, and over `join`, whose columns begin with `__fv_`,
@@ -26,6 +26,8 @@ export interface RowView {
   readonly fresh: string;
   /** The row carries something of a vector, right or wrong. */
   readonly marked: string;
+  /** The row's vector. */
+  readonly vector: string;
   /** The row's flag is up in the live space. */
   readonly flagUp: string;
   /** Whether a vector was left behind for the keys `__fv_i.__fv_k1 …`, whose row is gone. */
@@ -91,12 +93,20 @@ export async function diffRows(
 }
 
 /** `Store.suspects`: evaluates nothing but the key. */
-export async function suspectRows(tx: Executor, source: Source, space: Space, pages: PageRange): Promise<string[]> {
+export async function suspectRows(
+  tx: Executor,
+  source: Source,
+  space: Space,
+  pages: PageRange,
+  written?: WrittenIn,
+): Promise<string[]> {
   const { from, where } = await pagesOf(tx, source, pages);
+  const side = written === undefined ? 'true' : writtenSql(source, written.when, '$1');
   const rows = await tx.query<{ key: string }>(
-    `SELECT __fv_key AS key FROM (SELECT ${keySql(source.key, source.relation.table)} AS __fv_key FROM ${from} WHERE ${where}) __fv_s
+    `SELECT __fv_key AS key FROM (SELECT ${keySql(source.key, source.relation.table)} AS __fv_key FROM ${from} WHERE ${where} AND ${side}) __fv_s
      WHERE NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = __fv_key)
        AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key)`,
+    written === undefined ? [] : [written.xid],
   );
   return rows.map((row) => row.key);
 }

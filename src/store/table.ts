@@ -2,6 +2,7 @@ import { eligibleSql, fromSource, hashSql, keyColumnNames, keyJoinSql, keySql } 
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
+import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import { madeAsAskedSql } from './made-as-asked.js';
 import type { Store } from './port.js';
@@ -9,6 +10,7 @@ import { assertAllVisible } from './relation.js';
 import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
+import { readFreshVectors } from './vectors.js';
 
 /** freshvec's own table of the space: the source's key columns, chunk_no, hash, model, embedding. */
 export function vectorTable(space: Pick<Space, 'id'>): string {
@@ -26,10 +28,11 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
   const sourceOf = (input: string) => keyJoinSql(source.key, source.relation.table, input);
   const view: RowView = {
     join: `LEFT JOIN LATERAL (
-      SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${fingerprint} AS __fv_vmodel
+      SELECT __fv_v.hash AS __fv_vhash, __fv_v.model = ${fingerprint} AS __fv_vmodel, __fv_v.embedding AS __fv_vector
       FROM ${vectors} __fv_v WHERE ${sameKey} AND __fv_v.chunk_no = 0) __fv_state ON true`,
     fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)} AND ${madeAsAskedSql(source, space)})`,
     marked: '(__fv_vhash IS NOT NULL)',
+    vector: '__fv_vector',
     flagUp: 'false',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
@@ -83,8 +86,10 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     /** There is no flag to lower. */
     confirm: (_tx, _token, keys) => Promise.resolve(new Map(keys.map((key) => [key, 'written']))),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
-    suspects: (tx, pages) => suspectRows(tx, source, space, pages),
+    suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
 
+    uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
+    freshVectors: (tx, keys) => readFreshVectors(tx, source, view, keys),
     async prune(tx, limit) {
       await assertAllVisible(tx, source);
       await pruneRecords(tx, source, space);

@@ -49,6 +49,19 @@ describe('precedence', () => {
       cache: { maxBytes: 0 },
       worker: { slots: 3, batchKeys: 200, graceMs: 20_000 },
       maintenance: { everyMs: {}, timeZone: 'UTC', lockTimeoutMs: 600_000, bloatRatio: 1.5, recallTarget: 0.95 },
+      reembed: {
+        gates: {
+          pendingSeconds: 5,
+          failedShare: 0.001,
+          recomputedRows: 10,
+          recall: 0.98,
+          recallQueries: 50,
+          efSearch: 80,
+          overlapRows: 50,
+          labelledDrop: 0.02,
+          smallRows: 10_000,
+        },
+      },
       http: { host: '127.0.0.1', port: 0 },
       throttle: THROTTLE_DEFAULTS,
       freshness: { boundSeconds: 30 },
@@ -159,6 +172,12 @@ describe('the queue', () => {
   });
 });
 
+test('bounds of gates that are given stand beside the defaults of the others, the strongest layer first', async () => {
+  file('freshvec.config.json', JSON.stringify({ reembed: { gates: { recall: 0.9, efSearch: 200 } } }));
+  const { reembed } = await load({ flags: { reembed: { gates: { recall: 0.95, recomputedLikeness: 0.8 } } } });
+  expect(reembed.gates).toMatchObject({ recall: 0.95, efSearch: 200, recomputedLikeness: 0.8, labelledDrop: 0.02 });
+});
+
 describe('mistakes', () => {
   const cases: [string, unknown, RegExp][] = [
     ['a misspelt group', { databse: {} }, /no setting "databse"; did you mean "database"\?/],
@@ -167,6 +186,8 @@ describe('mistakes', () => {
     ['the wrong place', { slots: 3 }, /no setting "slots"; did you mean "worker\.slots"\?/],
     ['nothing near', { worker: { colour: 1 } }, /no setting "worker\.colour"; there are: slots, batchKeys, graceMs\./],
     ['a wrong type', { worker: { slots: 'many' } }, /worker\.slots: .*expected number/],
+    ['a share over 1', { reembed: { gates: { recall: 98 } } }, /reembed\.gates\.recall: .*<=1/],
+    ['too few candidates for 10 neighbours', { reembed: { gates: { efSearch: 10 } } }, /efSearch: .*>=11/],
     ['out of range', { worker: { slots: 0 } }, /worker\.slots: .*>=1/],
   ];
   test.each(cases)('%s', async (_, settings, message) => {

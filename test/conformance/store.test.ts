@@ -180,4 +180,45 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
       });
       expect(await write(items)).toEqual(new Map([[key(30), 'written']]));
     });
+
+  test('uncovered: what is wrong and unknown, of the rows on either side of a transaction; vectors: of fresh rows', async () => {
+    await dropLeases();
+    await fixture.db.query('DELETE FROM freshvec.change');
+    await fixture.db.query('DELETE FROM freshvec.failure');
+    await fixture.db.query('DELETE FROM doc');
+    await fixture.work();
+    for (const a of [101, 102, 103]) await insert(a, `text ${a}`);
+    await lease([key(101)]);
+    expect((await write([await item(101)])).get(key(101))).toBe('written');
+    await dropLeases();
+    await fixture.db.query('DELETE FROM freshvec.change');
+    // An id of its own: the oldest one that is open may be another test's.
+    const [now] = await fixture.db.query<{ xid: string }>('SELECT pg_current_xact_id()::xid::text AS xid');
+    const xid = now?.xid ?? '';
+    const all = await pages();
+    const uncovered = (when: 'before' | 'since') => fixture.db.tx((tx) => store.uncovered(tx, all, { xid, when }));
+    const none = { rows: 0, failed: 0, missing: 0, stale: 0, surplus: 0, examples: [] };
+    const before = await uncovered('before');
+    expect({ ...before, examples: [...before.examples].sort() }).toEqual({
+      ...none,
+      rows: 3,
+      missing: 2,
+      examples: [key(102), key(103)],
+    });
+    expect(await uncovered('since')).toEqual(none);
+
+    // Written since: one whose change is known, and one that nobody knows of.
+    await insert(101, 'edited');
+    await insert(103, 'edited too');
+    await fixture.db.query('DELETE FROM freshvec.change WHERE key = $1', [key(103)]);
+    expect(await uncovered('before')).toEqual({ ...none, rows: 1, missing: 1, examples: [key(102)] });
+    expect(await uncovered('since')).toEqual({ ...none, rows: 2, missing: 1, examples: [key(103)] });
+    expect(await fixture.db.tx((tx) => store.freshVectors(tx, [key(101), key(102)]))).toEqual([]);
+
+    await insert(101, 'text 101');
+    await insert(102, ' ');
+    const vectors = await fixture.db.tx((tx) => store.freshVectors(tx, [key(101), key(102), key(103), key(99)]));
+    expect(vectors.map((row) => [row.key, row.text, row.vector.length])).toEqual([[key(101), 'text 101', 8]]);
+    for (const [i, value] of (vectors[0]?.vector ?? []).entries()) expect(value).toBeCloseTo(vector(101)[i] ?? 0, 6);
+  });
 });

@@ -19,8 +19,8 @@ export function isOpen(gate: Gate, accepted: readonly string[]): boolean {
  * that does not hold keeps it here, with the reason, until it does or a person accepts it.
  */
 export const verify: Operation = async (context) => {
-  const { db, migration, source, to, signal } = context;
-  const gates = await context.runGates({ db, migration, source, from: context.from, to, signal });
+  const { db, migration, source, from, to, signal } = context;
+  const gates = await context.runGates({ migration, source, from, to, signal });
   signal.throwIfAborted();
   await saveGates(db, migration.id, gates);
   const shut = gates.filter((gate) => !isOpen(gate, migration.accepted));

@@ -1,5 +1,6 @@
 import type { Register } from '../../register.js';
 import { controlCommands } from './control.js';
+import { measureCommands } from './measure.js';
 import { planCommand } from './plan.js';
 import { startCommand } from './start.js';
 import { statusCommand } from './status.js';
@@ -8,5 +9,6 @@ export const reembedCommands: Register = (program, act) => {
   const reembed = program
     .command('reembed')
     .description('move a source to another model, type, metric or store while it is searched, and back');
-  for (const register of [planCommand, startCommand, statusCommand, controlCommands]) register(reembed, act);
+  for (const register of [planCommand, startCommand, statusCommand, controlCommands, measureCommands])
+    register(reembed, act);
 };

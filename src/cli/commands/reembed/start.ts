@@ -3,6 +3,7 @@ import { UsageError } from '../../errors.js';
 import { duration } from '../../flags.js';
 import type { Register } from '../../register.js';
 import { addSpaceFlags, definitionOf, type SpaceFlags, share } from './flags.js';
+import { queriesOf } from './measure.js';
 import { describeReembed, describeStatus } from './text.js';
 
 type StartFlags = SpaceFlags & {
@@ -10,6 +11,7 @@ type StartFlags = SpaceFlags & {
   readonly until?: number;
   readonly retain?: number;
   readonly spendCap?: number;
+  readonly queries?: string;
   readonly yes?: boolean;
 };
 
@@ -27,6 +29,10 @@ export const startCommand: Register = (reembed, act) => {
       duration,
     )
     .option('--spend-cap <usd>', 'rest once the new vectors have cost so many dollars', dollars)
+    .option(
+      '--queries <file>',
+      'labelled queries that the new model must answer as well: JSON lines of {"query", "relevant"}',
+    )
     .option('-y, --yes', 'do not ask')
     .addHelpText('after', '\nExample:\n  $ freshvec reembed start notes --model static/mini@256 --yes')
     .action(
@@ -42,7 +48,8 @@ export const startCommand: Register = (reembed, act) => {
           if (!(await cli.confirm('Start?'))) return;
         }
         const { auto, until, retain, spendCap } = flags;
-        const options: StartOptions = { auto, until, retainSeconds: retain, spendCap };
+        const queries = await queriesOf(cli, flags.queries);
+        const options: StartOptions = { auto, until, retainSeconds: retain, spendCap, queries };
         const migration = await cli.client.reembed.start(plan, options);
         cli.answer(
           { migration },
