@@ -64,7 +64,7 @@ describe('from an empty database to a search', () => {
       compatible: true,
       queueBackend: 'postgres',
     });
-    expect((await on('status', '--json')).json()).toEqual({ sources: [] });
+    expect((await on('status', '--json')).json()).toEqual({ sources: [], providers: [] });
   });
 
   test('source add --dry-run tells everything and changes nothing', async () => {

@@ -50,6 +50,7 @@ describe('precedence', () => {
       worker: { slots: 3, batchKeys: 200, graceMs: 20_000 },
       maintenance: { everyMs: {}, timeZone: 'UTC', lockTimeoutMs: 600_000, bloatRatio: 1.5, recallTarget: 0.95 },
       reembed: {
+        index: {},
         gates: {
           pendingSeconds: 5,
           failedShare: 0.001,
