@@ -1,4 +1,5 @@
 import { fromSource } from '../catalog/expressions.js';
+import { latestMigration, type MigrationState } from '../catalog/migration.js';
 import { type Pause, pauseOf } from '../catalog/pause.js';
 import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
@@ -32,6 +33,13 @@ export interface SourceStatus {
     readonly store: StoreKind;
   } | null;
   readonly spaces: readonly SpaceStatus[];
+  /** Where it is on its way to another space; absent while it is not. `freshvec reembed status` says more. */
+  readonly migration?: {
+    readonly id: number;
+    readonly state: MigrationState;
+    readonly paused: boolean;
+    readonly to: string;
+  };
   /** Rows whose vector was made of a part, or of pieces, of a text that is too long for the model; absent where none was. */
   readonly longTexts?: LongTextCount;
   /** Nobody works on it, or on its live space, and why; absent while somebody does. What is stale stays so. */
@@ -94,7 +102,15 @@ async function withPauses(db: Database, { id: sourceId }: Source, status: Source
   }
   const live = spaces.find(({ state }) => state === 'live');
   const paused = live ? live.paused : await pauseOf(db, { sourceId });
-  return { ...status, spaces, ...(paused && { paused }) };
+  const migration = await migrationOf(db, sourceId);
+  return { ...status, spaces, ...(migration && { migration }), ...(paused && { paused }) };
+}
+
+async function migrationOf(db: Executor, sourceId: number): Promise<SourceStatus['migration']> {
+  const migration = await latestMigration(db, sourceId);
+  if (!migration || migration.state === 'done' || migration.state === 'aborted') return undefined;
+  const { id, state, paused, target } = migration;
+  return { id, state, paused, to: target.fingerprint };
 }
 
 /** How rows are counted; `exact` hashes the text of each. */

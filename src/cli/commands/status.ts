@@ -35,8 +35,15 @@ function describe({ sources, providers }: Status): string {
     ({ account, model, reason, resumesAt }) =>
       `${model} (account ${account}) rests: ${excerpt(reason, 200)} (asked again ${resumesAt ?? 'by one request, to see whether it works'})`,
   );
+  const moves = sources.flatMap(({ source, migration }) =>
+    migration
+      ? [
+          `${source} is being re-embedded to ${migration.to}: ${migration.state}${migration.paused ? ', paused' : ''} (\`freshvec reembed status ${source}\`).`,
+        ]
+      : [],
+  );
   const long = sources.flatMap(({ source, longTexts }) => (longTexts ? [describeLong(source, longTexts)] : []));
-  return [table(head, rows), ...long, ...pauses.flat(), ...outages, ...problems].join('\n');
+  return [table(head, rows), ...moves, ...long, ...pauses.flat(), ...outages, ...problems].join('\n');
 }
 
 /** Of the source, or of spaces beside the live one. */
