@@ -9,6 +9,10 @@ const AGAIN_MS = 15_000;
 /** Until a gate that only waits for the workers is tried again. */
 const SOON_MS = 1_000;
 
+function shown(value: Gate['value']): string {
+  return typeof value === 'number' ? String(Number(value.toPrecision(4))) : String(value);
+}
+
 /** Passed, said to be passable, or for information only. */
 export function isOpen(gate: Gate, accepted: readonly string[]): boolean {
   return gate.passed || gate.advisory === true || accepted.includes(gate.name);
@@ -33,7 +37,7 @@ export const verify: Operation = async (context) => {
   }
   if (shut.length > 0) {
     const reason = shut.map(
-      ({ name, value, bound, note }) => `${name} is ${value}, wanted ${bound}${note ? ` (${note})` : ''}`,
+      ({ name, value, bound, note }) => `${name} is ${shown(value)}, wanted ${shown(bound)}${note ? ` (${note})` : ''}`,
     );
     const soon = shut.every(({ name }) => name === 'pending');
     return waits(soon ? SOON_MS : AGAIN_MS, reason.join('; '));

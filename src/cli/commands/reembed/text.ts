@@ -64,6 +64,11 @@ export function seconds(value: number): string {
   return `${(value / 3600).toFixed(1)} h`;
 }
 
+function shown(value: number | string | null): string {
+  if (value === null) return 'not measured';
+  return typeof value === 'number' ? String(Number(value.toPrecision(4))) : value;
+}
+
 /** One line: the state, and why it waits. */
 export function oneLine({ state, paused, reason }: MigrationStatus): string {
   return `${state}${paused ? ', paused' : ''}${reason === null ? '' : `: ${reason}`}`;
@@ -82,11 +87,11 @@ export function describeStatus(migration: MigrationStatus): string {
     ...(migration.state === 'backfilling' ? [`  pace     ${Math.round(migration.share * 100)} % of the time`] : []),
     ...pressed.map(
       ({ name, state, value, bound, unit, note }) =>
-        `  slowed   ${name}: ${state === 'unknown' ? 'cannot be read' : `${value} ${unit}, bound ${bound}`}${note ? ` (${note})` : ''}`,
+        `  slowed   ${name}: ${state === 'unknown' ? 'cannot be read' : `${shown(value)} ${unit}, bound ${shown(bound)}`}${note ? ` (${note})` : ''}`,
     ),
     ...gates.map(
       ({ name, passed, accepted, advisory, value, bound, note }) =>
-        `  ${passed ? 'holds ' : advisory ? 'note  ' : accepted ? 'waived' : 'FAILS '}   ${name}: ${value ?? 'not measured'}${bound === null ? '' : `, wanted ${bound}`}${note ? ` (${note})` : ''}`,
+        `  ${passed ? 'holds ' : advisory ? 'note  ' : accepted ? 'waived' : 'FAILS '}   ${name}: ${shown(value)}${bound === null ? '' : `, wanted ${shown(bound)}`}${note ? ` (${note})` : ''}`,
     ),
     ...readers.map((reader) => `  reader   ${reader} still searches the old model`),
     ...(next === undefined || migration.paused ? [] : [`Next: ${next}`]),
