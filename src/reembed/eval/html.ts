@@ -204,10 +204,10 @@ code { font: 13px ui-monospace, monospace; }
 .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin: 0 2px 0 8px; } .models .key:first-child { margin-left: 0; }
 .key.old { background: var(--old); } .key.new { background: var(--new); }
 .scroll { overflow-x: auto; } table { width: 100%; border-collapse: collapse; font-size: 13.5px; }
-th, td { padding: 5px 10px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { padding: 5px 10px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: break-word; }
 tr:last-child td { border-bottom: 0; } th { color: var(--quiet); font-weight: 500; }
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.badge { font-size: 12px; font-weight: 600; padding: 1px 8px; border-radius: 9px; border: 1px solid currentColor; }
+.badge { white-space: nowrap; font-size: 12px; font-weight: 600; padding: 1px 8px; border-radius: 9px; border: 1px solid currentColor; }
 .badge.pass { color: var(--pass); } .badge.fail { color: var(--fail); } .badge.info { color: var(--info); }
 svg { display: block; width: 100%; max-width: 640px; height: auto; margin: 4px 0 10px; } svg text { fill: var(--quiet); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--line); } .bound { stroke: var(--fail); stroke-dasharray: 4 4; }
