@@ -19,6 +19,11 @@ export interface Gates {
   close(): Promise<void>;
 }
 
+/** The row of `freshvec.account` that a model's requests are taken from: providers limit each model by itself. */
+export function accountOf({ account, spec }: Pick<EmbeddingModel, 'account' | 'spec'>): string | undefined {
+  return account === undefined ? undefined : `${account} ${parseModelSpec(spec).name}`;
+}
+
 export function createGates(db: Database, settings: BudgetSettings, onError: (error: unknown) => void): Gates {
   const gates = new Map<string, BudgetGate>();
   const local = openGate();
@@ -26,9 +31,8 @@ export function createGates(db: Database, settings: BudgetSettings, onError: (er
   return {
     price,
     for(model) {
-      if (model.account === undefined) return local;
-      // Providers limit each model of an account by itself.
-      const account = `${model.account} ${parseModelSpec(model.spec).name}`;
+      const account = accountOf(model);
+      if (account === undefined) return local;
       const gate =
         gates.get(account) ??
         createGate({ db, account, limits: settings, price: price(model.spec), capPerDay: settings.capPerDay, onError });

@@ -1,3 +1,4 @@
+import { accountOf } from '../budget/gates.js';
 import { pricePerMillionTokens } from '../budget/prices.js';
 import { getSource } from '../catalog/source.js';
 import { liveSpace } from '../catalog/space.js';
@@ -10,6 +11,7 @@ import { startReembed } from '../reembed/start.js';
 import { type MigrationStatus, migrationStatus } from '../reembed/status.js';
 import type { Connection } from './connection.js';
 import { embedText } from './embed.js';
+import { reembedDeps } from './reembed-deps.js';
 
 /** Moves of a source from one model, type, metric or store to another, with searches going on. */
 export interface ReembedApi {
@@ -52,12 +54,25 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
       const spec = definition.model ?? (await liveSpec(db, source));
       const model = await models.get(spec);
       const prices = { prices: config.prices, baseUrl: config.models.openai.baseUrl };
-      return planReembed(db, source, definition, {
+      const known = {
         spec: model.spec,
         fingerprint: model.fingerprint,
         dimensions: model.dimensions,
-        countTokens: (text) => model.countTokens(text),
+        countTokens: (text: string) => model.countTokens(text),
         pricePerMillionTokens: pricePerMillionTokens(spec, prices),
+      };
+      return planReembed(db, source, definition, known, {
+        account: accountOf(model),
+        embedLimits: model.limits,
+        budget: config.budget,
+        spendPerDay: config.spend.perDay,
+        // Only where it costs nothing and asks nobody.
+        embed:
+          model.account === undefined && !spec.startsWith('ai/')
+            ? (texts) => model.embed(texts, { purpose: 'document' })
+            : undefined,
+        disk: config.throttle,
+        index: reembedDeps().index,
       });
     },
     async start(plan, options) {
