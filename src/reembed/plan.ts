@@ -67,7 +67,7 @@ export async function planReembed(
     blockers,
     notes: [...notesOf(space), ...found.flatMap((findings) => findings.notes ?? [])],
     statements: possible ? await expandStatements(db, source, shown) : [],
-    later: possible ? await laterStatements(db, source, from, shown, extension.schema) : [],
+    later: possible ? await laterStatements(context, shown, extension.schema) : [],
   };
 }
 

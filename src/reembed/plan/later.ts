@@ -1,19 +1,17 @@
 import { listRelations } from '../../capture/index.js';
 import type { Source } from '../../catalog/source.js';
 import type { Space } from '../../catalog/space.js';
-import type { Executor } from '../../db/database.js';
 import { ident, qualified } from '../../db/identifiers.js';
-import { lockWords, NO_LOCK, type PlannedStatement } from '../../source/index.js';
+import { captureForStatements, lockWords, NO_LOCK, type PlannedStatement } from '../../source/index.js';
 import { indexOnSql } from '../../store/build-index.js';
 import { columnNames } from '../../store/column.js';
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
 import { indexedRelation, indexName } from '../../store/index-state.js';
+import type { PlanContext } from './context.js';
 
-/** What the steps after expanding run, in their order, as far as a person wants to read it. */
+/** What the steps after expanding run, in their order; workers' own writes are left out. `to` has the id that it will get. */
 export async function laterStatements(
-  db: Executor,
-  source: Source,
-  from: Space,
+  { db, source, from, hazards }: Pick<PlanContext, 'db' | 'source' | 'from' | 'hazards'>,
   to: Space,
   vectorSchema: string,
 ): Promise<PlannedStatement[]> {
@@ -30,7 +28,12 @@ export async function laterStatements(
       lock: NO_LOCK,
       why: 'cutover: answers searches from the new space; rollback is the same with the old one',
     },
-    ...(from.store === 'column' ? clearing(from, leaves, relations.length > 1, source, brief) : []),
+    ...(
+      await captureForStatements(db, to.store === 'column' ? source : { ...source, flagColumn: undefined }, [to])
+    ).map((statement) => ({ ...statement, why: 'complete: notices what the app writes for the new space alone' })),
+    ...(from.store === 'column' ? indexDrop(from, relations.length > 1, source, brief) : []),
+    // Clearing would fire the app's own triggers for every row, so it is left out where there are any.
+    ...(from.store === 'column' && hazards.updateTriggers.length === 0 ? clearing(from, leaves) : []),
     ...dropSpaceSql(source, from).map((sql) => ({
       sql,
       lock: from.store === 'column' ? brief : NO_LOCK,
@@ -83,36 +86,30 @@ function indexStatements(
   ];
 }
 
-function clearing(
-  from: Space,
-  leaves: readonly string[],
-  partitioned: boolean,
-  source: Source,
-  brief: string,
-): PlannedStatement[] {
-  const { vector, model, hash } = columnNames(from);
-  const index = qualified(source.relation.schema, indexName(from));
+function indexDrop(from: Space, partitioned: boolean, source: Source, brief: string): PlannedStatement[] {
+  if (from.index.kind === 'none') return [];
+  const { schema, table } = source.relation;
   return [
-    ...(from.index.kind === 'none'
-      ? []
-      : [
-          {
-            sql: `DROP INDEX ${partitioned ? '' : 'CONCURRENTLY '}IF EXISTS ${index}`,
-            lock: partitioned ? brief : `SHARE UPDATE EXCLUSIVE on ${source.relation.schema}.${source.relation.table}`,
-            why: 'complete: drops the old index first, which makes clearing fast',
-          },
-        ]),
-    ...leaves.flatMap((leaf) => [
-      {
-        sql: `UPDATE ${leaf} SET ${vector} = NULL, ${model} = NULL, ${hash} = NULL WHERE ctid >= $1 AND ctid < $2 AND ${vector} IS NOT NULL`,
-        lock: 'rows, in batches of 30 ms',
-        why: 'complete: clears the old vectors page by page, so that their room comes back',
-      },
-      {
-        sql: `VACUUM ${leaf}`,
-        lock: `SHARE UPDATE EXCLUSIVE on ${leaf}`,
-        why: 'complete: gives their room back',
-      },
-    ]),
+    {
+      sql: `DROP INDEX ${partitioned ? '' : 'CONCURRENTLY '}IF EXISTS ${qualified(schema, indexName(from))}`,
+      lock: partitioned ? brief : `SHARE UPDATE EXCLUSIVE on ${schema}.${table}`,
+      why: 'complete: drops the old index first, which makes clearing fast',
+    },
   ];
+}
+
+function clearing(from: Space, leaves: readonly string[]): PlannedStatement[] {
+  const { vector, model, hash } = columnNames(from);
+  return leaves.flatMap((leaf) => [
+    {
+      sql: `UPDATE ${leaf} SET ${vector} = NULL, ${model} = NULL, ${hash} = NULL WHERE ctid >= $1 AND ctid < $2 AND ${vector} IS NOT NULL`,
+      lock: 'rows, in batches of 30 ms',
+      why: 'complete: clears the old vectors page by page',
+    },
+    {
+      sql: `VACUUM ${leaf}`,
+      lock: `SHARE UPDATE EXCLUSIVE on ${leaf}`,
+      why: 'complete: gives their room back, which dropping a column alone does not',
+    },
+  ]);
 }

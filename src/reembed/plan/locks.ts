@@ -2,7 +2,7 @@ import { lockBudgetMs } from '../../source/index.js';
 import type { Findings, PlanContext } from './context.js';
 
 /** What the app may have to wait for, when, and for how long; and whose triggers fire meanwhile. */
-export async function measureLocks({ db, source, to, rows, table, hazards }: PlanContext): Promise<Findings> {
+export async function measureLocks({ db, source, from, to, rows, table, hazards }: PlanContext): Promise<Findings> {
   const relations = table.partitions + 1;
   const below = table.partitions > 0 ? ` and its ${table.partitions} partitions` : '';
   const onRows = to.store === 'column';
@@ -39,6 +39,11 @@ export async function measureLocks({ db, source, to, rows, table, hazards }: Pla
       ...(fired.length > 0
         ? [
             `The backfill updates every row, and fires the table's own triggers (${fired.join(', ')}): \`--store table\` leaves the rows alone.`,
+          ]
+        : []),
+      ...(from.store === 'column' && hazards.updateTriggers.length > 0
+        ? [
+            'The old vectors are not cleared before their column is dropped, since that would fire the triggers again: their room comes back only with a rewrite of the table, such as VACUUM FULL.',
           ]
         : []),
       ...(onRows && table.vectorIndexes.length > 0

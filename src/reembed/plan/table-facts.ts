@@ -24,6 +24,8 @@ export interface TableFacts {
   readonly hotUpdates: number;
   /** HNSW and IVFFlat indexes on it, by name. */
   readonly vectorIndexes: readonly string[];
+  /** Bytes of the vectors that one row has in them. */
+  readonly indexedVectorBytes: number;
   readonly otherIndexes: number;
 }
 
@@ -32,7 +34,7 @@ type Row = Omit<TableFacts, 'analysedRowBytes' | 'keyBytes'> & {
   keyBytes: number | null;
 };
 
-/** Reads the catalog and the statistics collector alone. */
+/** Reads the catalog and PostgreSQL's statistics, no row of the table. */
 export async function readTableFacts(db: Executor, { relation, key }: Source): Promise<TableFacts> {
   const [row] = await db.query<Row>(
     `${RELATIONS}, leaf AS (
@@ -48,8 +50,10 @@ export async function readTableFacts(db: Executor, { relation, key }: Source): P
          AND s.inherited = (c.relkind = 'p')
        WHERE a.attrelid = ($1::oid[])[1] AND a.attnum > 0 AND NOT a.attisdropped
      ), idx AS (
-       SELECT i.relname AS name, am.amname IN ('hnsw', 'ivfflat') AS vectors
+       SELECT i.relname AS name, am.amname IN ('hnsw', 'ivfflat') AS vectors,
+         8 + GREATEST(a.atttypmod, 0) * CASE t.typname WHEN 'halfvec' THEN 2 ELSE 4 END AS bytes
        FROM leaf JOIN pg_index x ON x.indrelid = leaf.oid JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am am ON am.oid = i.relam
+       JOIN pg_attribute a ON a.attrelid = i.oid AND a.attnum = 1 JOIN pg_type t ON t.oid = a.atttypid
      )
      SELECT (SELECT count(*) FROM rel)::int - 1 AS partitions, sum(bytes)::float8 AS "heapBytes", sum(rows)::float8 AS rows,
        COALESCE(max(bytes)::float8 / NULLIF(sum(bytes), 0), 1)::float8 AS "largestShare",
@@ -59,6 +63,7 @@ export async function readTableFacts(db: Executor, { relation, key }: Source): P
        COALESCE(sum(pg_stat_get_tuples_updated(oid)), 0)::float8 AS updates,
        COALESCE(sum(pg_stat_get_tuples_hot_updated(oid)), 0)::float8 AS "hotUpdates",
        ARRAY(SELECT name::text FROM idx WHERE vectors ORDER BY 1) AS "vectorIndexes",
+       (COALESCE((SELECT sum(bytes) FROM idx WHERE vectors), 0) / GREATEST(count(*), 1))::float8 AS "indexedVectorBytes",
        ((SELECT count(*) FROM idx WHERE NOT vectors) / GREATEST(count(*), 1))::int AS "otherIndexes"
      FROM leaf`,
     [[relation.oid], key.map(({ name }) => name)],

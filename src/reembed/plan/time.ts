@@ -3,9 +3,12 @@ import type { PlanFact } from '../definition.js';
 import type { Findings, PlanContext } from './context.js';
 import { buildMemory } from './memory.js';
 
-/** Vectors that workers write in a second, measured end to end on 2 cores: bytes bound the long ones. */
-const ROWS_PER_SECOND = 4_000;
-const BYTES_PER_SECOND = 12_000_000;
+/**
+ * Rows that workers (3 slots) claim, read, write and settle in a second with a model that takes no time, on 2 busy cores:
+ * 2,300 to 4,500 at 256 dimensions, 1,600 at 1536, where bytes bound them.
+ */
+const ROWS_PER_SECOND = 3_000;
+const BYTES_PER_SECOND = 10_000_000;
 /** The same into a table on which a vector index is updated by each row: 8,000 × 768 in 10.8 s (DESIGN, section 3). */
 const ROWS_PER_SECOND_INDEXED = 740;
 /** One process adds a row to a graph of 10,000 in so many ms, and so many more for each dimension (m 16, ef 64). */
