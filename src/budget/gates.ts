@@ -22,9 +22,9 @@ export interface Gates {
   close(): Promise<void>;
 }
 
-/** The account as the database has it: providers limit each model of an account by itself. Undefined for a local model. */
-export function accountOf(model: EmbeddingModel): string | undefined {
-  return model.account === undefined ? undefined : `${model.account} ${parseModelSpec(model.spec).name}`;
+/** The row of `freshvec.account` that a model's requests are taken from: providers limit each model by itself. */
+export function accountOf({ account, spec }: Pick<EmbeddingModel, 'account' | 'spec'>): string | undefined {
+  return account === undefined ? undefined : `${account} ${parseModelSpec(spec).name}`;
 }
 
 export function createGates(db: Database, settings: BudgetSettings, onError: (error: unknown) => void): Gates {

@@ -1,3 +1,4 @@
+import { accountOf } from '../budget/gates.js';
 import { getSource } from '../catalog/source.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -65,7 +66,20 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
       const { models, config } = await connection();
       const db = await ready();
       const spec = definition.model ?? (await liveSpec(db, source));
-      return planReembed(db, source, definition, planModel(await models.get(spec), config));
+      const model = await models.get(spec);
+      return planReembed(db, source, definition, planModel(model, config), {
+        account: accountOf(model),
+        embedLimits: model.limits,
+        budget: config.budget,
+        spendPerDay: config.spend.perDay,
+        // Only where it costs nothing and asks nobody.
+        embed:
+          model.account === undefined && !spec.startsWith('ai/')
+            ? (texts) => model.embed(texts, { purpose: 'document' })
+            : undefined,
+        disk: config.throttle,
+        index: config.reembed.index,
+      });
     },
     async start(plan, options) {
       const db = await ready();

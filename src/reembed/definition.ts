@@ -1,7 +1,11 @@
+import type { ConfiguredLimits } from '../budget/account.js';
 import type { LabelledQuery } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
+import type { ThrottleSettings } from '../config/throttle.js';
+import type { EmbedLimits } from '../embed/port.js';
 import type { PlannedStatement, SpaceDefinition } from '../source/index.js';
+import type { IndexSettings } from './operation.js';
 
 /** What a person says to move a source to another space. */
 export interface ReembedDefinition extends SpaceDefinition {
@@ -40,15 +44,56 @@ export interface ReembedPlan {
   /** Why it cannot be done, each with what to do. Empty where it can. */
   readonly blockers: readonly string[];
   readonly notes: readonly string[];
-  /** What expanding runs; the later steps in words. */
+  /** What expanding runs. Ids of the new space are the next free ones: they are fixed when it is started. */
   readonly statements: readonly PlannedStatement[];
+  /** What the steps after it run, in their order. */
+  readonly later: readonly PlannedStatement[];
 }
+
+/** What a plan has to know beside the database; what is left out is reported as unknown. */
+export interface PlanSettings {
+  /** At the provider; undefined for a model that runs here. */
+  readonly account?: string | undefined;
+  readonly embedLimits?: Pick<EmbedLimits, 'maxInputs' | 'maxTokensPerRequest'> | undefined;
+  readonly budget?: ConfiguredLimits | undefined;
+  /** USD that a day may cost, over all sources. */
+  readonly spendPerDay?: number | undefined;
+  /** Embeds texts with a model that runs here, to see how fast it is. */
+  readonly embed?: ((texts: readonly string[]) => Promise<unknown>) | undefined;
+  readonly disk?: Pick<ThrottleSettings, 'diskPath' | 'diskUsedShare' | 'maxDatabaseBytes'> | undefined;
+  readonly index?: IndexSettings | undefined;
+}
+
+export type PlanFactName =
+  /** Time in all, and its parts. */
+  | 'seconds'
+  | 'providerSeconds'
+  | 'writeSeconds'
+  | 'buildSeconds'
+  /** What the new vectors and their index take for good, what is needed on the way, and what there is. */
+  | 'diskBytes'
+  | 'deadBytes'
+  | 'indexBytes'
+  | 'peakBytes'
+  | 'freeBytes'
+  | 'graphBytes'
+  | 'walBytes'
+  | 'walRowBytes'
+  | 'hotShare'
+  | 'backfillHotShare'
+  | 'fillfactor'
+  | 'triggers'
+  | 'partitions'
+  | 'replicas'
+  | 'locks'
+  | 'buildWorkers'
+  | 'pgvector';
 
 export interface PlanFact {
   /** `seconds`, `diskBytes`, `indexBytes`, `walBytes`, `hotShare`, … */
-  readonly name: string;
+  readonly name: PlanFactName;
   readonly value: number | string | null;
-  readonly unit: 's' | 'bytes' | 'share' | 'USD' | 'rows' | 'tokens' | 'text';
+  readonly unit: 's' | 'bytes' | 'share' | 'count' | 'text';
   /** How it is known, and what it means. */
   readonly note: string;
 }

@@ -1,42 +1,79 @@
 import { latestMigration } from '../catalog/migration.js';
-import type { Database } from '../db/database.js';
-import { type PlanModel, type PlannedSpace, planSpace } from '../source/index.js';
-import type { ReembedDefinition, ReembedPlan } from './definition.js';
+import type { Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
+import { type PlanModel, planSpace } from '../source/index.js';
+import type { PlanFactName, PlanSettings, ReembedDefinition, ReembedPlan } from './definition.js';
 import { expandStatements } from './operations/expand.js';
+import type { Measurement, PlanContext } from './plan/context.js';
+import { measureDisk } from './plan/disk.js';
+import { measureHot } from './plan/hot.js';
+import { laterStatements } from './plan/later.js';
+import { measureLocks } from './plan/locks.js';
+import { measureMemory } from './plan/memory.js';
+import { measureServer } from './plan/server.js';
+import { sizeSpace } from './plan/sizes.js';
+import { readTableFacts } from './plan/table-facts.js';
+import { measureTime } from './plan/time.js';
+import { measureWal } from './plan/wal.js';
 
-/** Finds out all that moving a source to another space will do. Changes nothing. */
+/** In the order in which a person wants to read what they find. */
+const MEASUREMENTS: readonly Measurement[] = [
+  measureTime,
+  measureDisk,
+  measureMemory,
+  measureWal,
+  measureHot,
+  measureLocks,
+  measureServer,
+];
+
+/**
+ * Finds out all that moving a source to another space will do, and what would make it fail. Changes nothing, and takes
+ * no lock that a write waits for.
+ */
 export async function planReembed(
   db: Database,
   sourceName: string,
   definition: ReembedDefinition,
   model: PlanModel,
+  settings: PlanSettings = {},
 ): Promise<ReembedPlan> {
   const planned = await planSpace(db, sourceName, definition, model);
-  const { source, from, space, amount, refusals } = planned;
+  const { source, from, space, amount, refusals, hazards } = planned;
   const copies = from.fingerprint === space.fingerprint;
-  const open = await latestMigration(db, source.id);
-  const busy = open && open.state !== 'done' && open.state !== 'aborted' ? open : undefined;
-  return {
-    source,
-    from,
-    to: space,
-    rows: amount.rows,
-    rowsEstimated: amount.estimated,
-    tokens: copies ? 0 : amount.tokens,
-    cost: copies ? 0 : costOf(model, amount.tokens),
-    copies,
-    facts: [],
-    blockers: [
-      ...refusals,
-      ...(busy
-        ? [
-            `it is being re-embedded already, to ${busy.target.fingerprint} (${busy.state}): \`complete\` or \`abort\` that first.`,
-          ]
-        : []),
-    ],
-    notes: notesOf(planned),
-    statements: refusals.length > 0 ? [] : await expandStatements(db, source, space),
+  const tokens = copies ? 0 : amount.tokens;
+  const cost = copies ? 0 : costOf(model, amount.tokens);
+  const extension = await db.vectorExtension();
+  const table = await readTableFacts(db, source);
+  const sizes = sizeSpace({ source, from, to: space, rows: amount.rows, table });
+  const context: PlanContext = {
+    ...{ db, source, from, to: space, rows: amount.rows, tokens, cost, copies },
+    ...{ table, sizes, hazards, extension, settings },
   };
+  const found = [];
+  for (const measure of MEASUREMENTS) found.push(await measure(context));
+  const blockers = [
+    ...refusals,
+    ...(await alreadyMoving(db, source)),
+    ...found.flatMap((findings) => findings.blockers ?? []),
+  ];
+  const shown: Space = { ...space, id: await nextSpaceId(db) };
+  // What cannot be done may not even be put into words.
+  const possible = refusals.length === 0 && extension !== undefined;
+  return {
+    ...{ source, from, to: space, rows: amount.rows, rowsEstimated: amount.estimated, tokens, cost, copies },
+    facts: found.flatMap((findings) => findings.facts ?? []),
+    blockers,
+    notes: [...notesOf(space), ...found.flatMap((findings) => findings.notes ?? [])],
+    statements: possible ? await expandStatements(db, source, shown) : [],
+    later: possible ? await laterStatements(context, shown, extension.schema) : [],
+  };
+}
+
+/** What a plan found under a name: `factOf(plan, 'diskBytes')`; null where it is not known or does not apply. */
+export function factOf(plan: Pick<ReembedPlan, 'facts'>, name: PlanFactName): number | string | null {
+  return plan.facts.find((fact) => fact.name === name)?.value ?? null;
 }
 
 function costOf(model: PlanModel, tokens: number): number | undefined {
@@ -44,12 +81,26 @@ function costOf(model: PlanModel, tokens: number): number | undefined {
   return model.pricePerMillionTokens === undefined ? undefined : (tokens / 1e6) * model.pricePerMillionTokens;
 }
 
-function notesOf({ space, hazards }: PlannedSpace): string[] {
+async function alreadyMoving(db: Executor, source: Source): Promise<string[]> {
+  const open = await latestMigration(db, source.id);
+  if (!open || open.state === 'done' || open.state === 'aborted') return [];
+  return [
+    `it is being re-embedded already, to ${open.target.fingerprint} (${open.state}): \`complete\` or \`abort\` that first.`,
+  ];
+}
+
+/** The id that the space would get now, without taking it. */
+async function nextSpaceId(db: Executor): Promise<number> {
+  const [row] = await db.query<{ id: number }>(
+    `SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence('freshvec.space', 'id')::regclass), 0) + 1 AS id`,
+  );
+  if (!row) throw new TypeError('the sequence gave no row');
+  return row.id;
+}
+
+function notesOf(space: Space): string[] {
   if (space.store !== 'column') return [];
   return [
     'Prepared statements with SELECT * fail once after a column is added or dropped ("cached plan must not change result type"); `--store table` leaves the table alone.',
-    ...(hazards.updateTriggers.length > 0
-      ? [`The backfill updates every row, and fires the table's own triggers: ${hazards.updateTriggers.join(', ')}.`]
-      : []),
   ];
 }

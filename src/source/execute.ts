@@ -28,6 +28,11 @@ const STATEMENT_MS = 90;
 /** What a partition adds to the time that the statements themselves take. */
 const PARTITION_MS = 5;
 
+/** For how long one try may wait for and hold the lock of a table and its partitions, in ms. */
+export function lockBudgetMs(relations: number): number {
+  return STATEMENT_MS + PARTITION_MS * (relations - 1);
+}
+
 /**
  * Runs statements in one transaction that holds the app's table for one round trip: those without a lock first, then
  * the lock, or an error at once if it is not free, then the rest as one block under a time limit. Whoever waited for a
@@ -72,7 +77,7 @@ async function attemptOnce(
     ? 'ACCESS EXCLUSIVE'
     : 'SHARE ROW EXCLUSIVE';
   await tx.query(`SET LOCAL lock_timeout = '${LOCK_MS}ms'`);
-  await tx.query(`SET LOCAL statement_timeout = '${STATEMENT_MS + PARTITION_MS * (table.relations - 1)}ms'`);
+  await tx.query(`SET LOCAL statement_timeout = '${lockBudgetMs(table.relations)}ms'`);
   await tx.query(block([`LOCK TABLE ${table.name} IN ${mode} MODE NOWAIT`, ...locking.map(({ sql }) => sql)]));
 }
 

@@ -11,11 +11,13 @@ export {
 } from './definition.js';
 export { dropUnderLock } from './drop-index.js';
 export { SourceRefused } from './errors.js';
-export { type ExecuteOptions, executeStatements } from './execute.js';
+export { type ExecuteOptions, executeStatements, lockBudgetMs } from './execute.js';
+export type { Hazards } from './hazards.js';
 export { captureNewPartitions } from './partitions.js';
 export { planSource } from './plan.js';
 export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } from './plan-space.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
+export { ADVISED_PGVECTOR, isOlder, vectorExtensionRefusals } from './refuse.js';
 export { type Removed, type RemoveOptions, removeSource, uninstallSources } from './remove.js';
 export { listSpaces } from './spaces.js';
 export { insertSpaceSql, loadStatement, lockWords, spaceStatements } from './statements.js';

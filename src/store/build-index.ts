@@ -82,8 +82,7 @@ async function ensureOne(
   if (found?.building) return 'building';
   if (!found && !options.next && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
   const extension = await db.vectorExtension();
-  const on = `${qualified(relation.schema, relation.name)} USING hnsw (${ident(column)} ${qualified(extension?.schema ?? 'public', operatorClass)})
-    WITH (m = ${space.index.m}, ef_construction = ${space.index.efConstruction})`;
+  const on = indexOnSql(space, qualified(relation.schema, relation.name), column, extension?.schema ?? 'public');
   if (relation.partitioned) {
     await briefly(db, `CREATE INDEX ${ident(name)} ON ONLY ${on}`, options.signal);
     return 'built';
@@ -111,6 +110,17 @@ async function ensureOne(
     });
   });
   return 'built';
+}
+
+/** What follows ON in a CREATE INDEX: `table` is quoted, with its schema. */
+export function indexOnSql(
+  { type, metric, index }: Space,
+  table: string,
+  column: string,
+  vectorSchema: string,
+): string {
+  return `${table} USING hnsw (${ident(column)} ${qualified(vectorSchema, `${type}_${metric}_ops`)})
+    WITH (m = ${index.m}, ef_construction = ${index.efConstruction})`;
 }
 
 /** "could not resize shared memory segment … No space left on device": /dev/shm, not the disk. */

@@ -1,9 +1,35 @@
-import type { PlanFact, ReembedPlan } from '../../../reembed/definition.js';
+import type { PlanFact, PlanFactName, ReembedPlan } from '../../../reembed/definition.js';
 import type { MigrationStatus } from '../../../reembed/status.js';
 import { describeStatements } from '../../plan.js';
 import { count } from '../../table.js';
 
-/** What a move will do, for a person to read before saying yes. */
+const LABELS: Readonly<Record<PlanFactName, string>> = {
+  seconds: 'time',
+  providerSeconds: '  provider',
+  writeSeconds: '  writes',
+  buildSeconds: '  index',
+  diskBytes: 'vectors',
+  deadBytes: 'dead rows',
+  indexBytes: 'index',
+  peakBytes: 'disk in all',
+  freeBytes: 'disk free',
+  graphBytes: 'index memory',
+  buildWorkers: 'workers',
+  walRowBytes: 'WAL per row',
+  walBytes: 'WAL in all',
+  hotShare: 'HOT updates',
+  fillfactor: 'fillfactor',
+  backfillHotShare: 'HOT backfill',
+  locks: 'locks',
+  partitions: 'partitions',
+  triggers: 'triggers',
+  replicas: 'replicas',
+  pgvector: 'pgvector',
+};
+const LABEL_WIDTH = Math.max(...Object.values(LABELS).map((label) => label.length));
+const VALUE_WIDTH = 9;
+
+/** What a move will do, for a person to read before saying yes: the SQL first, what it means last. */
 export function describeReembed(plan: ReembedPlan): string {
   const { source, from, to, copies, cost } = plan;
   const money =
@@ -15,24 +41,33 @@ export function describeReembed(plan: ReembedPlan): string {
   const about = plan.rowsEstimated ? 'about ' : '';
   const place = (space: typeof to) =>
     `${space.type}(${space.dimensions}) in ${space.store === 'column' ? `column ${space.column}` : "freshvec's own table"}, ${space.metric}`;
+  const line = (label: string, text: string) => `  ${label.padEnd(LABEL_WIDTH)}  ${text}`;
   return [
-    describeStatements(plan.statements),
+    ...(plan.statements.length > 0 ? ['-- Expanding, in one transaction:', describeStatements(plan.statements)] : []),
+    ...(plan.later.length > 0 ? ['-- Later, in this order:', describeStatements(plan.later)] : []),
     `Re-embedding of "${source.name}"`,
-    `  from     ${from.fingerprint}: ${place(from)}`,
-    `  to       ${to.fingerprint}: ${place(to)}`,
-    `  work     ${about}${count(plan.rows)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
-    ...plan.facts.map((fact) => `  ${fact.name.padEnd(8)} ${factText(fact)}`),
-    ...[...new Set(plan.statements.map(({ lock }) => lock))]
-      .filter((lock) => lock !== 'none')
-      .map((lock) => `  lock     ${lock}`),
+    line('from', `${from.fingerprint}: ${place(from)}`),
+    line('to', `${to.fingerprint}: ${place(to)}`),
+    line(
+      'work',
+      `${about}${count(plan.rows)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
+    ),
+    ...plan.facts.flatMap((fact) => factLines(fact, line)),
     ...plan.notes.map((note) => `Note: ${note}`),
     ...plan.blockers.map((blocker) => `Cannot be done: ${blocker}`),
+    ...(plan.blockers.length === 0 ? ['Nothing stands in its way.'] : []),
   ].join('\n');
 }
 
-function factText({ value, unit, note }: PlanFact): string {
-  if (value === null) return `unknown: ${note}`;
-  return `${typeof value === 'string' ? value : amount(value, unit)}${note === '' ? '' : ` (${note})`}`;
+/** One line; a text of several parts, one for each. */
+function factLines({ name, value, unit, note }: PlanFact, line: (label: string, text: string) => string): string[] {
+  const label = LABELS[name];
+  if (typeof value === 'string') {
+    const told = note === '' ? value : `${value} (${note})`;
+    return told.split('; ').map((part, i) => line(i === 0 ? label : '', part));
+  }
+  const shown = (value === null ? 'unknown' : amount(value, unit)).padStart(VALUE_WIDTH);
+  return [line(label, note === '' ? shown : `${shown}  ${note}`)];
 }
 
 function amount(value: number, unit: PlanFact['unit']): string {
@@ -43,8 +78,6 @@ function amount(value: number, unit: PlanFact['unit']): string {
       return seconds(value);
     case 'share':
       return `${Math.round(value * 100)} %`;
-    case 'USD':
-      return `$${value.toFixed(2)}`;
     default:
       return count(Math.round(value));
   }
@@ -59,6 +92,7 @@ export function bytes(value: number): string {
 }
 
 export function seconds(value: number): string {
+  if (value > 0 && value < 1) return 'under 1 s';
   if (value < 90) return `${Math.round(value)} s`;
   if (value < 5400) return `${Math.round(value / 60)} min`;
   return `${(value / 3600).toFixed(1)} h`;

@@ -1,0 +1,164 @@
+import { contentSql, eligibleSql, fromSource } from '../../catalog/expressions.js';
+import type { PlanFact } from '../definition.js';
+import type { Findings, PlanContext } from './context.js';
+import { buildMemory } from './memory.js';
+
+/**
+ * Rows that workers (3 slots) claim, read, write and settle in a second with a model that takes no time, on 2 busy cores:
+ * 2,300 to 4,500 at 256 dimensions, 1,600 at 1536, where bytes bound them.
+ */
+const ROWS_PER_SECOND = 3_000;
+const BYTES_PER_SECOND = 10_000_000;
+/** The same into a table on which a vector index is updated by each row: 8,000 × 768 in 10.8 s (DESIGN, section 3). */
+const ROWS_PER_SECOND_INDEXED = 740;
+/** One process adds a row to a graph of 10,000 in so many ms, and so many more for each dimension (m 16, ef 64). */
+const BUILD_MS = 1;
+const BUILD_MS_PER_DIMENSION = 0.0003;
+/** How much slower a build is once the graph is out of memory: twice at 256 dimensions, 13 times at 1536. */
+const SPILLED_DIMENSIONS = 120;
+const SAMPLE_TEXTS = 16;
+
+/** How long the move takes when nothing slows it down: providers and writes go on at once, the index comes after. */
+export async function measureTime(context: PlanContext): Promise<Findings> {
+  const { rows, to, table, sizes } = context;
+  const provider = await providerTime(context);
+  const indexed = to.store === 'column' && table.vectorIndexes.length > 0;
+  const rate = indexed ? ROWS_PER_SECOND_INDEXED : Math.min(ROWS_PER_SECOND, BYTES_PER_SECOND / sizes.vector);
+  const write = rows / rate;
+  const build = await buildTime(context);
+  const facts: PlanFact[] = [
+    {
+      name: 'seconds',
+      value: Math.max(provider.fact.value === null ? 0 : Number(provider.fact.value), write) + build,
+      unit: 's',
+      note: `unthrottled, the slower of provider and writes and then the index${provider.fact.value === null ? '; WITHOUT the provider, whose speed is not known' : ''}`,
+    },
+    provider.fact,
+    {
+      name: 'writeSeconds',
+      value: write,
+      unit: 's',
+      note: `at ${Math.round(rate)} rows a second${indexed ? ', since each row goes into the index that is on the table once more' : ''}, as measured on a small machine`,
+    },
+    {
+      name: 'buildSeconds',
+      value: build,
+      unit: 's',
+      note: 'to build the index, from measured builds on a small machine',
+    },
+  ];
+  return { facts, notes: provider.notes };
+}
+
+async function buildTime(context: PlanContext): Promise<number> {
+  const { to, rows, sizes } = context;
+  if (to.index.kind === 'none' || rows === 0) return 0;
+  const { bytes, workers } = await buildMemory(context);
+  const inMemory = Math.min(1, bytes / Math.max(1, sizes.graph));
+  const slower = inMemory + (1 - inMemory) * (1 + to.dimensions / SPILLED_DIMENSIONS);
+  const deeper = Math.max(0.5, Math.log2(rows) / Math.log2(10_000));
+  const wider = (to.index.efConstruction / 64) * Math.sqrt(to.index.m / 16);
+  const each = (BUILD_MS + BUILD_MS_PER_DIMENSION * to.dimensions) * deeper * wider * slower;
+  return (rows * each) / 1000 / (workers + 1);
+}
+
+type Known = { readonly fact: PlanFact; readonly notes: readonly string[] };
+
+async function providerTime(context: PlanContext): Promise<Known> {
+  const { copies, tokens, rows, settings } = context;
+  const is = (value: number | null, note: string, notes: string[] = []): Known => ({
+    fact: { name: 'providerSeconds', value, unit: 's', note },
+    notes,
+  });
+  if (copies) return is(0, 'vectors are copied from the live space');
+  if (rows === 0) return is(0, 'there is nothing to embed');
+  const spend = daysOfSpend(context);
+  if (settings.account === undefined) {
+    const perSecond = settings.embed && (await measureModel(context, settings.embed));
+    if (!perSecond) return is(null, 'a model that runs here; nobody measured how fast it is');
+    return is(rows / perSecond, `${Math.round(perSecond)} texts a second, measured just now by one process`);
+  }
+  const limits = await knownLimits(context, settings.account);
+  const { maxInputs = Number.POSITIVE_INFINITY, maxTokensPerRequest = Number.POSITIVE_INFINITY } =
+    settings.embedLimits ?? {};
+  const notes = [...limits.notes, ...spend.notes];
+  if (limits.tokensPerMinute === null && limits.requestsPerMinute === null && spend.seconds === 0) {
+    return is(null, 'neither the configuration nor the provider named a limit yet', notes);
+  }
+  // No request takes more than half a second of the limit of tokens.
+  const perRequest = Math.min(maxTokensPerRequest, (limits.tokensPerMinute ?? Number.POSITIVE_INFINITY) / 120);
+  const requests = Math.max(rows / maxInputs, tokens / perRequest);
+  const times = [
+    {
+      seconds: (60 * tokens) / (limits.tokensPerMinute ?? Number.POSITIVE_INFINITY),
+      by: `${limits.tokensPerMinute} tokens a minute`,
+    },
+    {
+      seconds: (60 * requests) / (limits.requestsPerMinute ?? Number.POSITIVE_INFINITY),
+      by: `${limits.requestsPerMinute} requests a minute`,
+    },
+    { seconds: spend.seconds, by: `${settings.spendPerDay} USD a day` },
+  ].sort((a, b) => b.seconds - a.seconds);
+  return is(
+    times[0]?.seconds ?? 0,
+    `at ${times[0]?.by}, the tightest limit at present, if nothing else uses it`,
+    notes,
+  );
+}
+
+/** Days after the first: what the cap of a day leaves over. */
+function daysOfSpend({ cost, settings: { spendPerDay } }: PlanContext): { seconds: number; notes: string[] } {
+  if (!cost || spendPerDay === undefined || cost <= spendPerDay) return { seconds: 0, notes: [] };
+  if (spendPerDay === 0)
+    return { seconds: 0, notes: ['spend.perDay is 0: nothing that costs money is embedded at all.'] };
+  const days = Math.ceil(cost / spendPerDay);
+  return {
+    seconds: (days - 1) * 86_400,
+    notes: [`spend.perDay (${spendPerDay} USD) spreads the cost over ${days} days, if nothing else is embedded.`],
+  };
+}
+
+/** As the accounts of `budget` have them: the lower of configuration and provider, in part while somebody else uses the key. */
+async function knownLimits(
+  { db, settings }: PlanContext,
+  account: string,
+): Promise<{ tokensPerMinute: number | null; requestsPerMinute: number | null; notes: string[] }> {
+  const { tokensPerMinute: tokensCap = null, requestsPerMinute: requestsCap = null } = settings.budget ?? {};
+  const [row] = await db.query<{
+    tokens: number | null;
+    requests: number | null;
+    rests: boolean;
+    reason: string | null;
+  }>(
+    `SELECT COALESCE(share, 1) * LEAST(tokens_limit, $2::float8) AS tokens,
+       COALESCE(share, 1) * LEAST(requests_limit, $3::float8) AS requests,
+       COALESCE(resumes_at > clock_timestamp(), false) AS rests, reason
+     FROM (SELECT) one LEFT JOIN freshvec.account ON account = $1`,
+    [account, tokensCap, requestsCap],
+  );
+  return {
+    tokensPerMinute: row?.tokens ?? null,
+    requestsPerMinute: row?.requests ?? null,
+    notes: row?.rests ? [`The provider is left alone at present: ${row.reason ?? 'it refused'}.`] : [],
+  };
+}
+
+/** Texts a second of a model that runs in this process, on texts of the source. */
+async function measureModel(
+  { db, source }: PlanContext,
+  embed: (texts: readonly string[]) => Promise<unknown>,
+): Promise<number | undefined> {
+  const texts = await db.tx((tx) =>
+    tx.query<{ text: string }>(
+      `SELECT ${contentSql(source.content, source.relation.table)} AS text FROM ${fromSource(source)}
+       WHERE ${eligibleSql(source)} LIMIT ${SAMPLE_TEXTS}`,
+    ),
+  );
+  if (texts.length === 0) return undefined;
+  const sample = texts.map(({ text }) => text);
+  // The first call loads the model.
+  await embed(sample.slice(0, 1));
+  const began = performance.now();
+  await embed(sample);
+  return sample.length / (Math.max(performance.now() - began, 0.1) / 1000);
+}
