@@ -42,7 +42,7 @@ export function complete(db: Database, source: string): Promise<Migration> {
         source,
         'complete',
         migration.state,
-        `still searched with the old model by ${readers.join(', ')}. Wait until they have searched once more, or end them`,
+        `still searched with the old model by ${readers.join(', ')}. A process that lives notices the switch within 30 s, one that died is forgotten after 90 s: try again then, or end them`,
       );
     }
     return contractTo(tx, migration, migration.fromSpaceId, 'completed: the old space is being dropped');
