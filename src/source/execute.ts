@@ -28,6 +28,9 @@ const STATEMENT_MS = 90;
 /** What a partition adds to the time that the statements themselves take. */
 const PARTITION_MS = 5;
 
+/** What to run; a function finds it out in each try's transaction, and may do what needs no lock itself. */
+export type Statements = readonly PlannedStatement[] | ((tx: Executor) => Promise<readonly PlannedStatement[]>);
+
 /**
  * Runs statements in one transaction that holds the app's table for one round trip: those without a lock first, then
  * the lock, or an error at once if it is not free, then the rest as one block under a time limit. Whoever waited for a
@@ -37,7 +40,7 @@ const PARTITION_MS = 5;
 export async function executeStatements(
   db: Database,
   table: LockedTable | undefined,
-  statements: readonly PlannedStatement[],
+  statements: Statements,
   { onRetry, giveUpMs = GIVE_UP_MS }: ExecuteOptions = {},
 ): Promise<void> {
   const deadline = Date.now() + giveUpMs;
@@ -58,11 +61,8 @@ export async function executeStatements(
   }
 }
 
-async function attemptOnce(
-  tx: Executor,
-  table: LockedTable | undefined,
-  statements: readonly PlannedStatement[],
-): Promise<void> {
+async function attemptOnce(tx: Executor, table: LockedTable | undefined, planned: Statements): Promise<void> {
+  const statements = typeof planned === 'function' ? await planned(tx) : planned;
   const first = statements.findIndex(({ lock }) => lock !== NO_LOCK);
   const free = first < 0 || table === undefined ? statements : statements.slice(0, first);
   for (const { sql } of free) await tx.query(sql);

@@ -30,6 +30,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)})`,
     marked: '(__fv_vhash IS NOT NULL)',
     flagUp: 'false',
+    stands: 'true',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
   };
