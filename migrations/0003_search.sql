@@ -178,6 +178,7 @@ DECLARE
   -- From the text form, [1,2,3]: pgvector's functions are not to be had by name under every search_path.
   query_dimensions int := cardinality(string_to_array(search.query::text, ','));
   statement text;
+  former_statement text;
 BEGIN
   IF search.k IS NULL OR search.k NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'freshvec: k must be 1 to 1000, not %', COALESCE(search.k::text, 'NULL')
@@ -187,6 +188,15 @@ BEGIN
   PERFORM set_config('hnsw.ef_search', greatest(80, search.k, former_ef::int)::text, true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true);
   RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
+  IF NOT FOUND THEN
+    -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it found
+    -- no vector of this model under the name. From here on the table is locked, as by any SELECT.
+    former_statement := statement;
+    statement := freshvec.search_statement(search.source, search.fingerprint, query_dimensions);
+    IF statement <> former_statement THEN
+      RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
+    END IF;
+  END IF;
   PERFORM set_config('hnsw.ef_search', COALESCE(former_ef, '40'), true),
     set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true);
 END

@@ -17,6 +17,7 @@ export type { ClientOptions } from './client/options.js';
 export type { PauseOptions } from './client/pauses.js';
 export type { ReembedApi } from './client/reembed.js';
 export type { LongTextRow, SourceInfo, SourcesApi } from './client/sources.js';
+export type { SpaceCoverage } from './client/space-coverage.js';
 export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';
 export type { Config } from './config/config.js';
 export { ConfigError } from './config/errors.js';

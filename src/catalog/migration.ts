@@ -61,6 +61,8 @@ export interface Migration {
   readonly parkedState: MigrationState | undefined;
   readonly reason: string | undefined;
   readonly paused: boolean;
+  /** The two spaces have exchanged their columns' names: a rollback changes them back. */
+  readonly renamed: boolean;
   /** Switches by itself once every gate holds. */
   readonly auto: boolean;
   /** Share of the rows after which the backfill rests; 1 without such a bound. */
@@ -92,6 +94,7 @@ type MigrationRow = {
   parked_state: MigrationState | null;
   reason: string | null;
   paused: boolean;
+  renamed: boolean;
   auto: boolean;
   until: number | null;
   retain_seconds: number | null;
@@ -108,7 +111,7 @@ type MigrationRow = {
   ended_at: string | null;
 };
 
-const COLUMNS = `m.id, m.source_id, m.from_space, m.to_space, m.target, m.state, m.token::text, m.parked_state, m.reason, m.paused,
+const COLUMNS = `m.id, m.source_id, m.from_space, m.to_space, m.target, m.state, m.token::text, m.parked_state, m.reason, m.paused, m.renamed,
   m.auto, m.until, extract(epoch FROM m.retain)::float8 AS retain_seconds, m.drop_space, m.accepted, m.queries,
   m.rows, m.share, m.throttle, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
   to_json(m.switched_at)#>>'{}' AS switched_at, to_json(m.ended_at)#>>'{}' AS ended_at`;
@@ -125,6 +128,7 @@ function toMigration(row: MigrationRow): Migration {
     parkedState: row.parked_state ?? undefined,
     reason: row.reason ?? undefined,
     paused: row.paused,
+    renamed: row.renamed,
     auto: row.auto,
     until: row.until ?? 1,
     retainSeconds: row.retain_seconds ?? undefined,

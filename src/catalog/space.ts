@@ -1,4 +1,5 @@
 import type { Executor } from '../db/database.js';
+import { literal } from '../db/identifiers.js';
 
 export type SpaceState = 'building' | 'ready' | 'live' | 'retained' | 'dropped';
 export type StoreKind = 'column' | 'table';
@@ -55,6 +56,14 @@ export function toSpace(row: SpaceRow): Space {
     metric: row.metric,
     index: { kind: row.index_kind, m: row.m, efConstruction: row.ef_construction },
   };
+}
+
+/**
+ * SQL that holds while the space's columns still have these names: after `cutover --rename` another space's vectors
+ * stand under them. A worker's word on the space may be from before that.
+ */
+export function standsSql(space: Space): string {
+  return `EXISTS (SELECT FROM freshvec.space __fv_c WHERE __fv_c.id = ${space.id} AND __fv_c.column_name = ${literal(space.column)})`;
 }
 
 /** Maintained spaces, of one source or of all, oldest first. */

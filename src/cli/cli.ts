@@ -38,7 +38,7 @@ export class Cli {
   }
 
   get client(): Client {
-    this.#client ??= clientOver(async () => this.io.connection ?? this.#connect());
+    this.#client ??= clientOver(async () => this.io.connection ?? this.#connect(), { announces: false });
     return this.#client;
   }
 

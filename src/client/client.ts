@@ -6,7 +6,7 @@ import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
 import type { Database } from '../db/database.js';
 import { createLog } from '../observe/log.js';
-import { createPointerCache, type SearchRequest, type SearchResult, search } from '../search/index.js';
+import { createAnnouncer, createPointerCache, type SearchRequest, type SearchResult, search } from '../search/index.js';
 import { type Status, type StatusOptions, sourceStatus } from '../status/status.js';
 import { type WaitOptions, waitUntilFresh } from '../status/wait-until-fresh.js';
 import { budgetSettings, Connection } from './connection.js';
@@ -18,6 +18,7 @@ import { type PauseOptions, pause, resume } from './pauses.js';
 import { type ReembedApi, reembedApi } from './reembed.js';
 import { runRoles } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
+import { type SpaceCoverage, spaceCoverage } from './space-coverage.js';
 import { type Uninstalled, uninstall } from './uninstall.js';
 import { type WorkOnceOptions, type WorkReport, workOnce } from './work-once.js';
 
@@ -32,7 +33,7 @@ export interface Client {
   /** The same in a transaction of its own. */
   enqueueNow(source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
   /** The rows nearest to a text or vector, nearest first. Never compares vectors of two models. */
-  search(source: string, request: SearchRequest): Promise<SearchResult>;
+  search(source: string, request: SearchRequest): Promise<SearchResult & SpaceCoverage>;
   /** How fresh each source is, and which providers rest. Exact below 100,000 rows, else estimated unless `exact`. */
   status(options?: StatusOptions): Promise<Status>;
   /** Resolves once the row's vector is that of its present text. Throws RowFailedError or FreshnessTimeoutError. */
@@ -83,9 +84,13 @@ export function createClient(options: ClientOptions = {}): Client {
   );
 }
 
-/** A client over a connection that is made at its first use. */
-export function clientOver(connect: () => Promise<Connection>): Client {
+/**
+ * A client over a connection that is made at its first use. `announces`: whether it tells the database which epoch it
+ * searches with; false for one that ends with its first answer.
+ */
+export function clientOver(connect: () => Promise<Connection>, { announces = true } = {}): Client {
   const pointers = createPointerCache();
+  const announcer = announces ? createAnnouncer({ pointers }) : undefined;
   let opening: Promise<Connection> | undefined;
   const connection = (): Promise<Connection> => {
     opening ??= connect();
@@ -101,7 +106,9 @@ export function clientOver(connect: () => Promise<Connection>): Client {
       const to = { source, purpose: 'query' } as const;
       const embedQuery = async (spec: string, text: string) =>
         (await embedText(open, spec, text, { purpose: 'query', to })).vector;
-      return search({ db: await ready(), embedQuery, pointers }, source, request);
+      const db = await ready();
+      const result = await search({ db, embedQuery, pointers, announcer }, source, request);
+      return request.space === undefined ? result : { ...result, ...(await spaceCoverage(db, source, request.space)) };
     },
     status: async (statusOptions) => sourceStatus(await ready(), statusOptions),
     waitUntilFresh: async (source, key, wait) => waitUntilFresh(await ready(), source, key, wait),
@@ -136,6 +143,7 @@ export function clientOver(connect: () => Promise<Connection>): Client {
     database: async () => (await connection()).database(),
     config: async () => (await connection()).config,
     async close() {
+      await announcer?.close();
       await (await opening?.catch(() => undefined))?.close();
     },
   };

@@ -38,8 +38,12 @@ export interface ReembedApi {
   resume(source: string): Promise<MigrationStatus>;
   /** Lets gates pass that do not hold. Throws MigrationRefused for those without which rows would be missing. */
   accept(source: string, gates: readonly string[]): Promise<MigrationStatus>;
-  /** Searches are answered from the new space from here on; the old one is kept fresh. */
-  cutover(source: string): Promise<MigrationStatus>;
+  /**
+   * Searches are answered from the new space from here on; the old one is kept fresh. `rename`: old and new columns
+   * exchange their names in the same transaction, for SQL of the app's own. It is atomic in the database, but not with
+   * a process that embeds queries itself: such a query may meet the other model's vectors for a moment. `search` cannot.
+   */
+  cutover(source: string, options?: { readonly rename?: boolean }): Promise<MigrationStatus>;
   /** Searches are answered from the old space again; nothing was lost. */
   rollback(source: string): Promise<MigrationStatus>;
   /** Drops the old space, for good. Refused while a process still searches it. */
@@ -98,7 +102,11 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
       await control.acceptGates(db, source, gates);
       return migrationStatus(db, source);
     },
-    cutover: then(control.cutover),
+    cutover: async (source, options) => {
+      const db = await ready();
+      await control.cutover(db, source, options);
+      return migrationStatus(db, source);
+    },
     rollback: then(control.rollback),
     complete: then(control.complete),
     abort: then(control.abort),

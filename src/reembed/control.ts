@@ -2,13 +2,19 @@ import { latestMigration, type Migration } from '../catalog/migration.js';
 import { getSource, type Source } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
+import { sqlState } from '../db/errors.js';
+import { currentSource, executeStatements, lockedTable, type PlannedStatement } from '../source/index.js';
 import { indexState } from '../store/index-state.js';
 import { MigrationMissing, MigrationRefused } from './errors.js';
 import { contractTo } from './operations/contract.js';
+import { DEPENDED_ON, exchangeNames } from './operations/rename.js';
 import { switchTo } from './operations/switch.js';
 import { oldReaders } from './readers.js';
 import { type MigrationEvent, outcomeOf } from './states.js';
 import { move, record } from './transition.js';
+
+/** How long a switch that exchanges names goes on asking for the table's lock. */
+const RENAME_TRY_MS = 60_000;
 
 /** Gates without which searches would miss rows or not be answered in time. */
 const FIRM_GATES: ReadonlySet<string> = new Set(['coverage', 'index']);
@@ -20,17 +26,34 @@ const FIRM_GATES: ReadonlySet<string> = new Set(['coverage', 'index']);
  * Throw FreshvecError `source_unknown`, MigrationMissing, MigrationRefused.
  */
 
-/** Switches searches to the new space. */
-export function cutover(db: Database, source: string): Promise<Migration> {
-  return command(db, source, 'cutover', async (tx, migration) => {
+/**
+ * Switches searches to the new space. `rename`: the columns of the two spaces exchange their names in the same
+ * transaction, for apps whose own SQL names the column; throws FreshvecError `lock_not_available` where the table is
+ * never free.
+ */
+export async function cutover(
+  db: Database,
+  source: string,
+  { rename = false }: { readonly rename?: boolean } = {},
+): Promise<Migration> {
+  const act = async (tx: Executor, migration: Migration) => {
     await assertSwitchable(tx, await getSource(tx, source), migration);
     return switchTo(tx, migration, 'soaking');
-  });
+  };
+  const migration = await (rename
+    ? commandRenaming(db, source, 'cutover', () => true, act)
+    : command(db, source, 'cutover', act));
+  if (rename && !migration.renamed) {
+    const why = 'it is switched already, without new names: `rollback`, then `cutover --rename`';
+    throw refused(source, 'cutover', migration, why);
+  }
+  return migration;
 }
 
-/** Switches searches back to the old space, which was kept fresh. */
+/** Switches searches back to the old space, which was kept fresh; and names that the cutover exchanged. */
 export function rollback(db: Database, source: string): Promise<Migration> {
-  return command(db, source, 'rollback', (tx, migration) => switchTo(tx, migration, 'rolled_back'));
+  const act = (tx: Executor, migration: Migration) => switchTo(tx, migration, 'rolled_back');
+  return commandRenaming(db, source, 'rollback', ({ renamed }) => renamed, act);
 }
 
 /** Has the old space dropped; there is no way back. Refused while a process still searches it. */
@@ -42,7 +65,7 @@ export function complete(db: Database, source: string): Promise<Migration> {
         source,
         'complete',
         migration.state,
-        `still searched with the old model by ${readers.join(', ')}. Wait until they have searched once more, or end them`,
+        `still searched with the old model by ${readers.join(', ')}. A process that lives notices the switch within 30 s, one that died is forgotten after 90 s: try again then, or end them`,
       );
     }
     return contractTo(tx, migration, migration.fromSpaceId, 'completed: the old space is being dropped');
@@ -85,13 +108,16 @@ export async function resumeMigration(db: Database, source: string): Promise<Mig
   });
 }
 
+type Act = (tx: Executor, migration: Migration) => Promise<boolean>;
+
 async function command(
   db: Database,
   source: string,
   event: Extract<MigrationEvent, 'cutover' | 'rollback' | 'complete' | 'abort'>,
-  act: (tx: Executor, migration: Migration) => Promise<boolean>,
+  act: Act,
+  within?: Within,
 ): Promise<Migration> {
-  return change(db, source, async (tx, migration) => {
+  const fn = async (tx: Executor, migration: Migration) => {
     const outcome = outcomeOf(migration, event);
     if (outcome === 'same') return;
     if ('refused' in outcome) throw refused(source, event, migration, outcome.refused);
@@ -100,17 +126,58 @@ async function command(
       await tx.query('UPDATE freshvec.migration SET paused = false WHERE id = $1', [migration.id]);
     if (!(await act(tx, migration)))
       throw refused(source, event, migration, 'it changed meanwhile: look at its status, and try again');
+  };
+  return change(db, source, fn, within);
+}
+
+/** A command whose switch may exchange the columns' names: the table is then locked, at the end of its transaction. */
+async function commandRenaming(
+  db: Database,
+  sourceName: string,
+  event: 'cutover' | 'rollback',
+  wanted: (migration: Migration) => boolean,
+  act: Act,
+): Promise<Migration> {
+  const recorded = await getSource(db, sourceName);
+  const source = (await currentSource(db, recorded)) ?? recorded;
+  const table = await lockedTable(db, source);
+  let statements: readonly PlannedStatement[] = [];
+  const renaming: Act = async (tx, migration) => {
+    if (!(await act(tx, migration))) return false;
+    // After what `act` checks, which looks at the columns under their present names.
+    if (wanted(migration)) statements = await exchangeNames(tx, source, migration, event);
+    return true;
+  };
+  return command(db, sourceName, event, renaming, async (work) => {
+    let done: Migration | undefined;
+    const attempt = async (tx: Executor) => {
+      statements = [];
+      done = await work(tx);
+      return statements;
+    };
+    try {
+      await executeStatements(db, table, attempt, { giveUpMs: RENAME_TRY_MS });
+    } catch (error) {
+      if (sqlState(error) !== DEPENDED_ON) throw error;
+      throw new MigrationRefused(sourceName, event, 'switching', 'a view was made on its vectors just now: try again');
+    }
+    if (!done) throw new TypeError('a transaction was committed that never ran');
+    return done;
   });
 }
+
+/** How a command's transaction is run. */
+type Within = (work: (tx: Executor) => Promise<Migration>) => Promise<Migration>;
 
 /** Runs `fn` with the source's last migration locked and taken from its controller; resolves to it as it is then. */
 async function change(
   db: Database,
   sourceName: string,
   fn: (tx: Executor, migration: Migration) => Promise<void>,
+  within: Within = (work) => db.tx(work),
 ): Promise<Migration> {
   const source = await getSource(db, sourceName);
-  return db.tx(async (tx) => {
+  return within(async (tx) => {
     await tx.query(
       `UPDATE freshvec.migration SET token = NULL
        WHERE id = (SELECT max(id) FROM freshvec.migration WHERE source_id = $1) AND state NOT IN ('done', 'aborted')`,

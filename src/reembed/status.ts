@@ -12,6 +12,8 @@ export interface MigrationStatus {
   readonly source: string;
   readonly state: Migration['state'];
   readonly paused: boolean;
+  /** The new vectors stand under the old ones' column names: `cutover --rename`. */
+  readonly renamed: boolean;
   /** Why it waits, or is parked; null while it goes on. */
   readonly reason: string | null;
   /** Fingerprints. */
@@ -53,6 +55,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     source: source.name,
     state: migration.state,
     paused: migration.paused,
+    renamed: migration.renamed,
     reason: migration.reason ?? null,
     from: from?.fingerprint ?? `space ${migration.fromSpaceId}`,
     to: to?.fingerprint ?? migration.target.fingerprint,

@@ -1,5 +1,6 @@
 import type { Space } from '../catalog/space.js';
 import type { Executor, Row } from '../db/database.js';
+import { literal } from '../db/identifiers.js';
 import { nearestInColumn } from './column.js';
 import { type Conditions, conditions } from './filter.js';
 import type { SearchLimits, SearchRequest } from './request.js';
@@ -25,9 +26,25 @@ const NEAREST: Readonly<Record<Space['store'], typeof nearestInColumn>> = {
 };
 const FIRST_FILTER_PARAM = 6;
 
+/** What must still hold of the target, besides its version: SQL over `o`, a freshvec.source, and `$3`, the value. */
+const GUARDS: Readonly<
+  Record<SearchTarget['guard'], (target: SearchTarget) => { check: string; from: string; value: number }>
+> = {
+  pointer: ({ epoch }) => ({
+    check: 'p.epoch = $3::bigint',
+    from: 'freshvec.pointer p JOIN freshvec.source o ON o.id = p.source_id',
+    value: epoch,
+  }),
+  space: ({ space }) => ({
+    check: `s.fingerprint = ${literal(space.fingerprint)} AND s.state <> 'dropped'`,
+    from: 'freshvec.source o JOIN freshvec.space s ON s.source_id = o.id AND s.id = $3::int',
+    value: space.id,
+  }),
+};
+
 /**
- * The statement that reads vectors only if the pointer still is what the query was embedded for: the inner SELECT has
- * a one-time filter, so a mismatch costs one look at the pointer, and looks different from "no hits".
+ * The statement that reads vectors only if the pointer, or the space that was asked for, still is what the query was
+ * embedded for: the inner SELECT has a one-time filter, so a mismatch costs one look at the catalog, and looks different from "no hits".
  * @param query of length `target.space.dimensions`
  */
 export function guardedStatement(
@@ -37,19 +54,20 @@ export function guardedStatement(
   k: number,
   request: SearchRequest,
 ): GuardedStatement {
-  const { source, space, epoch, version } = target;
+  const { source, space, version } = target;
+  const { check, from, value } = GUARDS[target.guard](target);
   const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
   return {
     text: `SELECT __fv_p.__fv_valid, __fv_h.*
 FROM (
-  SELECT p.epoch = $3::bigint AND ${versionSql('o')} = $4::text AS __fv_valid
-  FROM freshvec.pointer p JOIN freshvec.source o ON o.id = p.source_id WHERE p.source_id = $5::int
+  SELECT ${check} AND ${versionSql('o')} = $4::text AS __fv_valid
+  FROM ${from} WHERE o.id = $5::int
   OFFSET 0
 ) __fv_p LEFT JOIN LATERAL (
 ${NEAREST[space.store](target, vectorSchema, ['__fv_p.__fv_valid', ...filter.sql])}
 ) __fv_h ON true
 ORDER BY __fv_h.__fv_distance`,
-    params: [JSON.stringify(Array.from(query)), k, epoch, version, source.id, ...filter.params],
+    params: [JSON.stringify(Array.from(query)), k, value, version, source.id, ...filter.params],
   };
 }
 

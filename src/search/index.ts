@@ -1,3 +1,4 @@
+export { type Announcer, createAnnouncer } from './announcer.js';
 export type { Filter, FilterOperators, Scalar } from './filter.js';
 export { type GuardedStatement, guardedStatement } from './guarded.js';
 export type { SearchHit } from './hit.js';

@@ -8,9 +8,12 @@ export const DEFAULT_EF_SEARCH = 80;
 /** Upper bound of pgvector's hnsw.ef_search. */
 export const MAX_EF_SEARCH = 1000;
 
+/** Ids are int4. */
+const MAX_ID = 2_147_483_647;
+
 /** Exactly one of `text` and `vector`. */
 export interface SearchRequest {
-  /** Embedded with the live model. */
+  /** Embedded with the live model, or that of `space`. */
   readonly text?: string;
   /** A query that the caller has embedded: as many finite numbers as the live model has dimensions. */
   readonly vector?: Float32Array | readonly number[];
@@ -23,6 +26,8 @@ export interface SearchRequest {
   readonly tenant?: string;
   /** Candidates that an HNSW scan keeps: 1 to 1000, 80 unless told, never below k. More is slower and finds more. */
   readonly efSearch?: number;
+  /** Looks into this space of the source in place of the live one: one that is building, ready or retained. */
+  readonly space?: number;
 }
 
 export interface SearchLimits {
@@ -43,6 +48,7 @@ export function checkRequest(request: SearchRequest): SearchLimits {
   if (vector !== undefined) checkVector(vector);
   checkWhole('k', k, MAX_K);
   checkWhole('efSearch', efSearch, MAX_EF_SEARCH);
+  if (request.space !== undefined) checkWhole('space', request.space, MAX_ID);
   return { k, efSearch: Math.max(efSearch, k) };
 }
 

@@ -1,7 +1,8 @@
 import { fromSource } from '../catalog/expressions.js';
 import { getSource, type Source } from '../catalog/source.js';
-import { liveSpace, type Space } from '../catalog/space.js';
+import { getSpace, listMaintainedSpaces, liveSpace, type Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
+import { FreshvecError } from '../db/errors.js';
 
 export interface SourceColumn {
   readonly name: string;
@@ -14,10 +15,12 @@ export interface SourceColumn {
 /** Everything that a search must know beforehand, as it was at one moment; the guarded statement checks it. */
 export interface SearchTarget {
   readonly source: Source;
-  /** Of the pointer. */
+  /** Of the pointer; 0 while there is none. */
   readonly epoch: number;
-  /** The live space. */
+  /** The live space, or the one that was asked for by its id. */
   readonly space: Space;
+  /** What the statement checks: that the pointer is as it was, or that this space still is there. */
+  readonly guard: 'pointer' | 'space';
   /** Of the source's table, in their order. */
   readonly columns: readonly SourceColumn[];
   /** Changes with the definition of the source, its spaces or its table. */
@@ -40,15 +43,46 @@ export function versionSql(source: string): string {
 
 /** Reads the pointer and what it leads to; undefined while no space of the source is live. */
 export async function readTarget(db: Executor, sourceName: string): Promise<SearchTarget | undefined> {
-  // The version first: what changes after it was read makes the guard fail, never pass.
+  const { source, version } = await readSource(db, sourceName);
+  const live = await liveSpace(db, source.id);
+  if (!live) return undefined;
+  return { source, ...live, guard: 'pointer', columns: await readColumns(db, source), version };
+}
+
+/**
+ * Reads one space of the source, whether it is live or not. Throws FreshvecError `source_unknown`, `space_unknown`,
+ * `space_dropped`.
+ */
+export async function readSpaceTarget(db: Executor, sourceName: string, spaceId: number): Promise<SearchTarget> {
+  const { source, version } = await readSource(db, sourceName);
+  const space = await getSpace(db, spaceId);
+  if (space?.sourceId !== source.id) throw spaceUnknown(source, spaceId, await listMaintainedSpaces(db, source.id));
+  if (space.state === 'dropped') {
+    throw new FreshvecError(
+      'space_dropped',
+      `Space ${spaceId} of "${sourceName}" (${space.fingerprint}) was dropped: its vectors are gone.`,
+    );
+  }
+  const epoch = (await liveSpace(db, source.id))?.epoch ?? 0;
+  return { source, space, epoch, guard: 'space', columns: await readColumns(db, source), version };
+}
+
+/** The version first: what changes after it was read makes the guard fail, never pass. */
+async function readSource(db: Executor, sourceName: string): Promise<{ source: Source; version: string }> {
   const [row] = await db.query<{ version: string }>(
     `SELECT ${versionSql('__fv_o')} AS version FROM freshvec.source __fv_o WHERE __fv_o.name = $1`,
     [sourceName],
   );
-  const source = await getSource(db, sourceName);
-  const live = await liveSpace(db, source.id);
-  if (!row || !live) return undefined;
-  return { source, ...live, columns: await readColumns(db, source), version: row.version };
+  // A source that was added between the two statements is known by no version: the guard fails, and it is read anew.
+  return { source: await getSource(db, sourceName), version: row?.version ?? '' };
+}
+
+function spaceUnknown(source: Source, id: number, spaces: readonly Space[]): FreshvecError {
+  const known = spaces.map((space) => `${space.id} (${space.state}, ${space.fingerprint})`).join(', ');
+  return new FreshvecError(
+    'space_unknown',
+    `"${source.name}" has no space ${id}.${known === '' ? '' : ` There are: ${known}.`}`,
+  );
 }
 
 function readColumns(db: Executor, source: Source): Promise<SourceColumn[]> {

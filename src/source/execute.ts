@@ -33,6 +33,9 @@ export function lockBudgetMs(relations: number): number {
   return STATEMENT_MS + PARTITION_MS * (relations - 1);
 }
 
+/** What to run; a function finds it out in each try's transaction, and may do what needs no lock itself. */
+export type Statements = readonly PlannedStatement[] | ((tx: Executor) => Promise<readonly PlannedStatement[]>);
+
 /**
  * Runs statements in one transaction that holds the app's table for one round trip: those without a lock first, then
  * the lock, or an error at once if it is not free, then the rest as one block under a time limit. Whoever waited for a
@@ -42,7 +45,7 @@ export function lockBudgetMs(relations: number): number {
 export async function executeStatements(
   db: Database,
   table: LockedTable | undefined,
-  statements: readonly PlannedStatement[],
+  statements: Statements,
   { onRetry, giveUpMs = GIVE_UP_MS }: ExecuteOptions = {},
 ): Promise<void> {
   const deadline = Date.now() + giveUpMs;
@@ -63,11 +66,8 @@ export async function executeStatements(
   }
 }
 
-async function attemptOnce(
-  tx: Executor,
-  table: LockedTable | undefined,
-  statements: readonly PlannedStatement[],
-): Promise<void> {
+async function attemptOnce(tx: Executor, table: LockedTable | undefined, planned: Statements): Promise<void> {
+  const statements = typeof planned === 'function' ? await planned(tx) : planned;
   const first = statements.findIndex(({ lock }) => lock !== NO_LOCK);
   const free = first < 0 || table === undefined ? statements : statements.slice(0, first);
   for (const { sql } of free) await tx.query(sql);

@@ -1,12 +1,13 @@
 import { eligibleSql, fromSource, hashSql, keyJoinSql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
-import type { Space } from '../catalog/space.js';
+import { type Space, standsSql } from '../catalog/space.js';
 import { ident, literal } from '../db/identifiers.js';
 import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import { madeAsAskedSql } from './made-as-asked.js';
 import type { Store } from './port.js';
 import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
+import { assertStands } from './stands.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
 import { readFreshVectors } from './vectors.js';
@@ -20,6 +21,11 @@ export function columnNames(space: Pick<Space, 'column'>): { vector: string; mod
   };
 }
 
+/** The same, as the catalog has them. */
+export function columnsOf({ column }: Pick<Space, 'column'>): [vector: string, model: string, hash: string] {
+  return [column, `${column}_model`, `${column}_hash`];
+}
+
 /** Vectors on the source's own rows: text and vector come back in one index scan. */
 export function columnStore(source: Source, space: Space, codec: VectorCodec): Store {
   const names = columnNames(space);
@@ -28,6 +34,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   // The flag speaks of the live space; of the one on the rows while the live one is not.
   const isLive = `NOT EXISTS (SELECT FROM freshvec.pointer __fv_p JOIN freshvec.space __fv_l ON __fv_l.id = __fv_p.space_id
      WHERE __fv_p.source_id = ${source.id} AND __fv_l.id <> ${space.id} AND __fv_l.store = 'column')`;
+  const stands = standsSql(space);
   const flag = source.flagColumn === undefined ? undefined : ident(source.flagColumn);
   const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${isLive}`;
   const view: RowView = {
@@ -37,6 +44,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
     vector: `${table}.${names.vector}`,
     flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
+    stands,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
@@ -46,7 +54,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     change: (
       vectorOf: (row: string) => string,
     ) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
-       WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} RETURNING __fv_h.__fv_key`,
+       WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} AND ${stands} RETURNING __fv_h.__fv_key`,
   });
   const take = update(
     () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL${lowered}`,
@@ -70,18 +78,25 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       const { keys, ...input } = vectorInput(codec, items);
       return guardedChange(tx, source, space.id, token, keys, { ...input, ...put });
     },
-    vectors: (tx, keys) =>
-      storedVectors(tx, source, keys, {
+    async vectors(tx, keys) {
+      const stored = await storedVectors(tx, source, keys, {
         spaceId: space.id,
         from: fromSource(source),
         alias: source.relation.table,
         hash: `${table}.${names.hash}`,
         vector: `${table}.${names.vector}`,
         where: `${table}.${names.model} = ${fingerprint}`,
-      }),
+      });
+      await assertStands(tx, space);
+      return stored;
+    },
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
-    diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
+    async diff(tx, pages, limit) {
+      const keys = await diffRows(tx, source, space, view, pages, limit);
+      await assertStands(tx, space);
+      return keys;
+    },
     suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
     freshVectors: (tx, keys) => readFreshVectors(tx, source, view, keys),
@@ -117,6 +132,20 @@ export function dropColumnsSql(source: Source, space: Space): string[] {
   DROP COLUMN IF EXISTS ${names.vector}, DROP COLUMN IF EXISTS ${names.model},
   DROP COLUMN IF EXISTS ${names.hash}`,
   ];
+}
+
+/** What one of two names is called while they are exchanged; no other transaction ever sees it. */
+const BETWEEN = '__fv_between';
+
+/** DDL that gives the columns of each space the names of the other's. The source's flag keeps its own. */
+export function exchangeColumnsSql(source: Source, one: Space, other: Space): string[] {
+  const [ours, theirs] = [columnsOf(one), columnsOf(other)];
+  const rename = (from: string, to: string) =>
+    `ALTER TABLE ${fromSource(source)} RENAME COLUMN ${ident(from)} TO ${ident(to)}`;
+  return ours.flatMap((name, i) => {
+    const otherName = theirs[i] ?? name;
+    return [rename(name, BETWEEN), rename(otherName, name), rename(BETWEEN, otherName)];
+  });
 }
 
 /** DDL that takes the flag away: after the last space on the source's rows. */

@@ -25,7 +25,7 @@ export async function indexState(db: Executor, source: Source, space: Space): Pr
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_index i ON i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
      JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
-     JOIN pg_attribute a ON a.attrelid = ic.oid AND a.attname = $3
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = $3 AND a.attnum = ANY(i.indkey)
      WHERE n.nspname = $1 AND c.relname = $2 AND am.amname IN ('hnsw', 'ivfflat')`,
     [schema, table, column],
   );

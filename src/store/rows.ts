@@ -14,6 +14,7 @@ import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import type { PageRange, RowText, StoreCount, WrittenIn } from './port.js';
 import { assertAllVisible, pagesOf, writtenSql } from './relation.js';
+import { spaceRenamed } from './stands.js';
 
 /**
  * How a store sees a row of the source: SQL over the source's row, and over `join`, whose columns begin with `__fv_`,
@@ -32,6 +33,8 @@ export interface RowView {
   readonly flagUp: string;
   /** Whether a vector was left behind for the keys `__fv_i.__fv_k1 …`, whose row is gone. */
   readonly orphaned: string;
+  /** The names that all this stands under are still the space's; else what was read is another space's. */
+  readonly stands: string;
   /** Counts the space's vectors; `__fv_marked` is in scope. */
   readonly vectors: string;
 }
@@ -45,8 +48,8 @@ export async function readRows(
   keys: readonly string[],
 ): Promise<RowText[]> {
   const eligible = eligibleSql(source);
-  const rows = await tx.query<RowText & Record<string, unknown>>(
-    `SELECT __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
+  const rows = await tx.query<RowText & { stands: boolean } & Record<string, unknown>>(
+    `SELECT ${view.stands} AS stands, __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
        CASE WHEN NOT __fv_i.__fv_there OR NOT __fv_i.__fv_eligible THEN 'unwanted'
          WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END AS state,
        CASE WHEN __fv_i.__fv_there THEN __fv_i.__fv_untidy ELSE ${view.orphaned} END AS untidy,
@@ -64,8 +67,9 @@ export async function readRows(
      ) __fv_i LEFT JOIN freshvec.failure f ON f.space_id = ${space.id} AND f.key = __fv_i.__fv_key`,
     [keys, ...keyArrays(source.key, keys)],
   );
+  if (rows.some(({ stands }) => !stands)) throw spaceRenamed(space);
   if (rows.some((row) => !row.exists)) await assertAllVisible(tx, source);
-  return rows;
+  return rows.map(({ stands, ...row }) => row);
 }
 
 /** `Store.diff`: keys in these pages that are not as they should be, that nobody holds and that did not fail as they are. */

@@ -34,6 +34,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     marked: '(__fv_vhash IS NOT NULL)',
     vector: '__fv_vector',
     flagUp: 'false',
+    stands: 'true',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
   };

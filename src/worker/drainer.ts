@@ -134,7 +134,8 @@ export class Drainer {
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
     } catch (error) {
       this.runOf(spaceId).opened = undefined;
-      if (run.cut.aborted) return report;
+      // Its columns were renamed: what was claimed is given back, and the next drain looks the space up again.
+      if (run.cut.aborted || isRenamed(error)) return report;
       // A pause rests every worker, and is over once somebody resumes the source.
       const recorded = error instanceof EmbedError && (await this.pause(context.store.space, error));
       if (error instanceof EmbedError ? !recorded : isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
@@ -328,6 +329,10 @@ export class Drainer {
     this.codec = undefined;
     throw new FreshvecError('pgvector_missing', 'pgvector is not installed in this database: CREATE EXTENSION vector.');
   }
+}
+
+function isRenamed(error: unknown): boolean {
+  return error instanceof FreshvecError && error.code === 'space_renamed';
 }
 
 /** Row-level security keeps rows from this role. */

@@ -119,6 +119,7 @@ function migrationOf({ source, from, to }: TwoSpaces, queries: readonly Labelled
     parkedState: undefined,
     reason: undefined,
     paused: false,
+    renamed: false,
     auto: false,
     until: 1,
     retainSeconds: undefined,

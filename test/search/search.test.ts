@@ -183,9 +183,13 @@ function suite(database: () => Database): void {
     const db = database();
     await points('loading', 2);
     const source = await addSource(db, { table: 'loading' });
-    expect(await ask('loading', { text: '[1, 0, 1]' })).toEqual({ results: [], epoch: 0 });
+    expect(await ask('loading', { text: '[1, 0, 1]' })).toEqual({ results: [], epoch: 0, space: null });
     await switchTo(db, await addSpace(db, source));
-    expect(await ask('loading', { text: '[1, 0, 1]' })).toEqual({ results: [], epoch: 1 });
+    expect(await ask('loading', { text: '[1, 0, 1]' })).toMatchObject({
+      results: [],
+      epoch: 1,
+      space: expect.any(Number),
+    });
   });
 
   describe('filters', () => {

@@ -112,11 +112,11 @@ function suite(database: () => Database): void {
     const deps = { db, embedQuery, pointers: createPointerCache() };
     await search(deps, source.name, { text: '7' });
     await db.query('DELETE FROM freshvec.pointer WHERE source_id = $1', [source.id]);
-    expect(await search(deps, source.name, { text: '7' })).toEqual({ results: [], epoch: 0 });
+    expect(await search(deps, source.name, { text: '7' })).toEqual({ results: [], epoch: 0, space: null });
     await db.query('DELETE FROM freshvec.source WHERE id = $1', [source.id]);
     await expect(search(deps, source.name, { text: '7' })).rejects.toMatchObject({ code: 'source_unknown' });
     await addSource(db, { table: 'anew' });
-    expect(await search(deps, source.name, { text: '7' })).toEqual({ results: [], epoch: 0 });
+    expect(await search(deps, source.name, { text: '7' })).toEqual({ results: [], epoch: 0, space: null });
   });
 }
 

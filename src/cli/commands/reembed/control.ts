@@ -4,15 +4,22 @@ import { UsageError } from '../../errors.js';
 import type { Register } from '../../register.js';
 import { describeStatus } from './text.js';
 
-type Verb = 'pause' | 'resume' | 'cutover' | 'rollback' | 'abort';
+type Verb = 'pause' | 'resume' | 'rollback' | 'abort';
 
 const VERBS: Readonly<Record<Verb, string>> = {
   pause: 'rest the backfill and all further steps; edits go on being embedded for both models',
   resume: 'go on, whoever paused it or whatever parked it',
-  cutover: 'answer searches with the new model; the old vectors are kept fresh',
   rollback: 'answer searches with the old model again; nothing was lost',
   abort: 'give the new vectors up and drop them',
 };
+
+const RENAME_CAVEAT = `The columns of the old and the new vectors exchange their names, in one transaction with the switch.
+  - It is atomic in the database, but not with the process that embeds a query for SQL of your own: what it embedded with
+    the old model just before meets the new model's vectors just after (19 of 9,670 queries in a test). freshvec's own
+    search checks, and never does.
+  - Views and functions follow the column or its name, whichever they were made with; the command refuses while views
+    stand on these columns. Prepared statements with SELECT * fail once.
+  - The table is locked for milliseconds. \`rollback\` changes the names back.`;
 
 export const controlCommands: Register = (reembed, act) => {
   for (const verb of Object.keys(VERBS) as Verb[]) {
@@ -28,6 +35,26 @@ export const controlCommands: Register = (reembed, act) => {
         }),
       );
   }
+
+  reembed
+    .command('cutover')
+    .argument('<source>')
+    .description('answer searches with the new model; the old vectors are kept fresh')
+    .option('--rename', 'old and new columns exchange their names, for SQL of your own that names the column; asks')
+    .option('-y, --yes', 'with --rename: do not ask')
+    .addHelpText('after', '\nExample:\n  $ freshvec reembed cutover notes')
+    .action(
+      act(async (cli, source: string, { rename = false, yes = false }: { rename?: boolean; yes?: boolean }) => {
+        if (yes && !rename) throw new UsageError('--yes goes with --rename: without it nothing is asked.');
+        if (rename) {
+          cli.say(RENAME_CAVEAT);
+          if (!yes && !cli.interactive) throw new UsageError('Nobody is there to ask: say --yes to rename.');
+          if (!yes && !(await cli.confirm('Switch and rename?'))) return;
+        }
+        const migration = await cli.client.reembed.cutover(source, { rename });
+        cli.answer({ migration }, () => describeStatus(migration));
+      }),
+    );
 
   reembed
     .command('accept')

@@ -1,0 +1,66 @@
+import type { Migration } from '../../catalog/migration.js';
+import type { Source } from '../../catalog/source.js';
+import { getSpace } from '../../catalog/space.js';
+import type { Executor } from '../../db/database.js';
+import { literal } from '../../db/identifiers.js';
+import type { PlannedStatement } from '../../source/index.js';
+import { columnsOf, exchangeColumnsSql } from '../../store/column.js';
+import { MigrationRefused } from '../errors.js';
+
+/** SQLSTATE of an exchange that found a view made since it was looked for. */
+export const DEPENDED_ON = 'FV002';
+
+/**
+ * Has the two spaces of a migration exchange their columns' names, so that SQL that names the column goes with the
+ * switch. Writes the catalog in the caller's transaction, and resolves to what is to be run under the table's lock in
+ * the same one. Indexes, triggers and privileges follow their columns; workers and searches that know the old names find
+ * out in the very statement that would use them (`standsSql`, the version of a search's target).
+ *
+ * Throws MigrationRefused where a view or function depends on the columns: it would go on with the old ones, under
+ * their new name.
+ */
+export async function exchangeNames(
+  tx: Executor,
+  source: Source,
+  migration: Migration,
+  command: 'cutover' | 'rollback',
+): Promise<PlannedStatement[]> {
+  const refused = (why: string) => new MigrationRefused(source.name, command, migration.state, why);
+  const [from, to] = [await getSpace(tx, migration.fromSpaceId), await getSpace(tx, migration.toSpaceId)];
+  if (!from || !to) throw refused('one of its two spaces is gone');
+  if (from.store !== 'column' || to.store !== 'column') {
+    throw refused(
+      'names are exchanged only where old and new vectors are both columns of the table. Say `cutover` without --rename',
+    );
+  }
+  const columns = [...columnsOf(from), ...columnsOf(to)];
+  const dependents = (await tx.query<{ name: string }>(dependentsSql(source, columns))).map(({ name }) => name);
+  if (dependents.length > 0) {
+    throw refused(
+      `${dependents.join(', ')} would go on with the column that it was made with, under its new name. Drop it first, and make it anew afterwards`,
+    );
+  }
+  await tx.query(
+    `UPDATE freshvec.space SET column_name = CASE id WHEN $1::int THEN $4 ELSE $3 END WHERE id IN ($1::int, $2::int)`,
+    [from.id, to.id, from.column, to.column],
+  );
+  await tx.query('UPDATE freshvec.migration SET renamed = NOT renamed WHERE id = $1', [migration.id]);
+  const lock = 'ACCESS EXCLUSIVE, for milliseconds';
+  const none = `IF EXISTS (${dependentsSql(source, columns)}) THEN
+  RAISE EXCEPTION 'freshvec: a view was made on the vectors just now' USING ERRCODE = '${DEPENDED_ON}'; END IF`;
+  return [
+    { sql: none, lock, why: 'finds a view that was made meanwhile' },
+    ...exchangeColumnsSql(source, from, to).map((sql) => ({ sql, lock, why: 'exchanges the names' })),
+  ];
+}
+
+/** SQL for the views, and the functions with a body that the server has parsed, that stand on these columns. */
+function dependentsSql({ relation }: Source, columns: readonly string[]): string {
+  return `SELECT DISTINCT CASE WHEN r.oid IS NULL THEN 'the function ' || d.objid::regprocedure
+      ELSE 'the view ' || r.ev_class::regclass END AS name
+    FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+    WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass) AND d.refclassid = 'pg_class'::regclass
+      AND (d.refobjid = ${relation.oid} OR d.refobjid IN (SELECT relid FROM pg_partition_tree(${relation.oid})))
+      AND a.attname IN (${columns.map(literal).join(', ')}) ORDER BY 1`;
+}
