@@ -2,7 +2,7 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
-import { ident, qualified } from '../db/identifiers.js';
+import { ident, literal, qualified } from '../db/identifiers.js';
 import { indexedRelation, indexName } from './index-state.js';
 
 /** What a build waits for or works on, for people to read. */
@@ -26,14 +26,14 @@ export interface BuildOptions {
 }
 
 type Relation = { oid: number; schema: string; name: string; parent: number | null; partitioned: boolean };
-type IndexRow = { valid: boolean; definition: string; building: boolean; relation: number; fits: boolean };
+type IndexRow = { valid: boolean; definition: string; relation: number; fits: boolean };
 
 const PROGRESS_MS = 500;
 
 /**
  * Ensures the space's vector index, built concurrently: reads the catalog, mends what a failed build left (invalid, and
  * under a name that freshvec owns), builds what is missing. Safe to run again at any time; the caller sees to it that
- * only one process does so per table. Resolves to `building` when another session is building it just now.
+ * only one process does so per table. Resolves to `building` when another session builds an index of the table just now.
  */
 export async function ensureIndex(
   db: Database,
@@ -87,8 +87,13 @@ async function ensureOne(
     );
   }
   // The index of a partitioned parent is valid only once every leaf's is attached.
-  if (found && (found.valid || relation.partitioned)) return 'valid';
-  if (found?.building) return 'building';
+  if (found && relation.partitioned) return 'valid';
+  const gone = relation.partitioned ? [] : await goneIndexes(db, relation, name);
+  if (found?.valid && gone.length === 0) return 'valid';
+  // Ours, or somebody's on the same table: who queues behind a build holds a snapshot that the build will wait for.
+  if (!relation.partitioned && (await isBuilding(db, relation))) return 'building';
+  if (gone.length > 0) await dropGone(db, relation, gone);
+  if (found?.valid) return 'valid';
   if (!found && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
   const extension = await db.vectorExtension();
   const on = `${qualified(relation.schema, relation.name)} USING hnsw (${ident(column)} ${qualified(extension?.schema ?? 'public', operatorClass)})
@@ -110,7 +115,10 @@ async function ensureOne(
          set_config('max_parallel_maintenance_workers', COALESCE($2, current_setting('max_parallel_maintenance_workers')), false)`,
       [options.maintenanceWorkMem ?? null, options.parallelWorkers?.toString() ?? null],
     );
-    const drop = () => session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
+    const drop = async () => {
+      await session.query(renameInvalidSql(relation, name));
+      await dropGone(db, relation, await goneIndexes(db, relation, name));
+    };
     const create = () => cancellable(db, session, options.signal, `CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
     if (found) await drop();
     await watched(db, relation, name, options, async () => {
@@ -131,6 +139,53 @@ async function ensureOne(
 /** "could not resize shared memory segment … No space left on device": /dev/shm, not the disk. */
 function lacksSharedMemory(error: unknown): boolean {
   return sqlState(error) === '53100' && error instanceof Error && error.message.includes('shared memory');
+}
+
+/**
+ * Gives an index that a failed build left a name that no other one ever has, if it still is what the failed build left:
+ * DROP INDEX CONCURRENTLY knows a name only, and by the time that it is sent, or a process that was stopped goes on, the
+ * name may be that of a valid index which another process has built since.
+ */
+function renameInvalidSql(relation: Relation, name: string): string {
+  return `DO $freshvec$ DECLARE
+  found record;
+BEGIN
+  SELECT n.nspname, c.oid INTO found FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE i.indrelid = ${relation.oid} AND c.relname = ${literal(name)} AND NOT (i.indisvalid AND i.indisready)
+    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid AND p.datname = current_database());
+  IF FOUND THEN
+    EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', found.nspname, ${literal(name)}, ${literal(`${name}_gone_`)} || found.oid);
+  END IF;
+END $freshvec$`;
+}
+
+/** What `renameInvalidSql` has renamed, now or in a process that was killed since. */
+async function goneIndexes(db: Executor, relation: Relation, name: string): Promise<string[]> {
+  const gone = await db.query<{ name: string }>(
+    `SELECT c.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+     WHERE i.indrelid = $1::int8::oid AND c.relname = $2 || '_gone_' || c.oid`,
+    [relation.oid, name],
+  );
+  return gone.map((index) => index.name);
+}
+
+async function isBuilding(db: Executor, relation: Relation): Promise<boolean> {
+  const builds = await db.query(
+    `SELECT FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid AND datname = current_database()`,
+    [relation.oid],
+  );
+  return builds.length > 0;
+}
+
+async function dropGone(db: Database, relation: Relation, gone: readonly string[]): Promise<void> {
+  await db.session(async (session) => {
+    await session.query('SET lock_timeout = 0');
+    await session.query('SET statement_timeout = 0');
+    for (const name of gone) {
+      await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
+    }
+  });
 }
 
 /** Runs a statement that ends when `signal` aborts, and then throws its reason. */
@@ -166,7 +221,6 @@ async function findIndex(
 ): Promise<IndexRow | undefined> {
   const [row] = await db.query<IndexRow>(
     `SELECT i.indisvalid AND i.indisready AS valid, pg_get_indexdef(i.indexrelid) AS definition, i.indrelid::int8 AS relation,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS building,
        am.amname = 'hnsw' AND oc.opcname = $4 AND a.attname = $3 AS fits
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_am am ON am.oid = c.relam JOIN pg_opclass oc ON oc.oid = i.indclass[0]
@@ -228,7 +282,7 @@ async function progress(db: Executor, relation: number, index: string): Promise<
   const [row] = await db.query<{ phase: string; done: number; total: number; pid: number | null }>(
     `SELECT phase, GREATEST(blocks_done, tuples_done) AS done, GREATEST(blocks_total, tuples_total) AS total,
        NULLIF(current_locker_pid, 0)::int8 AS pid
-     FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid`,
+     FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid AND datname = current_database()`,
     [relation],
   );
   return row && { index, phase: row.phase, done: row.done, total: row.total, waitsForPid: row.pid ?? undefined };

@@ -13,7 +13,6 @@ type IndexRow = {
   oid: number;
   partitioned: boolean;
   building: boolean;
-  relation: number;
 };
 
 /**
@@ -24,7 +23,7 @@ type IndexRow = {
 export async function dropIndex({ db, source }: StepContext, space: Space): Promise<void> {
   for (const index of await ownIndexes(db, source.relation.oid, space)) {
     const name = qualified(index.schema, index.name);
-    if (index.building) await endBuild(db, index.relation);
+    if (index.building) await endBuild(db, index.oid);
     if (index.partitioned || db.kind === 'pglite') {
       const statement = { sql: `DROP INDEX IF EXISTS ${name}`, lock: 'ACCESS EXCLUSIVE', why: 'drops the index' };
       await executeStatements(db, await lockedTable(db, source), [statement], { giveUpMs: TRY_MS });
@@ -41,17 +40,23 @@ export async function dropIndex({ db, source }: StepContext, space: Space): Prom
 /** Those of leaves that hang on a parent's go with it. */
 async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise<IndexRow[]> {
   return db.query<IndexRow>(
-    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, c.relkind = 'I' AS partitioned, i.indrelid::int8 AS relation,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid) AS building
+    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, c.relkind = 'I' AS partitioned,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p
+         WHERE p.index_relid = c.oid AND p.datname = current_database()) AS building
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE (i.indrelid = $1::oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))
-       AND (c.relname = $2 OR c.relname = $2 || '_' || i.indrelid)
+       AND c.relname ~ ('^' || $2 || '(_' || i.indrelid || ')?(_gone_[0-9]+)?$')
        AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
      ORDER BY c.relkind = 'I' DESC, c.oid`,
     [tableOid, indexName(space)],
   );
 }
 
-async function endBuild(db: Executor, relation: number): Promise<void> {
-  await db.query(`SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = $1::oid`, [relation]);
+/** Of this index alone: the app may be building one of its own on the table. Oids are the same in other databases. */
+async function endBuild(db: Executor, index: number): Promise<void> {
+  await db.query(
+    `SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index
+     WHERE index_relid = $1::oid AND datname = current_database()`,
+    [index],
+  );
 }
