@@ -115,6 +115,11 @@ async function ensureOne(
          set_config('max_parallel_maintenance_workers', COALESCE($2, current_setting('max_parallel_maintenance_workers')), false)`,
       [options.maintenanceWorkMem ?? null, options.parallelWorkers?.toString() ?? null],
     );
+    // A build that queues behind this one holds a snapshot that this one waits for at its end. PostgreSQL ends whichever of
+    // the two asks first: where the role may say so, ours, which is tried again, and not the app's.
+    await session.query(
+      `SELECT set_config('deadlock_timeout', '100ms', false) WHERE has_parameter_privilege('deadlock_timeout', 'SET')`,
+    );
     const drop = async () => {
       await session.query(renameInvalidSql(relation, name));
       await dropGone(db, relation, await goneIndexes(db, relation, name));
@@ -148,14 +153,14 @@ function lacksSharedMemory(error: unknown): boolean {
  */
 function renameInvalidSql(relation: Relation, name: string): string {
   return `DO $freshvec$ DECLARE
-  found record;
+  dead record;
 BEGIN
-  SELECT n.nspname, c.oid INTO found FROM pg_index i
+  SELECT n.nspname, c.oid INTO dead FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE i.indrelid = ${relation.oid} AND c.relname = ${literal(name)} AND NOT (i.indisvalid AND i.indisready)
     AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid AND p.datname = current_database());
   IF FOUND THEN
-    EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', found.nspname, ${literal(name)}, ${literal(`${name}_gone_`)} || found.oid);
+    EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', dead.nspname, ${literal(name)}, ${literal(`${name}_gone_`)} || dead.oid);
   END IF;
 END $freshvec$`;
 }
