@@ -22,9 +22,10 @@ import { SmallApp } from './support/small-app.js';
 
 /**
  * A controller is killed (SIGKILL, a process of its own) before it sends a statement, the next one a little later, once
- * the statement was sent: at every statement of every state, BEGIN and COMMIT included, until one gets through to the
- * end. Each continues where its predecessor was killed, and is killed at the first boundary at which none was before.
- * That the dead one's lease of 30 s runs out is the database's clock, which is put on.
+ * the statement was sent: at every statement of every state, COMMIT included, until one gets through to the end. A
+ * statement that only reads is passed over: who is killed there is killed after the last one that wrote. Each continues
+ * where its predecessor was killed, and is killed at the first boundary at which none was before. That the dead one's
+ * lease of 30 s runs out is the database's clock, which is put on.
  */
 
 type Command = 'cutover' | 'rollback' | 'complete' | 'abort';

@@ -152,7 +152,9 @@ async function withMigration(
     const { id } = await start(fixture, 'doc', { model: 'fake/b@12' });
     await fn(fixture, controllers, id);
   } catch (error) {
-    const [left] = await fixture.db.query('SELECT state, reason, tries FROM freshvec.migration ORDER BY id DESC LIMIT 1');
+    const [left] = await fixture.db.query(
+      'SELECT state, reason, tries FROM freshvec.migration ORDER BY id DESC LIMIT 1',
+    );
     const message = error instanceof Error ? error.message : error;
     throw new Error(`${message}\n${JSON.stringify(left)}\n${controllers.logs()}`, { cause: error });
   } finally {

@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openDatabase } from '../../../dist/src/db/open.js';
-import * as asks from '../../../dist/src/reembed/control.js';
+import { cutover, rollback } from '../../../dist/src/reembed/control.js';
 import { controlMigration } from '../../../dist/src/reembed/controller.js';
 
 /** With `ask` it is a person's command on the source `doc` instead of a controller, and ends by itself. */
@@ -95,7 +95,7 @@ const deps = {
 };
 const stop = new AbortController().signal;
 if (ask) {
-  await asks[ask](db, 'doc');
+  await { cutover, rollback }[ask](db, 'doc');
   process.exit(0);
 }
 let rested;
