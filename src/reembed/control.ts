@@ -121,8 +121,8 @@ async function command(
     const outcome = outcomeOf(migration, event);
     if (outcome === 'same') return;
     if ('refused' in outcome) throw refused(source, event, migration, outcome.refused);
-    // A contraction that was parked goes on by itself.
-    if (migration.paused && outcome.to === 'contracting')
+    // A contraction goes on by itself, and what has ended does not rest.
+    if (migration.paused && (outcome.to === 'contracting' || migration.state === 'planned'))
       await tx.query('UPDATE freshvec.migration SET paused = false WHERE id = $1', [migration.id]);
     if (!(await act(tx, migration)))
       throw refused(source, event, migration, 'it changed meanwhile: look at its status, and try again');

@@ -1,5 +1,5 @@
 import { getMigration, type Migration, type MigrationState } from '../catalog/migration.js';
-import type { Executor } from '../db/database.js';
+import type { Database, Executor } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { literal } from '../db/identifiers.js';
 
@@ -82,8 +82,9 @@ export function moveSql(
   next: MigrationState,
   what: string,
 ): string {
+  const ended = next === 'done' || next === 'aborted';
   return `DO $freshvec$ BEGIN
-  UPDATE freshvec.migration SET state = ${literal(next)}, reason = NULL, tries = 0
+  UPDATE freshvec.migration SET state = ${literal(next)}, reason = NULL, tries = 0${ended ? ', ended_at = clock_timestamp()' : ''}
   WHERE id = ${id} AND state = ${literal(state)} AND token IS NOT DISTINCT FROM ${token === undefined ? 'NULL' : literal(token)}::uuid;
   IF NOT FOUND THEN RAISE EXCEPTION 'freshvec: the migration was taken over' USING ERRCODE = '${TAKEN}'; END IF;
   INSERT INTO freshvec.migration_event (migration_id, state, what) VALUES (${id}, ${literal(next)}, ${literal(what)});
@@ -104,18 +105,21 @@ export async function pauseSelf(tx: Executor, { id, state, token }: Migration, r
   if (paused) await record(tx, id, state, reason);
 }
 
-/** Counts a try that failed; resolves to how many did so in a row. */
-export async function countTry(
-  db: Executor,
-  { id, state }: Pick<Migration, 'id' | 'state'>,
+/** Counts a try that failed; resolves to how many did so in a row, 0 where the migration is not ours any more. */
+export function countTry(
+  db: Database,
+  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
   why: string,
 ): Promise<number> {
-  const [row] = await db.query<{ tries: number }>(
-    'UPDATE freshvec.migration SET tries = tries + 1 WHERE id = $1 AND state = $2 RETURNING tries',
-    [id, state],
-  );
-  await record(db, id, state, why);
-  return row?.tries ?? 0;
+  return db.tx(async (tx) => {
+    const [row] = await tx.query<{ tries: number }>(
+      `UPDATE freshvec.migration SET tries = tries + 1
+       WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid RETURNING tries`,
+      [id, state, token ?? null],
+    );
+    if (row) await record(tx, id, state, why);
+    return row?.tries ?? 0;
+  });
 }
 
 /** Fails where the migration is not ours any more, else holds it until the transaction ends. */

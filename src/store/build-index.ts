@@ -3,6 +3,7 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { dropGone, goneIndexes, isBuilding, renameInvalidSql } from './gone-index.js';
 import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
 import { asAsked, NEXT, ownIndexes, type VectorRelation, vectorRelations } from './own-index.js';
@@ -29,14 +30,14 @@ export interface BuildOptions {
   readonly next?: boolean | undefined;
 }
 
-type IndexRow = { valid: boolean; definition: string; building: boolean; relation: number; fits: boolean };
+type IndexRow = { valid: boolean; definition: string; relation: number; fits: boolean };
 
 const PROGRESS_MS = 500;
 
 /**
  * Ensures the space's vector index, built concurrently: reads the catalog, mends what a failed build left (invalid, and
  * under a name that freshvec owns), builds what is missing. Safe to run again at any time; the caller sees to it that
- * only one process does so per table. Resolves to `building` when another session is building it just now.
+ * only one process does so per table. Resolves to `building` when another session builds an index of the table just now.
  */
 export async function ensureIndex(
   db: Database,
@@ -78,8 +79,13 @@ async function ensureOne(
   }
   const outdated = options.next && found && !(await isAsAsked(db, source, space, relation, name));
   // The index of a partitioned parent is valid only once every leaf's is attached.
-  if (found && !outdated && (found.valid || relation.partitioned)) return 'valid';
-  if (found?.building) return 'building';
+  if (found && !outdated && relation.partitioned) return 'valid';
+  const gone = relation.partitioned ? [] : await goneIndexes(db, relation, name);
+  if (found?.valid && !outdated && gone.length === 0) return 'valid';
+  // Ours, or somebody's on the same table: who queues behind a build holds a snapshot that the build will wait for.
+  if (!relation.partitioned && (await isBuilding(db, relation))) return 'building';
+  if (gone.length > 0) await dropGone(db, relation, gone);
+  if (found?.valid && !outdated) return 'valid';
   if (!found && !options.next && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
   const extension = await db.vectorExtension();
   const on = indexOnSql(space, qualified(relation.schema, relation.name), column, extension?.schema ?? 'public');
@@ -94,7 +100,19 @@ async function ensureOne(
          set_config('max_parallel_maintenance_workers', COALESCE($2, current_setting('max_parallel_maintenance_workers')), false)`,
       [options.maintenanceWorkMem ?? null, options.parallelWorkers?.toString() ?? null],
     );
-    const drop = () => session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
+    // A build that queues behind this one holds a snapshot that this one waits for at its end. PostgreSQL ends whichever of
+    // the two asks first: where the role may say so, ours, which is tried again, and not the app's.
+    await session.query(
+      `SELECT set_config('deadlock_timeout', '100ms', false) WHERE has_parameter_privilege('deadlock_timeout', 'SET')`,
+    );
+    const drop = async () => {
+      if (outdated && found.valid) {
+        await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${qualified(relation.schema, name)}`);
+        return;
+      }
+      await session.query(renameInvalidSql(relation, name));
+      await dropGone(db, relation, await goneIndexes(db, relation, name));
+    };
     const create = () => session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
     if (found) await drop();
     await watched(db, relation.oid, name, options, async () => {
@@ -142,7 +160,6 @@ async function findIndex(
 ): Promise<IndexRow | undefined> {
   const [row] = await db.query<IndexRow>(
     `SELECT i.indisvalid AND i.indisready AS valid, pg_get_indexdef(i.indexrelid) AS definition, i.indrelid::int8 AS relation,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS building,
        am.amname = 'hnsw' AND oc.opcname = $4 AND a.attname = $3 AS fits
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_am am ON am.oid = c.relam JOIN pg_opclass oc ON oc.oid = i.indclass[0]
@@ -218,7 +235,7 @@ async function progress(db: Executor, relation: number, index: string): Promise<
     `SELECT phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END AS done,
        CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END AS total,
        NULLIF(current_locker_pid, 0)::int8 AS pid
-     FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid`,
+     FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid AND datname = current_database()`,
     [relation],
   );
   return row && { index, phase: row.phase, done: row.done, total: row.total, waitsForPid: row.pid ?? undefined };

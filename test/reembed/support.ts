@@ -1,14 +1,17 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { getMigration, type Migration } from '../../src/catalog/migration.js';
 import { getSpace } from '../../src/catalog/space.js';
 import type { Database } from '../../src/db/database.js';
+import { advance } from '../../src/reembed/advance.js';
 import { controlMigration } from '../../src/reembed/controller.js';
 import type { ReembedDefinition, StartOptions } from '../../src/reembed/definition.js';
 import type { ControllerDeps } from '../../src/reembed/operation.js';
 import { planReembed } from '../../src/reembed/plan.js';
 import { startReembed } from '../../src/reembed/start.js';
 import { INVARIANTS } from '../../src/reembed/states.js';
+import { takeOver } from '../../src/reembed/transition.js';
 import type { Fixture } from '../support/fixture.js';
 
 /** A controller without a throttle; gates pass unless given. */
@@ -59,6 +62,18 @@ export async function workUntil(
     stop.abort();
     await controlling;
   }
+}
+
+/** Takes one step after the other, as a controller of its own each, until the migration is in this state. */
+export async function stepUntil(fixture: Fixture, id: number, state: Migration['state']): Promise<void> {
+  for (let steps = 0; steps < 20; steps++) {
+    const migration = await takeOver(fixture.db, id, randomUUID(), true);
+    if (migration?.state === state) return;
+    if (!migration) throw new Error(`it will not come to ${state}`);
+    await fixture.work();
+    await advance(deps(fixture.db), migration, new AbortController().signal);
+  }
+  throw new Error(`it did not come to ${state}`);
 }
 
 /** Comes back to the migration, as `startReembedder` does. */

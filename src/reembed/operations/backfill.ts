@@ -1,3 +1,4 @@
+import type { Migration } from '../../catalog/migration.js';
 import type { Executor } from '../../db/database.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { loadProgress } from '../progress.js';
@@ -22,13 +23,20 @@ export const backfill: Operation = async ({ db, migration, source, to, throttle 
     return MOVED;
   }
   const { share, signals } = await throttle({ migrationId: migration.id, source, to }, migration.share);
-  await saveThrottle(db, migration.id, share, JSON.stringify(signals));
+  await saveThrottle(db, migration, share, JSON.stringify(signals));
   return waits(TICK_MS);
 };
 
-async function saveThrottle(db: Executor, id: number, share: number, signals: string): Promise<void> {
+/** Only as long as the migration is ours: a controller that slept must not speed up what another one slowed down. */
+async function saveThrottle(
+  db: Executor,
+  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
+  share: number,
+  signals: string,
+): Promise<void> {
   await db.query(
-    `UPDATE freshvec.migration SET share = $2, throttle = $3::jsonb, throttled_at = clock_timestamp() WHERE id = $1`,
-    [id, share, signals],
+    `UPDATE freshvec.migration SET share = $4, throttle = $5::jsonb, throttled_at = clock_timestamp()
+     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid`,
+    [id, state, token ?? null, share, signals],
   );
 }

@@ -1,6 +1,6 @@
-import type { Migration } from '../../catalog/migration.js';
+import type { Migration, MigrationState } from '../../catalog/migration.js';
 import type { Source } from '../../catalog/source.js';
-import { listMaintainedSpaces, type Space } from '../../catalog/space.js';
+import { getSpace, listMaintainedSpaces, type Space } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
 import { FreshvecError } from '../../db/errors.js';
 import {
@@ -14,7 +14,7 @@ import {
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
 import { MOVED, type Operation, type StepContext, type StepOutcome, waits } from '../operation.js';
 import { outcomeOf } from '../states.js';
-import { holdSql, move, wasTaken } from '../transition.js';
+import { holdSql, move, moveSql, wasTaken } from '../transition.js';
 import { clearColumns } from './clear-columns.js';
 import { dropIndex } from './drop-index.js';
 
@@ -48,6 +48,13 @@ async function holdForDrop(tx: Executor, { id, state, token }: Migration, spaceI
 export const contract: Operation = async (context) => {
   const { db, migration } = context;
   const doomed = migration.dropSpaceId === context.from.id ? context.from : context.to;
+  const next = outcomeOf(migration, 'advance');
+  if (next === 'same' || 'refused' in next) return { park: 'a contraction has no end' };
+  // Aborted before anything was made: what has its name by now is somebody else's.
+  if (!(await getSpace(db, doomed.id))) {
+    await db.tx((tx) => move(tx, migration, next.to, { what: 'there was nothing to drop' }));
+    return MOVED;
+  }
   try {
     await forget(context, doomed);
     await deleteWork(db, doomed.id);
@@ -55,14 +62,11 @@ export const contract: Operation = async (context) => {
       await dropIndex(context, doomed);
       await clearColumns(context, doomed);
     }
-    await dropVectors(context, doomed);
+    await dropVectors(context, doomed, next.to);
+    return MOVED;
   } catch (error) {
     return laterOrThrow(error);
   }
-  const next = outcomeOf(migration, 'advance');
-  if (next === 'same' || 'refused' in next) return { park: 'a contraction has no end' };
-  await db.tx((tx) => move(tx, migration, next.to, { what: `space ${doomed.id} is gone` }));
-  return MOVED;
 };
 
 function laterOrThrow(error: unknown): StepOutcome {
@@ -112,11 +116,15 @@ async function deleteWork(db: Executor, spaceId: number): Promise<void> {
   }
 }
 
-/** The columns, or the table. */
-async function dropVectors({ db, migration, source }: StepContext, doomed: Space): Promise<void> {
+/** The columns, or the table, with the change of state: whoever comes later finds nothing to drop under these names. */
+async function dropVectors({ db, migration, source }: StepContext, doomed: Space, next: MigrationState): Promise<void> {
   const onRows = doomed.store === 'column';
   const statements: PlannedStatement[] = [
-    { sql: holdSql(migration), lock: NO_LOCK, why: 'is done only while the migration is still ours' },
+    {
+      sql: moveSql(migration, next, `space ${doomed.id} is gone`),
+      lock: NO_LOCK,
+      why: 'is done only while the migration is still ours',
+    },
     ...dropSpaceSql(source, doomed).map((sql) => ({
       sql,
       lock: onRows ? lockOf(source) : NO_LOCK,

@@ -15,7 +15,6 @@ type IndexRow = {
   oid: number;
   partitioned: boolean;
   building: boolean;
-  relation: number;
 };
 
 /**
@@ -26,7 +25,7 @@ type IndexRow = {
 export async function dropIndex({ db, source, signal }: StepContext, space: Space): Promise<void> {
   for (const index of await ownIndexes(db, source.relation.oid, space)) {
     const name = qualified(index.schema, index.name);
-    if (index.building) await endBuild(db, index.relation);
+    if (index.building) await endBuild(db, index.oid);
     if (index.partitioned || db.kind === 'pglite') {
       await dropUnderLock(db, source, name, { giveUpMs: TRY_MS });
       continue;
@@ -40,17 +39,23 @@ export async function dropIndex({ db, source, signal }: StepContext, space: Spac
 /** Those of leaves that hang on a parent's go with it. */
 async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise<IndexRow[]> {
   return db.query<IndexRow>(
-    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, c.relkind = 'I' AS partitioned, i.indrelid::int8 AS relation,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid) AS building
+    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, c.relkind = 'I' AS partitioned,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p
+         WHERE p.index_relid = c.oid AND p.datname = current_database()) AS building
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE (i.indrelid = $1::oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))
-       AND c.relname::text IN ($2::text, $2::text || '_' || i.indrelid, $2::text || $3::text, $2::text || '_' || i.indrelid || $3::text)
+       AND c.relname ~ ('^' || $2 || '(_' || i.indrelid || ')?(' || $3 || ')?(_gone_[0-9]+)?$')
        AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
      ORDER BY c.relkind = 'I' DESC, c.oid`,
     [tableOid, indexName(space), NEXT],
   );
 }
 
-async function endBuild(db: Executor, relation: number): Promise<void> {
-  await db.query(`SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = $1::oid`, [relation]);
+/** Of this index alone: the app may be building one of its own on the table. Oids are the same in other databases. */
+async function endBuild(db: Executor, index: number): Promise<void> {
+  await db.query(
+    `SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index
+     WHERE index_relid = $1::oid AND datname = current_database()`,
+    [index],
+  );
 }

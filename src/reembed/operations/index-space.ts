@@ -32,7 +32,7 @@ export const indexSpace: Operation = async (context) => {
           waitFor(db, migration, reason).catch(() => {});
         },
       });
-      if (state === 'building') return waits(LOOK_MS, 'another session is building the index');
+      if (state === 'building') return waits(LOOK_MS, 'another session is building an index of the table');
     } catch (error) {
       if (signal.aborted) return waits(0);
       const message = error instanceof Error ? error.message : String(error);

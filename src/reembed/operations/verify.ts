@@ -26,7 +26,7 @@ export const verify: Operation = async (context) => {
   const { db, migration, source, from, to, signal } = context;
   const gates = await context.runGates({ migration, source, from, to, signal });
   signal.throwIfAborted();
-  await saveGates(db, migration.id, gates);
+  await saveGates(db, migration, gates);
   const shut = gates.filter((gate) => !isOpen(gate, migration.accepted));
   if (shut.some(({ name }) => name === 'coverage')) {
     await db.tx(async (tx) => {
