@@ -1,4 +1,4 @@
-import type { PlannedStatement, SourcePlan } from '../source/index.js';
+import type { PlannedStatement, SourcePlan, Verification } from '../source/index.js';
 import { count } from './table.js';
 
 /** What adding a source will do, for a person to read before saying yes. */
@@ -15,6 +15,7 @@ export function describePlan(plan: SourcePlan): string {
     `  vectors  ${space.type}(${space.dimensions}) in ${where}, ${space.metric} distance`,
     `  index    ${kind === 'none' ? 'none: exact search' : `${kind}, m ${m}, ef_construction ${efConstruction}, built after the first pass`}`,
     `  work     ${amount(plan)}`,
+    ...verificationLines(plan.verification),
     ...[...new Set(plan.statements.map(({ lock }) => lock))]
       .filter((lock) => lock !== 'none')
       .map((lock) => `  lock     ${lock}`),
@@ -28,11 +29,30 @@ export function describeStatements(statements: readonly PlannedStatement[]): str
     .join('\n');
 }
 
-function amount({ rows, rowsEstimated, tokens, cost, space }: SourcePlan): string {
+function amount({ rows, rowsEstimated, adopts, tokens, cost, space }: SourcePlan): string {
   const about = rowsEstimated ? 'about ' : '';
-  const money =
-    cost === undefined ? 'price unknown' : cost === 0 ? `free (${space.spec} runs here)` : `about $${price(cost)}`;
-  return `${about}${count(rows)} rows, about ${count(tokens)} tokens, ${money}`;
+  const money = cost === 0 ? `free (${space.spec} runs here)` : moneyText(cost);
+  const work = `${about}${count(rows)} rows, about ${count(tokens)} tokens, ${money}`;
+  return space.adoption === undefined ? work : `${adoptionText(adopts, rowsEstimated)}, embeds ${work}`;
+}
+
+/** `adopts 1,000 vectors unpaid` */
+export function adoptionText(adopts: number, estimated: boolean): string {
+  return `adopts ${estimated ? 'about ' : ''}${count(adopts)} vectors unpaid`;
+}
+
+/** What looking at a sample of adopted vectors takes; nothing where none is adopted. */
+export function verificationLines(verification: Verification | undefined): string[] {
+  if (verification === undefined) return [];
+  const { rows, tokens, cost } = verification;
+  const money = cost === 0 ? 'free' : moneyText(cost);
+  return [
+    `  verify   embeds ${rows} of them first, to see whether this model made them: about ${count(tokens)} tokens, ${money}; \`--no-verify\` leaves that out`,
+  ];
+}
+
+function moneyText(cost: number | undefined): string {
+  return cost === undefined ? 'price unknown' : `about $${price(cost)}`;
 }
 
 function price(cost: number): string {

@@ -1,6 +1,6 @@
 import { latestMigration } from '../catalog/migration.js';
 import type { Database } from '../db/database.js';
-import { type PlanModel, type PlannedSpace, planSpace } from '../source/index.js';
+import { adoptionNotes, type PlanModel, type PlannedSpace, planSpace, verificationOf } from '../source/index.js';
 import type { ReembedDefinition, ReembedPlan } from './definition.js';
 import { expandStatements } from './operations/expand.js';
 
@@ -24,6 +24,8 @@ export async function planReembed(
     rowsEstimated: amount.estimated,
     tokens: copies ? 0 : amount.tokens,
     cost: copies ? 0 : costOf(model, amount.tokens),
+    adopts: amount.adopts,
+    verification: verificationOf(model, amount),
     copies,
     facts: [],
     blockers: [
@@ -34,7 +36,7 @@ export async function planReembed(
           ]
         : []),
     ],
-    notes: notesOf(planned),
+    notes: [...(refusals.length > 0 ? [] : await adoptionNotes(db, source, space, amount)), ...notesOf(planned)],
     statements: refusals.length > 0 ? [] : await expandStatements(db, source, space),
   };
 }

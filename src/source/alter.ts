@@ -52,6 +52,7 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
     source,
     statements: [
       { sql: updateSourceSql(source), lock: NO_LOCK, why: 'records the new content and filter' },
+      ...(content === before.content ? [] : spaces.filter(({ adoption }) => adoption === 'open').map(endAdoption)),
       ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
       ...captureStatements(target),
       ...spaces.map((space) => ({
@@ -61,6 +62,12 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
       })),
     ],
   };
+}
+
+/** Vectors that are still to be taken over were made from what the content was before. */
+function endAdoption({ id }: Space): PlannedStatement {
+  const sql = `UPDATE freshvec.space SET adoption = 'done' WHERE id = ${id} AND adoption = 'open'`;
+  return { sql, lock: NO_LOCK, why: 'takes over no more vectors: they were made from the content before' };
 }
 
 /** Plans and does it. */

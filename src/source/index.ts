@@ -1,3 +1,4 @@
+export { adoptionNotes } from './adoption.js';
 export { type AlterPlan, alterSource, planAlter, type SourceChanges } from './alter.js';
 export { applySource, lockedTable, planSql } from './apply.js';
 export { captureForStatements } from './capture-change.js';
@@ -8,14 +9,16 @@ export {
   type PlannedStatement,
   type SourceDefinition,
   type SourcePlan,
+  type Verification,
 } from './definition.js';
 export { SourceRefused } from './errors.js';
 export { type ExecuteOptions, executeStatements } from './execute.js';
 export { captureNewPartitions } from './partitions.js';
-export { planSource } from './plan.js';
+export { planSource, verificationOf } from './plan.js';
 export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } from './plan-space.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
 export { type RemoveOptions, removeSource, uninstallSources } from './remove.js';
 export { listSpaces } from './spaces.js';
 export { insertSpaceSql, loadStatement, lockWords, spaceStatements } from './statements.js';
 export { mendTriggerModes } from './trigger-modes.js';
+export { type AdoptionCheck, type EmbedSample, SAMPLED_ROWS, verifyAdoption } from './verify-adoption.js';

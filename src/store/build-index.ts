@@ -56,6 +56,13 @@ export async function ensureIndex(
   if (!root)
     throw new FreshvecError('relation_gone', `The table ${schema}.${table} of source "${source.name}" is gone.`);
   const names = new Map(relations.map((r) => [r.oid, r === root ? indexName(space) : `${indexName(space)}_${r.oid}`]));
+  // On a partitioned table such an index has a valid one below it in every partition.
+  if (
+    !(await findIndex(db, root.schema, indexName(space), indexedRelation(source, space).column, operatorClassOf(space)))
+  ) {
+    const { serving } = await listVectorIndexes(db, source, space);
+    if (serving.length > 0) return 'valid';
+  }
   let built = false;
   for (const relation of relations) {
     options.signal?.throwIfAborted();
@@ -78,7 +85,7 @@ async function ensureOne(
   options: BuildOptions,
 ): Promise<'valid' | 'built' | 'building'> {
   const { column } = indexedRelation(source, space);
-  const operatorClass = `${space.type}_${space.metric}_ops`;
+  const operatorClass = operatorClassOf(space);
   const found = await findIndex(db, relation.schema, name, column, operatorClass);
   if (found && (found.relation !== relation.oid || !found.fits)) {
     throw new FreshvecError(
@@ -89,7 +96,6 @@ async function ensureOne(
   // The index of a partitioned parent is valid only once every leaf's is attached.
   if (found && (found.valid || relation.partitioned)) return 'valid';
   if (found?.building) return 'building';
-  if (!found && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
   const extension = await db.vectorExtension();
   const on = `${qualified(relation.schema, relation.name)} USING hnsw (${ident(column)} ${qualified(extension?.schema ?? 'public', operatorClass)})
     WITH (m = ${space.index.m}, ef_construction = ${space.index.efConstruction})`;
@@ -177,16 +183,41 @@ async function findIndex(
   return row;
 }
 
-/** A valid HNSW index of somebody else's on the same column with the same operator class serves as well. */
-async function hasEqualIndex(db: Executor, relation: number, column: string, operatorClass: string): Promise<boolean> {
-  const rows = await db.query(
-    `SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
+/** An index on a space's vectors, as its definition calls it. */
+export interface VectorIndex {
+  readonly name: string;
+  /** `hnsw`, `ivfflat` */
+  readonly method: string;
+  /** `vector_cosine_ops`, … */
+  readonly operatorClass: string;
+}
+
+/**
+ * The vector indexes on a space's column, whoever made them. `serving`: a valid HNSW index over all rows with the space's
+ * operator class, which serves as well as one of ours.
+ */
+export async function listVectorIndexes(
+  db: Executor,
+  source: Source,
+  space: Space,
+): Promise<{ serving: VectorIndex[]; others: VectorIndex[] }> {
+  const { schema, table, column } = indexedRelation(source, space);
+  const rows = await db.query<{ name: string; method: string; operatorClass: string; whole: boolean }>(
+    `SELECT c.relname AS name, am.amname AS method, oc.opcname AS "operatorClass", i.indisvalid AND i.indpred IS NULL AS whole
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
      JOIN pg_opclass oc ON oc.oid = i.indclass[0] JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-     WHERE i.indrelid = $1::int8::oid AND i.indisvalid AND i.indpred IS NULL AND am.amname = 'hnsw'
-       AND oc.opcname = $3 AND a.attname = $2`,
-    [relation, column, operatorClass],
+     WHERE i.indrelid = to_regclass($1::text) AND am.amname IN ('hnsw', 'ivfflat') AND a.attname = $2 ORDER BY c.relname`,
+    [qualified(schema, table), column],
   );
-  return rows.length > 0;
+  const serves = (row: (typeof rows)[number]) =>
+    row.whole && row.method === 'hnsw' && row.operatorClass === operatorClassOf(space);
+  const toIndex = ({ name, method, operatorClass }: VectorIndex) => ({ name, method, operatorClass });
+  return { serving: rows.filter(serves).map(toIndex), others: rows.filter((row) => !serves(row)).map(toIndex) };
+}
+
+/** `vector_cosine_ops` */
+export function operatorClassOf({ type, metric }: Pick<Space, 'type' | 'metric'>): string {
+  return `${type}_${metric}_ops`;
 }
 
 async function attach(db: Database, parent: Relation, parentIndex: string, leaf: Relation, leafIndex: string) {

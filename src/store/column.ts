@@ -1,8 +1,10 @@
 import { eligibleSql, fromSource, hashSql, keyJoinSql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
-import { ident, literal } from '../db/identifiers.js';
+import { ident, literal, qualified } from '../db/identifiers.js';
+import { adoptableSql, adoptRows, NOTHING_ADOPTED } from './adopt.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import { indexName } from './index-state.js';
 import type { Store } from './port.js';
 import { countRows, diffRows, pruneFailures, type RowView, readRows, suspectRows } from './rows.js';
 import { storedVectors } from './stored-vectors.js';
@@ -27,11 +29,14 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
      WHERE __fv_p.source_id = ${source.id} AND __fv_l.id <> ${space.id} AND __fv_l.store = 'column')`;
   const flag = source.flagColumn === undefined ? undefined : ident(source.flagColumn);
   const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${isLive}`;
+  const adoptable = (relationOid: number) =>
+    space.adoption === 'open' ? adoptableSql(source, space, relationOid) : 'false';
   const view: RowView = {
     join: '',
     fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
     flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
+    adoptable,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
@@ -76,6 +81,13 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
+    adopt: (tx, pages, limit) =>
+      space.adoption === 'open'
+        ? adoptRows(tx, source, space, pages, limit, {
+            adoptable: adoptable(pages.relationOid),
+            set: `${names.model} = ${fingerprint}, ${names.hash} = ${hashSql(source)}${lowered}`,
+          })
+        : Promise.resolve(NOTHING_ADOPTED),
     suspects: (tx, pages) => suspectRows(tx, source, space, pages),
     async prune(tx) {
       await pruneFailures(tx, source, space);
@@ -98,15 +110,22 @@ export function createColumnsSql(source: Source, space: Space, vectorSchema: str
   ADD COLUMN IF NOT EXISTS ${names.vector} ${type},
   ADD COLUMN IF NOT EXISTS ${names.model} text,
   ADD COLUMN IF NOT EXISTS ${names.hash} uuid${flag}`,
-    `ALTER TABLE ${fromSource(source)} ALTER COLUMN ${names.vector} SET STORAGE EXTERNAL`,
+    // How somebody else's column is stored is their choice.
+    ...(space.adoption === undefined
+      ? [`ALTER TABLE ${fromSource(source)} ALTER COLUMN ${names.vector} SET STORAGE EXTERNAL`]
+      : []),
   ];
 }
 
-export function dropColumnsSql(source: Source, space: Space): string[] {
+/** `adopted`: what becomes of a column that was there before freshvec came. */
+export function dropColumnsSql(source: Source, space: Space, adopted: 'keep' | 'drop'): string[] {
   const names = columnNames(space);
+  const vector = space.adoption !== undefined && adopted === 'keep' ? '' : `DROP COLUMN IF EXISTS ${names.vector}, `;
   return [
+    // Else it goes with its column.
+    ...(vector === '' ? [`DROP INDEX IF EXISTS ${qualified(source.relation.schema, indexName(space))}`] : []),
     `ALTER TABLE IF EXISTS ${fromSource(source)}
-  DROP COLUMN IF EXISTS ${names.vector}, DROP COLUMN IF EXISTS ${names.model},
+  ${vector}DROP COLUMN IF EXISTS ${names.model},
   DROP COLUMN IF EXISTS ${names.hash}`,
   ];
 }

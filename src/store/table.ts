@@ -2,6 +2,7 @@ import { eligibleSql, fromSource, hashSql, keyColumnNames, keyJoinSql, keySql } 
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
+import { NOTHING_ADOPTED } from './adopt.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import type { Store } from './port.js';
 import { assertAllVisible } from './relation.js';
@@ -30,6 +31,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     fresh: `(__fv_vmodel AND __fv_vhash = ${hashSql(source)})`,
     marked: '(__fv_vhash IS NOT NULL)',
     flagUp: 'false',
+    adoptable: () => 'false',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
   };
@@ -81,6 +83,8 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     /** There is no flag to lower. */
     confirm: (_tx, _token, keys) => Promise.resolve(new Map(keys.map((key) => [key, 'written']))),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
+    /** A table of freshvec's own holds nobody else's vectors. */
+    adopt: async () => NOTHING_ADOPTED,
     suspects: (tx, pages) => suspectRows(tx, source, space, pages),
 
     async prune(tx, limit) {

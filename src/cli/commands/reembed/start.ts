@@ -1,4 +1,4 @@
-import type { StartOptions } from '../../../reembed/definition.js';
+import type { ReembedStartOptions } from '../../../client/reembed.js';
 import { UsageError } from '../../errors.js';
 import { duration } from '../../flags.js';
 import type { Register } from '../../register.js';
@@ -10,6 +10,7 @@ type StartFlags = SpaceFlags & {
   readonly until?: number;
   readonly retain?: number;
   readonly spendCap?: number;
+  readonly verify: boolean;
   readonly yes?: boolean;
 };
 
@@ -27,6 +28,7 @@ export const startCommand: Register = (reembed, act) => {
       duration,
     )
     .option('--spend-cap <usd>', 'rest once the new vectors have cost so many dollars', dollars)
+    .option('--no-verify', 'with --adopt: do not embed a few rows first to see whether the model made the vectors')
     .option('-y, --yes', 'do not ask')
     .addHelpText('after', '\nExample:\n  $ freshvec reembed start notes --model static/mini@256 --yes')
     .action(
@@ -41,8 +43,8 @@ export const startCommand: Register = (reembed, act) => {
           cli.say(describeReembed(plan));
           if (!(await cli.confirm('Start?'))) return;
         }
-        const { auto, until, retain, spendCap } = flags;
-        const options: StartOptions = { auto, until, retainSeconds: retain, spendCap };
+        const { auto, until, retain, spendCap, verify } = flags;
+        const options: ReembedStartOptions = { auto, until, retainSeconds: retain, spendCap, verify };
         const migration = await cli.client.reembed.start(plan, options);
         cli.answer(
           { migration },

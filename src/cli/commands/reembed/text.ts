@@ -1,6 +1,6 @@
 import type { PlanFact, ReembedPlan } from '../../../reembed/definition.js';
 import type { MigrationStatus } from '../../../reembed/status.js';
-import { describeStatements } from '../../plan.js';
+import { adoptionText, describeStatements, verificationLines } from '../../plan.js';
 import { count } from '../../table.js';
 
 /** What a move will do, for a person to read before saying yes. */
@@ -13,6 +13,7 @@ export function describeReembed(plan: ReembedPlan): string {
         ? 'free'
         : `about $${cost < 0.01 ? cost.toPrecision(1) : cost.toFixed(2)}`;
   const about = plan.rowsEstimated ? 'about ' : '';
+  const adopted = to.adoption === undefined ? '' : `${adoptionText(plan.adopts, plan.rowsEstimated)}, embeds `;
   const place = (space: typeof to) =>
     `${space.type}(${space.dimensions}) in ${space.store === 'column' ? `column ${space.column}` : "freshvec's own table"}, ${space.metric}`;
   return [
@@ -20,7 +21,8 @@ export function describeReembed(plan: ReembedPlan): string {
     `Re-embedding of "${source.name}"`,
     `  from     ${from.fingerprint}: ${place(from)}`,
     `  to       ${to.fingerprint}: ${place(to)}`,
-    `  work     ${about}${count(plan.rows)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
+    `  work     ${adopted}${about}${count(plan.rows - plan.adopts)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
+    ...verificationLines(plan.verification),
     ...plan.facts.map((fact) => `  ${fact.name.padEnd(8)} ${factText(fact)}`),
     ...[...new Set(plan.statements.map(({ lock }) => lock))]
       .filter((lock) => lock !== 'none')
