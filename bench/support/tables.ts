@@ -14,6 +14,7 @@ const K = 10;
 /** A table that an app writes and searches. */
 export interface Table extends Pick<AppOptions, 'write' | 'search'> {
   readonly name: string;
+  readonly rows: number;
   readonly createSql: string;
   readonly source: Pick<SourceDefinition, 'tenant'>;
   /** SQL: the row that is followed in the n-th place. */
@@ -24,6 +25,7 @@ export function plain(rows: number): Table {
   const random = seededRandom(5);
   return {
     name: 'note',
+    rows,
     createSql: tableSql('note', rows),
     source: {},
     write(n) {
@@ -45,6 +47,7 @@ export function partitioned(rows: number): Table {
   );
   return {
     name: 'note',
+    rows,
     createSql: `CREATE TABLE note (tenant text NOT NULL, id bigint NOT NULL, body text NOT NULL, n int NOT NULL DEFAULT 0,
         PRIMARY KEY (tenant, id)) PARTITION BY LIST (tenant);
       ${leaves.join('\n')}
