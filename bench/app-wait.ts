@@ -9,6 +9,7 @@ import type { Figure } from './support/figures.js';
 import type { Bench, Lab } from './support/lab.js';
 import { addSource, prepare, tableSql } from './support/source.js';
 import { quantile, seededRandom } from './support/stats.js';
+import { watchLocks } from './support/watch.js';
 import { WorkerProcess } from './support/worker.js';
 
 const ROWS = 20_000;
@@ -43,7 +44,7 @@ export const appWait: Bench = async (lab) => {
   const worker = await WorkerProcess.start(lab, { url, mode: 'serve' });
   await client.query(`UPDATE note SET body = body || ' again'`);
   const before = await freshRows(client);
-  const locks = watchLocks(await lab.client(url));
+  const locks = watchLocks(await lab.client(url), { lookMs: LOOK_MS });
   const beside = await edit(app, SECONDS);
   const longestLockMs = await locks.stop();
   const written = ((await freshRows(client)) - before) / SECONDS;
@@ -94,28 +95,6 @@ async function edit(app: readonly Client[], seconds: number): Promise<{ ms: numb
   }
   await Promise.all(running);
   return { ms, failed };
-}
-
-/** What is waited for locks, apart from processor and disk: the longest wait seen by a look every few ms. */
-function watchLocks(client: Client): { stop(): Promise<number> } {
-  let longest = 0;
-  let stopped = false;
-  const loop = (async () => {
-    while (!stopped) {
-      const { rows } = await client.query<{ ms: number | null }>(
-        `SELECT (extract(epoch FROM max(clock_timestamp() - waitstart)) * 1000)::float8 AS ms FROM pg_locks WHERE NOT granted`,
-      );
-      longest = Math.max(longest, rows[0]?.ms ?? 0);
-      await sleep(LOOK_MS);
-    }
-  })();
-  return {
-    async stop() {
-      stopped = true;
-      await loop;
-      return longest;
-    },
-  };
 }
 
 async function freshRows(client: Client): Promise<number> {

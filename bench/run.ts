@@ -38,6 +38,10 @@ const BENCHES: Readonly<Record<string, Entry>> = {
     what: "how much of a provider's limit four workers use, and how often they are refused",
     load: async () => (await import('./ratelimit.js')).ratelimit,
   },
+  reembed: {
+    what: 'a move to another model beside an app that writes and searches, and back',
+    load: async () => (await import('./reembed.js')).reembed,
+  },
   search: {
     what: 'the guarded search against a bare ORDER BY … LIMIT',
     load: async () => (await import('./search.js')).search,

@@ -48,17 +48,17 @@ export class Lab {
   }
 
   /** A plain connection, as an app has it. */
-  async client(url: string): Promise<pg.Client> {
-    const client = new pg.Client({ connectionString: url });
+  async client(url: string, applicationName?: string): Promise<pg.Client> {
+    const client = new pg.Client({ connectionString: url, application_name: applicationName });
     client.on('error', () => undefined);
     await client.connect();
     this.later(() => client.end());
     return client;
   }
 
-  database(url: string, poolSize = 4): Database {
+  database(url: string, poolSize = 4, applicationName = 'freshvec-bench'): Database {
     const onError = (error: unknown) => this.say(`database: ${error}`);
-    const db = openPostgres({ url, poolSize, applicationName: 'freshvec-bench', onError });
+    const db = openPostgres({ url, poolSize, applicationName, onError });
     this.later(() => db.close());
     return db;
   }

@@ -1,9 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { createGates } from '../../src/budget/gates.js';
+import { Connection } from '../../src/client/connection.js';
+import { reembedDeps } from '../../src/client/reembed-deps.js';
+import { loadConfig } from '../../src/config/load.js';
 import { openPostgres } from '../../src/db/postgres.js';
 import { openQueue } from '../../src/queue/open.js';
 import { createModels } from '../../src/worker/models.js';
 import { drainOnce } from '../../src/worker/once.js';
+import { startReembedder } from '../../src/worker/reembed.js';
 import { startWorker } from '../../src/worker/run.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './worker.js';
 
@@ -38,7 +42,7 @@ async function obey(message: ToWorker): Promise<FromWorker> {
   return { peakRssMb };
 }
 
-async function start({ url, mode, redisUrl, latencyMs = 0, baseUrl }: WorkerSettings): Promise<Running> {
+async function start({ url, mode, reembed, redisUrl, latencyMs = 0, baseUrl }: WorkerSettings): Promise<Running> {
   const onError = complain;
   const db = openPostgres({ url, poolSize: 2 * SLOTS + 4, applicationName: 'freshvec', onError });
   const models = createModels({ requestTimeoutMs: 30_000, fake: { latencyMs }, openai: { baseUrl } });
@@ -52,9 +56,13 @@ async function start({ url, mode, redisUrl, latencyMs = 0, baseUrl }: WorkerSett
       redisUrl === undefined ? { backend: 'postgres' as const, url } : { backend: 'redis' as const, redisUrl };
     const queue = await openQueue(target, { onError });
     const worker = await startWorker({ ...common, queue, graceMs: 2_000, onError });
+    const reembedder = reembed ? await startReembed(url, redisUrl) : undefined;
     return {
       drain: () => Promise.reject(new Error('this worker serves')),
-      stop: () => worker.stop().then(closeAll),
+      async stop() {
+        await Promise.all([worker.stop(), reembedder?.stop()]);
+        await closeAll();
+      },
     };
   }
   return {
@@ -64,6 +72,23 @@ async function start({ url, mode, redisUrl, latencyMs = 0, baseUrl }: WorkerSett
       return { drained, ms: performance.now() - began };
     },
     stop: closeAll,
+  };
+}
+
+/** The role `reembed` as `freshvec run` has it, over a connection of its own. */
+async function startReembed(url: string, redisUrl: string | undefined): Promise<{ stop(): Promise<void> }> {
+  const backend = redisUrl === undefined ? 'postgres' : 'redis';
+  const env = { DATABASE_URL: url, FRESHVEC_QUEUE_BACKEND: backend, REDIS_URL: redisUrl };
+  const config = await loadConfig({ env, file: false });
+  const connection = new Connection(config, complain);
+  const deps = await reembedDeps(connection);
+  const reembedder = await startReembedder({ ...deps, queue: await connection.queue(), onError: complain });
+  return {
+    async stop() {
+      await reembedder.stop();
+      await deps.close();
+      await connection.close();
+    },
   };
 }
 

@@ -9,6 +9,8 @@ export interface WorkerSettings {
   readonly url: string;
   /** `drain`: works when asked, until nothing is left. `serve`: a worker as in production. */
   readonly mode: 'drain' | 'serve';
+  /** For `serve`: has the role `reembed` too, with freshvec's default throttle. */
+  readonly reembed?: boolean;
   /** For `serve`; without, the queue is in PostgreSQL. */
   readonly redisUrl?: string;
   /** Of the `fake` model. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dollarQuote } from '../capture/index.js';
 import type { Database, Executor } from '../db/database.js';
-import { classify, FreshvecError } from '../db/errors.js';
+import { classify, FreshvecError, sqlState } from '../db/errors.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 
 export interface ExecuteOptions {
@@ -19,6 +19,8 @@ export interface LockedTable {
   readonly relations: number;
 }
 
+/** SQLSTATE. */
+const LOCK_NOT_AVAILABLE = '55P03';
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 30_000;
 const GIVE_UP_MS = 600_000;
@@ -27,6 +29,11 @@ const LOCK_MS = 80;
 const STATEMENT_MS = 90;
 /** What a partition adds to the time that the statements themselves take. */
 const PARTITION_MS = 5;
+/** A busy table is free for moments only: so long one try looks for such a moment, and so long it rests between looks. */
+const LOOK_FOR_MS = 1_000;
+const LOOK_MS = 2;
+/** A vacuum gives way to who has waited for `deadlock_timeout`; how much longer is waited for it. */
+const VACUUM_ENDS_MS = 1_000;
 
 /** For how long one try may wait for and hold the lock of a table and its partitions, in ms. */
 export function lockBudgetMs(relations: number): number {
@@ -39,8 +46,9 @@ export type Statements = readonly PlannedStatement[] | ((tx: Executor) => Promis
 /**
  * Runs statements in one transaction that holds the app's table for one round trip: those without a lock first, then
  * the lock, or an error at once if it is not free, then the rest as one block under a time limit. Whoever waited for a
- * lock here would have every later query of the app wait behind it, so a try that does not get through is rolled back
- * and made again later.
+ * lock here would have every later query of the app wait behind it, so what does not get through is rolled back and
+ * made again, hundreds of times within a second, and then with pauses. Autovacuum, which may hold a table with a vector
+ * index for minutes, gives way only to who waits: that wait is for a lock that no reader or writer minds.
  */
 export async function executeStatements(
   db: Database,
@@ -51,7 +59,7 @@ export async function executeStatements(
   const deadline = Date.now() + giveUpMs;
   for (let attempt = 1, pauseMs = FIRST_PAUSE_MS; ; attempt++, pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     try {
-      return await db.tx((tx) => attemptOnce(tx, table, statements));
+      return await db.tx((tx) => attemptOnce(tx, table, statements, deadline));
     } catch (error) {
       const failure = classify(error);
       if (failure !== 'lock_timeout' && failure !== 'retry') throw error;
@@ -66,19 +74,51 @@ export async function executeStatements(
   }
 }
 
-async function attemptOnce(tx: Executor, table: LockedTable | undefined, planned: Statements): Promise<void> {
+async function attemptOnce(
+  tx: Executor,
+  table: LockedTable | undefined,
+  planned: Statements,
+  deadline: number,
+): Promise<void> {
   const statements = typeof planned === 'function' ? await planned(tx) : planned;
   const first = statements.findIndex(({ lock }) => lock !== NO_LOCK);
   const free = first < 0 || table === undefined ? statements : statements.slice(0, first);
+  const locks = free.length < statements.length && table !== undefined;
+  if (locks) await endVacuum(tx, table);
   for (const { sql } of free) await tx.query(sql);
-  if (free.length === statements.length || table === undefined) return;
+  if (!locks) return;
   const locking = statements.slice(first);
   const mode = locking.some(({ lock }) => lock.startsWith('ACCESS EXCLUSIVE'))
     ? 'ACCESS EXCLUSIVE'
     : 'SHARE ROW EXCLUSIVE';
   await tx.query(`SET LOCAL lock_timeout = '${LOCK_MS}ms'`);
   await tx.query(`SET LOCAL statement_timeout = '${lockBudgetMs(table.relations)}ms'`);
-  await tx.query(block([`LOCK TABLE ${table.name} IN ${mode} MODE NOWAIT`, ...locking.map(({ sql }) => sql)]));
+  const sql = block([`LOCK TABLE ${table.name} IN ${mode} MODE NOWAIT`, ...locking.map(({ sql }) => sql)]);
+  await inAFreeMoment(tx, sql, Math.min(deadline, Date.now() + LOOK_FOR_MS));
+}
+
+/** Runs the statement again and again while a lock of it is not free; throws as it did at `until`. */
+async function inAFreeMoment(tx: Executor, sql: string, until: number): Promise<void> {
+  for (;;) {
+    await tx.query('SAVEPOINT freshvec');
+    try {
+      return void (await tx.query(sql));
+    } catch (error) {
+      if (sqlState(error) !== LOCK_NOT_AVAILABLE || Date.now() > until) throw error;
+    }
+    await tx.query('ROLLBACK TO SAVEPOINT freshvec');
+    await sleep(LOOK_MS);
+  }
+}
+
+/** Has autovacuum leave the table alone until the transaction ends. */
+async function endVacuum(tx: Executor, { name }: LockedTable): Promise<void> {
+  await tx.query('SET LOCAL statement_timeout = 0');
+  await tx.query(
+    `SELECT set_config('lock_timeout', (setting::int + $1::int)::text, true) FROM pg_settings WHERE name = 'deadlock_timeout'`,
+    [VACUUM_ENDS_MS],
+  );
+  await tx.query(`LOCK TABLE ${name} IN SHARE UPDATE EXCLUSIVE MODE`);
 }
 
 /** The statements as one, so that a distant client does not hold the lock for a round trip each. */

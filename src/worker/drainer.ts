@@ -19,7 +19,7 @@ import { LoadDuty } from '../stages/load-duty.js';
 import { createPace, type Pace } from '../stages/pace.js';
 import type { Parked } from '../stages/parked.js';
 import { openStore } from '../store/index.js';
-import { indexState } from '../store/index-state.js';
+import { paysForIndex } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import type { Models } from './models.js';
@@ -296,12 +296,12 @@ export class Drainer {
     return true;
   }
 
-  /** Writes start small where they pay for an index. */
+  /** Writes start small where they pay for an index, be it that of another space on the same rows. */
   private async followIndex({ store: { source, space } }: Pick<DrainContext, 'store'>): Promise<void> {
     const state = this.runOf(space.id);
     if (performance.now() - state.indexLookedAt < INDEX_LOOK_MS) return;
     state.indexLookedAt = performance.now();
-    const indexed = (await indexState(this.options.db, source, space)) !== 'none';
+    const indexed = await paysForIndex(this.options.db, source, space);
     if (indexed === state.indexed) return;
     state.indexed = indexed;
     state.pace.restart(indexed ? FIRST_WRITE.indexed : FIRST_WRITE.plain);

@@ -1,0 +1,39 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from 'pg';
+import type { Table } from './tables.js';
+
+/** Between two edits, and between two looks whether the last one is there, in ms. */
+const EVERY_MS = 1_000;
+const LOOK_MS = 10;
+
+/** Edits a row now and then until stopped, and follows each edit until a search of either space would find its text. */
+export function editProbe(client: Client, table: Table): { stop(): Promise<number[]> } {
+  const ms: number[] = [];
+  const stopped = new AbortController();
+  const loop = (async () => {
+    for (let n = 0; !stopped.signal.aborted; n++) {
+      const row = table.followed(n);
+      await client.query(`UPDATE ${table.name} SET body = $1 WHERE ${row}`, [`Followed edit ${n} of ${row}`]);
+      const committed = performance.now();
+      while (!(await isInBoth(client, table, row))) await sleep(LOOK_MS);
+      ms.push(performance.now() - committed);
+      await sleep(EVERY_MS, undefined, { signal: stopped.signal }).catch(() => {});
+    }
+  })();
+  loop.catch(() => {}); // Seen where it is stopped.
+  return {
+    async stop() {
+      stopped.abort();
+      await loop;
+      return ms;
+    },
+  };
+}
+
+async function isInBoth(client: Client, table: Table, row: string): Promise<boolean> {
+  const { rows } = await client.query<{ there: boolean | null }>(
+    `SELECT embedding_hash = md5(body)::uuid AND embedding_2_hash = md5(body)::uuid AS there
+     FROM ${table.name} WHERE ${row}`,
+  );
+  return rows[0]?.there === true;
+}
