@@ -39,7 +39,7 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
       return { token, keys, priority: 'bulk' };
     }
   }
-  if (cursor.isRangesTurn()) keys.push(...(await fromRanges(context, token)));
+  if (cursor.isRangesTurn(context.load.isFree())) keys.push(...(await fromRanges(context, token)));
   if (keys.length > 0) return { token, keys, priority: 'load' };
   const bulkFromId = cursor.start(LANES.bulk);
   let bulk = false;
