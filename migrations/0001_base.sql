@@ -47,10 +47,15 @@ CREATE TABLE space (
   index_kind text NOT NULL CHECK (index_kind IN ('hnsw', 'none')),
   m int NOT NULL,
   ef_construction int NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now()
+  adoption text CHECK (adoption IN ('open', 'done')),
+  since xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  CHECK (adoption IS NULL OR store = 'column')
 );
 CREATE INDEX space_source ON space (source_id);
 COMMENT ON TABLE space IS 'The vectors of one source under one model fingerprint.';
+COMMENT ON COLUMN space.adoption IS 'The column was there before, with vectors: open while they are taken over, then done. NULL where freshvec made it.';
+COMMENT ON COLUMN space.since IS 'The transaction from which on capture enqueues for the space.';
 
 CREATE TABLE pointer (
   source_id int PRIMARY KEY REFERENCES source ON DELETE CASCADE,

@@ -8,15 +8,15 @@ export type { Gate, LabelledQuery, MigrationState, Signal } from './catalog/migr
 export type { Pause, PauseKind } from './catalog/pause.js';
 export type { Migration, SchemaStatus } from './catalog/schema.js';
 export type { Content, KeyColumn, Source } from './catalog/source.js';
-export type { Metric, Space, SpaceState, StoreKind, VectorType } from './catalog/space.js';
+export type { Adoption, Metric, Space, SpaceState, StoreKind, VectorType } from './catalog/space.js';
 export { type Client, createClient } from './client/client.js';
 export type { TextVector } from './client/embed.js';
 export type { FailedRow, FailuresApi } from './client/failures.js';
 export type { MaintenanceApi, MaintenanceRunOptions, MaintenanceTurn } from './client/maintenance.js';
 export type { ClientOptions } from './client/options.js';
 export type { PauseOptions } from './client/pauses.js';
-export type { ReembedApi } from './client/reembed.js';
-export type { LongTextRow, SourceInfo, SourcesApi } from './client/sources.js';
+export type { ReembedApi, ReembedStartOptions } from './client/reembed.js';
+export type { ApplyOptions, LongTextRow, SourceInfo, SourcesApi } from './client/sources.js';
 export type { SpaceCoverage } from './client/space-coverage.js';
 export type { WorkOnceOptions, WorkProgress, WorkReport } from './client/work-once.js';
 export type { Config } from './config/config.js';
@@ -36,11 +36,13 @@ export { MigrationMissing, MigrationRefused, ReembedRefused } from './reembed/er
 export type { MigrationStatus } from './reembed/status.js';
 export type { Filter, FilterOperators, SearchHit, SearchRequest, SearchResult } from './search/index.js';
 export {
+  type AdoptionCheck,
   type AlterPlan,
   type SourceChanges,
   type SourceDefinition,
   type SourcePlan,
   SourceRefused,
+  type Verification,
 } from './source/index.js';
 export type { ProviderStatus } from './status/providers.js';
 export type { SourceStatus, SpaceStatus, Status, StatusOptions } from './status/status.js';

@@ -48,6 +48,11 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     while (!context.stop.aborted && coolDownMs === undefined) {
       const began = performance.now();
       const claim = await claimNext(context);
+      if (claim?.keys.length === 0) {
+        // Vectors that were there before were taken over as they are.
+        lookAgain = true;
+        continue;
+      }
       if (claim) {
         hold(claim);
         context.report.claimed += claim.keys.length;

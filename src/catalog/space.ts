@@ -6,6 +6,9 @@ export type StoreKind = 'column' | 'table';
 export type VectorType = 'vector' | 'halfvec';
 export type Metric = 'cosine' | 'l2' | 'ip';
 
+/** A column that was there before, with vectors: `open` while they are taken over as they are, then `done`. */
+export type Adoption = 'open' | 'done';
+
 /** The vectors of one source under one model fingerprint. */
 export interface Space {
   readonly id: number;
@@ -20,6 +23,8 @@ export interface Space {
   readonly type: VectorType;
   readonly metric: Metric;
   readonly index: { readonly kind: 'hnsw' | 'none'; readonly m: number; readonly efConstruction: number };
+  /** Undefined where freshvec made the column, or the table. */
+  readonly adoption?: Adoption | undefined;
 }
 
 /** States in which edits are enqueued for the space and its vectors are kept fresh. */
@@ -40,6 +45,7 @@ export type SpaceRow = {
   index_kind: 'hnsw' | 'none';
   m: number;
   ef_construction: number;
+  adoption: Adoption | null;
 };
 
 export function toSpace(row: SpaceRow): Space {
@@ -55,6 +61,7 @@ export function toSpace(row: SpaceRow): Space {
     type: row.vector_type,
     metric: row.metric,
     index: { kind: row.index_kind, m: row.m, efConstruction: row.ef_construction },
+    adoption: row.adoption ?? undefined,
   };
 }
 

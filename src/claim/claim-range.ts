@@ -6,6 +6,12 @@ import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from
 /** What a store must answer for its pages to be visited; `store/port.ts` has the whole. */
 export interface RangeVisitor {
   readonly source: Source;
+  readonly space: { readonly adoption?: 'open' | 'done' | undefined };
+  adopt(
+    tx: Executor,
+    pages: { relationOid: number; fromPage: number; toPage: number },
+    limit: number,
+  ): Promise<{ adopted: number; held: number; lockedMs: number }>;
   diff(
     tx: Executor,
     pages: { relationOid: number; fromPage: number; toPage: number },
@@ -29,6 +35,10 @@ export interface RangeClaim {
   readonly leased: readonly LeasedKey[];
   /** False when no range was free to visit. */
   readonly visited: boolean;
+  /** Rows whose vector was taken over as it is, and how long they were locked, in ms. */
+  readonly adopted?: { readonly rows: number; readonly lockedMs: number };
+  /** Nothing could be done: somebody holds the rows whose vectors are to be taken over. */
+  readonly blocked?: boolean;
 }
 
 /** Behind every page that a relation may have: a range from 0 to it is the relation as a whole. */
@@ -41,19 +51,30 @@ const PRUNE_LIMIT = 1000;
  * Visits one range of pages that nobody else visits just now and leases up to `limit` of its keys that are not as they
  * should be. A range in which nothing is left to lease is deleted. Done rows are told by their hash, not by a cursor,
  * so a range may be visited any number of times.
+ *
+ * While the space's adoption is open, a visit first takes over up to `adopt` vectors that are there, and then ends: their
+ * locks are held for that alone. Adoption is over once no range is left.
  */
 export async function claimRange(
   db: Database,
   spaceId: number,
   visitor: RangeVisitor,
-  claim: { token: string; worker: string; limit: number },
+  claim: { token: string; worker: string; limit: number; adopt?: number },
 ): Promise<RangeClaim> {
   let visiting: RangeRow | undefined;
   try {
-    return await db.tx(async (tx) => {
+    let doneAt = 0;
+    const result = await db.tx(async (tx): Promise<RangeClaim> => {
       visiting = await takeRange(tx, spaceId, visitor.source);
-      return visiting ? visit(tx, spaceId, visitor, visiting, claim) : { leased: [], visited: false };
+      if (!visiting && visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
+      const visited = visiting ? await visit(tx, spaceId, visitor, visiting, claim) : { leased: [], visited: false };
+      doneAt = performance.now();
+      return visited;
     });
+    if (!result.adopted) return result;
+    // Locks last until the commit is done.
+    const { rows, lockedMs } = result.adopted;
+    return { ...result, adopted: { rows, lockedMs: lockedMs + performance.now() - doneAt } };
   } catch (error) {
     if (classify(error) !== 'data' || visiting === undefined) throw error;
     const { id } = visiting;
@@ -68,7 +89,7 @@ async function visit(
   spaceId: number,
   visitor: RangeVisitor,
   range: RangeRow,
-  { token, worker, limit }: ClaimOptions,
+  { token, worker, limit, adopt = limit }: ClaimOptions,
 ): Promise<RangeClaim> {
   if (range.purpose === 'prune') {
     if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
@@ -78,9 +99,36 @@ async function visit(
     await replaceRewritten(tx, spaceId, range);
     return { leased: [], visited: true };
   }
+  let blocked = false;
+  if (visitor.space.adoption === 'open') {
+    const { adopted, held, lockedMs } = await visitor.adopt(tx, pagesOf(range), adopt);
+    if (adopted > 0) return { leased: [], visited: true, adopted: { rows: adopted, lockedMs } };
+    blocked = held > 0;
+  }
   const keys = await visitor.diff(tx, pagesOf(range), limit);
-  if (keys.length < limit) await dropRange(tx, range.id);
-  return { leased: await leaseKeys(tx, spaceId, keys, token, worker), visited: true };
+  if (blocked) await putLast(tx, range.id);
+  else if (keys.length < limit) await dropRange(tx, range.id);
+  const leased = await leaseKeys(tx, spaceId, keys, token, worker);
+  return { leased, visited: true, blocked: blocked && leased.length === 0 };
+}
+
+/** Pages with rows that somebody holds do not keep the others waiting. */
+async function putLast(tx: Executor, id: number): Promise<void> {
+  await tx.query(
+    `WITH range AS (DELETE FROM freshvec.range WHERE id = $1 RETURNING *)
+     INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+     SELECT space_id, purpose, relation_oid, filenode, from_page, to_page FROM range`,
+    [id],
+  );
+}
+
+/** Every page was visited: from here on a vector without a hash is one that freshvec did not make. */
+async function endAdoption(tx: Executor, spaceId: number): Promise<void> {
+  await tx.query(
+    `UPDATE freshvec.space SET adoption = 'done'
+     WHERE id = $1 AND adoption = 'open' AND NOT EXISTS (SELECT FROM freshvec.range r WHERE r.space_id = $1)`,
+    [spaceId],
+  );
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { PlannedStatement, SourcePlan } from '../source/index.js';
+import type { PlannedStatement, SourcePlan, Verification } from '../source/index.js';
 import { count } from './table.js';
 
 /** What adding a source will do, for a person to read before saying yes. */
@@ -16,6 +16,7 @@ export function describePlan(plan: SourcePlan): string {
     `  index    ${kind === 'none' ? 'none: exact search' : `${kind}, m ${m}, ef_construction ${efConstruction}, built after the first pass`}`,
     `  work     ${amount(plan)}`,
     ...longTexts(plan),
+    ...(plan.verification === undefined ? [] : [`  verify   ${verificationText(plan.verification)}`]),
     ...[...new Set(plan.statements.map(({ lock }) => lock))]
       .filter((lock) => lock !== 'none')
       .map((lock) => `  lock     ${lock}`),
@@ -29,11 +30,26 @@ export function describeStatements(statements: readonly PlannedStatement[]): str
     .join('\n');
 }
 
-function amount({ rows, rowsEstimated, tokens, cost, space }: SourcePlan): string {
+function amount({ rows, rowsEstimated, adopts, tokens, cost, space }: SourcePlan): string {
   const about = rowsEstimated ? 'about ' : '';
-  const money =
-    cost === undefined ? 'price unknown' : cost === 0 ? `free (${space.spec} runs here)` : `about $${price(cost)}`;
-  return `${about}${count(rows)} rows, about ${count(tokens)} tokens, ${money}`;
+  const money = cost === 0 ? `free (${space.spec} runs here)` : moneyText(cost);
+  const work = `${about}${count(rows)} rows, about ${count(tokens)} tokens, ${money}`;
+  return space.adoption === undefined ? work : `${adoptionText(adopts, rowsEstimated)}, embeds ${work}`;
+}
+
+/** `adopts 1,000 vectors unpaid` */
+export function adoptionText(adopts: number, estimated: boolean): string {
+  return `adopts ${estimated ? 'about ' : ''}${count(adopts)} vectors unpaid`;
+}
+
+/** What looking at a sample of adopted vectors takes. */
+export function verificationText({ rows, tokens, cost }: Verification): string {
+  const money = cost === 0 ? 'free' : moneyText(cost);
+  return `embeds ${rows} of them first, to see whether this model made them: about ${count(tokens)} tokens, ${money}; \`--no-verify\` leaves that out`;
+}
+
+function moneyText(cost: number | undefined): string {
+  return cost === undefined ? 'price unknown' : `about $${price(cost)}`;
 }
 
 const FATE = {

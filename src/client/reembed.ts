@@ -20,16 +20,23 @@ import {
   type EvaluateOptions,
   evaluateMigration,
 } from './reembed-measure.js';
+import { verifyPlan } from './verify.js';
+
+export interface ReembedStartOptions extends StartOptions {
+  /** False takes the vectors of an adopted column over unseen. */
+  readonly verify?: boolean | undefined;
+}
 
 /** Moves of a source from one model, type, metric or store to another, with searches going on. */
 export interface ReembedApi {
   /** What it would do, and what would make it fail; changes nothing. */
   plan(source: string, definition: ReembedDefinition): Promise<ReembedPlan>;
   /**
-   * Does what a plan says, after one tiny paid call that shows whether key and dimensions are right; workers with the
+   * Does what a plan says, after one tiny paid call that shows whether key and dimensions are right, and, where it adopts a
+   * column, after a look whether the model made its vectors; workers with the
    * role `reembed` carry it out. Throws ReembedRefused, MigrationRefused.
    */
-  start(plan: ReembedPlan, options?: StartOptions): Promise<MigrationStatus>;
+  start(plan: ReembedPlan, options?: ReembedStartOptions): Promise<MigrationStatus>;
   /** Throws MigrationMissing where the source was never re-embedded. */
   status(source: string): Promise<MigrationStatus>;
   /** Rests the backfill and all further steps; edits go on being embedded for both spaces. */
@@ -85,11 +92,14 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
         index: config.reembed.index,
       });
     },
-    async start(plan, options) {
+    async start(plan, { verify = true, ...options } = {}) {
       const db = await ready();
       if (plan.blockers.length === 0 && !plan.copies) {
         const to = { source: plan.source.name, purpose: 'probe' } as const;
         await embedText(await connection(), plan.to.spec, 'freshvec', { purpose: 'document', to });
+      }
+      if (plan.blockers.length === 0 && verify) {
+        await verifyPlan(await connection(), { source: plan.source, space: plan.to });
       }
       await startReembed(db, plan, options);
       return migrationStatus(db, plan.source.name);

@@ -4,6 +4,7 @@ import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import {
+  type AdoptionCheck,
   type AlterPlan,
   alterSource,
   applySource,
@@ -21,6 +22,7 @@ import { listLongTexts } from '../status/long-texts.js';
 import type { Connection } from './connection.js';
 import { embedText } from './embed.js';
 import { planModel } from './plan-model.js';
+import { verifyPlan } from './verify.js';
 
 /** A source as the catalog has it. */
 export interface SourceInfo {
@@ -43,15 +45,28 @@ export interface LongTextRow extends LongText {
   readonly at: Date;
 }
 
+export interface ApplyOptions extends ExecuteOptions {
+  /** False takes vectors over unseen. */
+  readonly verify?: boolean | undefined;
+}
+
 export interface SourcesApi {
   /** What adding would do; changes nothing. Throws SourceRefused with every reason why it cannot work. */
   plan(definition: SourceDefinition): Promise<SourcePlan>;
   /** The plan as an SQL file. */
   sql(plan: SourcePlan): string;
-  /** Does what a plan says, after one tiny paid call that shows whether key and dimensions are right. */
-  apply(plan: SourcePlan, options?: ExecuteOptions): Promise<void>;
+  /**
+   * Looks whether the model made the vectors that a plan takes over, by embedding a few rows: what that costs, the plan
+   * says. Undefined where it takes none over. Throws SourceRefused where it did not.
+   */
+  verify(plan: SourcePlan): Promise<AdoptionCheck | undefined>;
+  /**
+   * Does what a plan says, after one tiny paid call that shows whether key and dimensions are right, and after `verify`
+   * unless told otherwise.
+   */
+  apply(plan: SourcePlan, options?: ApplyOptions): Promise<void>;
   /** Plans and applies. */
-  add(definition: SourceDefinition, options?: ExecuteOptions): Promise<SourcePlan>;
+  add(definition: SourceDefinition, options?: ApplyOptions): Promise<SourcePlan>;
   list(): Promise<SourceInfo[]>;
   show(name: string): Promise<SourceInfo>;
   /** Rows whose live vector is not that of their whole text; of one source, or of all. */
@@ -72,17 +87,19 @@ export function sourcesApi(connection: () => Promise<Connection>): SourcesApi {
     return planSource(db, withDefaults(db, definition), planModel(await models.get(definition.model), config));
   }
 
-  async function apply(planned: SourcePlan, options?: ExecuteOptions): Promise<void> {
+  async function apply(planned: SourcePlan, options: ApplyOptions = {}): Promise<void> {
     const db = await ready();
     if (planned.already) return;
     const to = { source: planned.source.name, purpose: 'probe' } as const;
     await embedText(await connection(), planned.space.spec, 'freshvec', { purpose: 'document', to });
+    if (options.verify !== false) await verifyPlan(await connection(), planned);
     await applySource(db, planned, options);
   }
 
   return {
     plan,
     sql: planSql,
+    verify: async (planned) => (planned.already ? undefined : verifyPlan(await connection(), planned)),
     apply,
     async add(definition, options) {
       const planned = await plan(definition);

@@ -4,7 +4,7 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { ThrottleSettings } from '../config/throttle.js';
 import type { EmbedLimits } from '../embed/port.js';
-import type { PlannedStatement, SpaceDefinition } from '../source/index.js';
+import type { PlannedStatement, SpaceDefinition, Verification } from '../source/index.js';
 import type { IndexSettings } from './operation.js';
 
 /** What a person says to move a source to another space. */
@@ -37,6 +37,10 @@ export interface ReembedPlan {
   readonly tokens: number;
   /** USD; undefined where the price is not known, 0 for a local model or a copy. */
   readonly cost: number | undefined;
+  /** Of the rows: those whose vector is in the adopted column already, and taken over unpaid. */
+  readonly adopts: number;
+  /** What it takes to see whether the model made them; undefined where none is taken over. */
+  readonly verification: Verification | undefined;
   /** Vectors come from the live space, which has the same fingerprint: no provider is asked. */
   readonly copies: boolean;
   /** Measured or estimated, in the order in which a person wants to read them. */

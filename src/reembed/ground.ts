@@ -66,11 +66,13 @@ async function missingSpace(
   const wanted = `${space.type}(${space.dimensions})`;
   const found = present.get(space.column)?.replace(/^.*\./, '');
   const companions = [`${space.column}_model`, `${space.column}_hash`].filter((name) => !present.has(name));
-  if (found === wanted && companions.length === 0) return undefined;
+  // An adopted column may be without a modifier.
+  const fits = found === wanted || (space.adoption !== undefined && found === space.type);
+  if (fits && companions.length === 0) return undefined;
   const what =
     found === undefined
       ? `the column ${space.column}`
-      : found !== wanted
+      : !fits
         ? `the column ${space.column} is ${found}, not ${wanted}; it`
         : `the column ${companions.join(', ')}`;
   return `${what} was renamed, dropped or altered by somebody else: bring it back, then \`resume\`, or \`abort\``;

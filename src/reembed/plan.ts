@@ -2,7 +2,8 @@ import { latestMigration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { type PlanModel, planSpace } from '../source/index.js';
+import { adoptionNotes, type PlanModel, planSpace, verificationOf } from '../source/index.js';
+import { listVectorIndexes } from '../store/build-index.js';
 import type { PlanFactName, PlanSettings, ReembedDefinition, ReembedPlan } from './definition.js';
 import { expandStatements } from './operations/expand.js';
 import type { Measurement, PlanContext } from './plan/context.js';
@@ -46,10 +47,12 @@ export async function planReembed(
   const cost = copies ? 0 : costOf(model, amount.tokens);
   const extension = await db.vectorExtension();
   const table = await readTableFacts(db, source);
-  const sizes = sizeSpace({ source, from, to: space, rows: amount.rows, table });
+  const { rows, adopts } = amount;
+  const indexServes = await servesAlready(db, source, space);
+  const sizes = sizeSpace({ source, from, to: space, rows, adopts, indexServes, table });
   const context: PlanContext = {
-    ...{ db, source, from, to: space, rows: amount.rows, tokens, cost, copies },
-    ...{ table, sizes, hazards, extension, settings },
+    ...{ db, source, from, to: space, rows, adopts, tokens, cost, copies },
+    ...{ table, sizes, indexServes, hazards, extension, settings },
   };
   const found = [];
   for (const measure of MEASUREMENTS) found.push(await measure(context));
@@ -61,11 +64,14 @@ export async function planReembed(
   const shown: Space = { ...space, id: await nextSpaceId(db) };
   // What cannot be done may not even be put into words.
   const possible = refusals.length === 0 && extension !== undefined;
+  const adoption = possible ? await adoptionNotes(db, source, space, amount) : [];
   return {
-    ...{ source, from, to: space, rows: amount.rows, rowsEstimated: amount.estimated, tokens, cost, copies },
+    ...{ source, from, to: space, rows, rowsEstimated: amount.estimated, tokens, cost, copies },
+    adopts,
+    verification: verificationOf(model, amount),
     facts: found.flatMap((findings) => findings.facts ?? []),
     blockers,
-    notes: [...notesOf(space), ...found.flatMap((findings) => findings.notes ?? [])],
+    notes: [...adoption, ...notesOf(space), ...found.flatMap((findings) => findings.notes ?? [])],
     statements: possible ? await expandStatements(db, source, shown) : [],
     later: possible ? await laterStatements(context, shown, extension.schema) : [],
   };
@@ -87,6 +93,12 @@ async function alreadyMoving(db: Executor, source: Source): Promise<string[]> {
   return [
     `it is being re-embedded already, to ${open.target.fingerprint} (${open.state}): \`complete\` or \`abort\` that first.`,
   ];
+}
+
+/** A column that was there before may have an index that serves as well as one of ours. */
+async function servesAlready(db: Executor, source: Source, space: Space): Promise<boolean> {
+  if (space.adoption === undefined || space.index.kind === 'none') return false;
+  return (await listVectorIndexes(db, source, space)).serving.length > 0;
 }
 
 /** The id that the space would get now, without taking it. */

@@ -65,7 +65,8 @@ function sameOrRefused({ source, to }: ReembedPlan, open: Migration): Migration 
     target.fingerprint === to.fingerprint &&
     target.store === to.store &&
     target.type === to.type &&
-    target.metric === to.metric;
+    target.metric === to.metric &&
+    (to.adoption === undefined || target.column === to.column);
   if (same) return open;
   throw new MigrationRefused(
     source.name,
@@ -91,5 +92,6 @@ function toRow(space: ReembedPlan['to']) {
     index_kind: space.index.kind,
     m: space.index.m,
     ef_construction: space.index.efConstruction,
+    adoption: space.adoption ?? null,
   };
 }

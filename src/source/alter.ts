@@ -45,7 +45,7 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
   if (refusal) throw new SourceRefused(`${before.relation.schema}.${before.relation.table}`, [refusal]);
   const spaces = await listMaintainedSpaces(db, before.id);
   const retry = longTexts === before.longTexts ? [] : retryLongTexts({ ...before, longTexts }, spaces);
-  if (JSON.stringify([content, filter]) === JSON.stringify([before.content, before.filter])) {
+  if (isSame([content, filter], [before.content, before.filter])) {
     if (longTexts === before.longTexts) return { source: before, statements: [] };
     const source = { ...before, longTexts };
     const why = 'records what becomes of long texts';
@@ -65,6 +65,7 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
     statements: [
       { sql: updateSourceSql(source), lock: NO_LOCK, why: 'records the new content and filter' },
       ...retry,
+      ...(isSame(content, before.content) ? [] : spaces.filter(({ adoption }) => adoption === 'open').map(endAdoption)),
       ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
       ...captureStatements(target),
       ...spaces.map((space) => ({
@@ -74,6 +75,16 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
       })),
     ],
   };
+}
+
+function isSame(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** Vectors that are still to be taken over were made from what the content was before. */
+function endAdoption({ id }: Space): PlannedStatement {
+  const sql = `UPDATE freshvec.space SET adoption = 'done' WHERE id = ${id} AND adoption = 'open'`;
+  return { sql, lock: NO_LOCK, why: 'takes over no more vectors: they were made from the content before' };
 }
 
 /** Plans and does it. */

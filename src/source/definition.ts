@@ -23,6 +23,8 @@ export interface SourceDefinition {
   readonly index?: 'hnsw' | 'none' | undefined;
   readonly m?: number | undefined;
   readonly efConstruction?: number | undefined;
+  /** Takes over the vectors that `column` holds already, as made by the model from each row's present text, unpaid. */
+  readonly adopt?: boolean | undefined;
   /** By default what the table can bear: `column`, or `table` where freshvec's UPDATEs would hurt the app. */
   readonly store?: StoreKind | undefined;
 }
@@ -48,6 +50,14 @@ export interface PlannedStatement {
   readonly why: string;
 }
 
+/** Rows of a sample whose text is embedded once more, to be compared with the vectors that are to be taken over. */
+export interface Verification {
+  readonly rows: number;
+  readonly tokens: number;
+  /** USD; undefined when the price is unknown, 0 for a local model. */
+  readonly cost: number | undefined;
+}
+
 /** Everything that adding a source will do. What is shown, written to a file and executed is the same text. */
 export interface SourcePlan {
   readonly source: Source;
@@ -55,8 +65,12 @@ export interface SourcePlan {
   /** The source is there with this definition; nothing is left to do. */
   readonly already: boolean;
   readonly statements: readonly PlannedStatement[];
-  /** Rows to embed: they pass the filter and their text is not blank. */
+  /** Rows to embed: they pass the filter, their text is not blank, and they have no vector that is taken over. */
   readonly rows: number;
+  /** Vectors that are taken over as they are, unpaid. */
+  readonly adopts: number;
+  /** What it takes to see whether the model made them; undefined where none is taken over. */
+  readonly verification: Verification | undefined;
   readonly rowsEstimated: boolean;
   /** From a sample. */
   readonly tokens: number;

@@ -58,9 +58,11 @@ export function keptNote(source: Source, space: Space): string {
     );
   }
   const columns = companionTypes(space, source.flagColumn).map(({ name }) => ident(name));
+  // A column that was there before freshvec came is not ours to drop.
+  const ours = space.adoption === undefined ? columns : columns.filter((name) => name !== ident(space.column));
   return (
     `The vectors stay in the columns ${columns.join(', ')} of ${schema}.${table}; \`source add\` with the same column takes them up again, unpaid. ` +
-    `To drop them: ALTER TABLE ${ident(schema)}.${ident(table)} ${columns.map((name) => `DROP COLUMN ${name}`).join(', ')};`
+    `To drop ${ours === columns ? 'them' : "freshvec's own"}: ALTER TABLE ${ident(schema)}.${ident(table)} ${ours.map((name) => `DROP COLUMN ${name}`).join(', ')};`
   );
 }
 

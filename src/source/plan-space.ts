@@ -3,6 +3,7 @@ import { liveSpace, type Metric, type Space, type StoreKind, type VectorType } f
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
+import { adoptedSql, vectorTypeOf } from './adoption.js';
 import { readExpressions } from './base-columns.js';
 import { currentSource } from './current.js';
 import type { PlanModel } from './definition.js';
@@ -11,12 +12,14 @@ import { ownColumns } from './existing.js';
 import { type Hazards, readHazards } from './hazards.js';
 import { newSpaceRefusals } from './plan.js';
 import { relationRefusals } from './refuse.js';
-import { readTable } from './table.js';
+import { readTable, type Table } from './table.js';
 
 /** What a second space of a source shall be; what is left open is as in the live one. */
 export interface SpaceDefinition {
   /** By default the next free name after the live column's: `embedding_2`. */
   readonly column?: string | undefined;
+  /** Takes over this column, which holds vectors of the model already; in place of `column`. */
+  readonly adopt?: string | undefined;
   readonly store?: StoreKind | undefined;
   readonly type?: VectorType | undefined;
   readonly metric?: Metric | undefined;
@@ -63,8 +66,9 @@ export async function planSpace(
     ...table.columns.map(({ name }) => name),
     ...(await ownColumns(db, table.oid)).map(({ column }) => column),
   ]);
-  const space = spaceBeside(from, definition, model, taken);
+  const space = spaceBeside(from, definition, model, taken, table);
   const flag = current.flagColumn ?? (space.store === 'column' ? `${space.column}_stale` : undefined);
+  const adopted = vectorTypeOf(table, space.column) && space.adoption ? adoptedSql(table, space) : undefined;
   return {
     source: { ...current, flagColumn: flag },
     from,
@@ -72,10 +76,13 @@ export async function planSpace(
     refusals: [
       ...relationRefusals(table),
       ...sameAs(from, space),
+      ...(definition.adopt !== undefined && definition.column !== undefined && definition.adopt !== definition.column
+        ? [`\`--adopt ${definition.adopt}\` names the column of the new vectors: leave \`--column\` away.`]
+        : []),
       ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
     ],
     hazards,
-    amount: await estimate(db, current, model),
+    amount: await estimate(db, current, model, adopted),
   };
 }
 
@@ -86,7 +93,14 @@ export async function reserveSpaceId(db: Executor): Promise<number> {
   return row.id;
 }
 
-function spaceBeside(from: Space, wanted: SpaceDefinition, model: PlanModel, taken: ReadonlySet<string>): Space {
+function spaceBeside(
+  from: Space,
+  wanted: SpaceDefinition,
+  model: PlanModel,
+  taken: ReadonlySet<string>,
+  table: Table,
+): Space {
+  const { adopt } = wanted;
   return {
     id: 0,
     sourceId: from.sourceId,
@@ -94,15 +108,16 @@ function spaceBeside(from: Space, wanted: SpaceDefinition, model: PlanModel, tak
     fingerprint: model.fingerprint,
     dimensions: model.dimensions,
     state: 'building',
-    store: wanted.store ?? from.store,
-    column: wanted.column ?? nextColumn(from.column, taken),
-    type: wanted.type ?? from.type,
+    store: wanted.store ?? (adopt === undefined ? from.store : 'column'),
+    column: adopt ?? wanted.column ?? nextColumn(from.column, taken),
+    type: wanted.type ?? (adopt === undefined ? undefined : vectorTypeOf(table, adopt)) ?? from.type,
     metric: wanted.metric ?? from.metric,
     index: {
       kind: wanted.index ?? from.index.kind,
       m: wanted.m ?? from.index.m,
       efConstruction: wanted.efConstruction ?? from.index.efConstruction,
     },
+    adoption: adopt === undefined ? undefined : 'open',
   };
 }
 

@@ -6,8 +6,16 @@ import type { Space, StoreKind } from '../catalog/space.js';
 import type { Database, Executor, VectorExtension } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { adoptedSql, adoptionNotes, adoptionRefusals, vectorTypeOf } from './adoption.js';
 import { type ExpressionFacts, readExpressions } from './base-columns.js';
-import { DEFAULT_COLUMN, DEFAULT_HNSW, type PlanModel, type SourceDefinition, type SourcePlan } from './definition.js';
+import {
+  DEFAULT_COLUMN,
+  DEFAULT_HNSW,
+  type PlanModel,
+  type SourceDefinition,
+  type SourcePlan,
+  type Verification,
+} from './definition.js';
 import { SourceRefused } from './errors.js';
 import { type Estimate, estimate } from './estimate.js';
 import { findSame, ownColumns } from './existing.js';
@@ -26,6 +34,7 @@ import {
 } from './refuse.js';
 import { addStatements } from './statements.js';
 import { readTable, type Table } from './table.js';
+import { SAMPLED_ROWS } from './verify-adoption.js';
 
 /**
  * Finds out all that making a table a source will do, without changing anything but the counters of two ids.
@@ -39,11 +48,12 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
   const { wanted: read, facts, extension } = await readSource(db, table, definition);
   const hazards = await readHazards(db, table.oid);
   const proposedStore: StoreKind = hazards.updateTriggers.length + hazards.publications.length > 0 ? 'table' : 'column';
-  const space = spaceOf(definition, model, definition.store ?? proposedStore);
+  const space = spaceOf(definition, model, table, definition.store ?? (definition.adopt ? 'column' : proposedStore));
   const wanted = { ...read, flagColumn: space.store === 'column' ? `${space.column}_stale` : undefined };
   const existing = await findSame(db, wanted, space, definition);
   if (!existing) refuseIf(table, await newSpaceRefusals(db, table, { space, flag: wanted.flagColumn }, facts, hazards));
-  const amount = await estimateOrRefuse(db, table, wanted, model);
+  const adopted = space.adoption && !existing ? adoptedSql(table, space) : undefined;
+  const amount = await estimateOrRefuse(db, table, wanted, model, adopted);
   const kept = existing ? undefined : await findKept(db, wanted, space);
   const final = existing ?? (await reserveIds(db, wanted, space, kept));
   const target = await readCaptureTarget(db, final.source, [final.space]);
@@ -51,16 +61,21 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
     ...final,
     already: existing !== undefined,
     statements: existing ? [] : addStatements(target, final.space, extension.schema, kept !== undefined),
-    rows: amount.rows,
+    rows: amount.rows - amount.adopts,
+    adopts: amount.adopts,
+    verification: verificationOf(model, amount),
     rowsEstimated: amount.estimated,
     tokens: amount.tokens,
     longRows: amount.longRows,
     ...(model.maxTokensPerInput === undefined ? {} : { maxTokensPerInput: model.maxTokensPerInput }),
     cost: costOf(model, amount.tokens),
-    notes: notesFor(final.space, target, hazards, extension, {
-      ...(await readSettings(db)),
-      takesUp: kept !== undefined,
-    }),
+    notes: [
+      ...(existing ? [] : await adoptionNotes(db, final.source, final.space, amount)),
+      ...notesFor(final.space, target, hazards, extension, {
+        ...(await readSettings(db)),
+        takesUp: kept !== undefined,
+      }),
+    ],
     proposedStore,
   };
 }
@@ -107,7 +122,8 @@ export async function newSpaceRefusals(
       : []),
     ...(onRows ? [] : await ownTableRefusals(db, table.oid)),
     ...(onRows && !taken ? columnRefusals(space, table, hazards.publications, flag) : []),
-    ...(onRows && !taken ? await foreignVectors(db, table, space) : []),
+    ...(space.adoption && !taken ? await adoptionRefusals(db, table, space) : []),
+    ...(onRows && !taken && !space.adoption ? await foreignVectors(db, table, space) : []),
   ];
 }
 
@@ -127,7 +143,8 @@ function sourceOf(definition: SourceDefinition, table: Table, key: KeyColumn[], 
   };
 }
 
-function spaceOf(definition: SourceDefinition, model: PlanModel, store: StoreKind): Space {
+function spaceOf(definition: SourceDefinition, model: PlanModel, table: Table, store: StoreKind): Space {
+  const column = definition.column ?? DEFAULT_COLUMN;
   return {
     id: 0,
     sourceId: 0,
@@ -136,14 +153,15 @@ function spaceOf(definition: SourceDefinition, model: PlanModel, store: StoreKin
     dimensions: model.dimensions,
     state: 'live',
     store,
-    column: definition.column ?? DEFAULT_COLUMN,
-    type: definition.type ?? 'vector',
+    column,
+    type: definition.type ?? (definition.adopt ? vectorTypeOf(table, column) : undefined) ?? 'vector',
     metric: definition.metric ?? 'cosine',
     index: {
       kind: definition.index ?? 'hnsw',
       m: definition.m ?? DEFAULT_HNSW.m,
       efConstruction: definition.efConstruction ?? DEFAULT_HNSW.efConstruction,
     },
+    adoption: definition.adopt ? 'open' : undefined,
   };
 }
 
@@ -172,14 +190,20 @@ async function foreignVectors(db: Executor, table: Table, space: Space): Promise
   if (!row?.used) return [];
   return [
     `its column "${space.column}" holds vectors that freshvec did not make and would write over. ` +
-      'Choose another with `--column NAME`, or set it to NULL first.',
+      'Take them over with `--adopt` if this model made them, choose another column with `--column NAME`, or set it to NULL first.',
   ];
 }
 
 /** Content that fails on a row that is there would fail in every worker. */
-async function estimateOrRefuse(db: Database, table: Table, source: Source, model: PlanModel): Promise<Estimate> {
+async function estimateOrRefuse(
+  db: Database,
+  table: Table,
+  source: Source,
+  model: PlanModel,
+  adopted?: string,
+): Promise<Estimate> {
   try {
-    return await estimate(db, source, model);
+    return await estimate(db, source, model, adopted);
   } catch (error) {
     if (!(error instanceof Error) || !/^(22|P0)/.test(sqlState(error) ?? '')) throw error;
     throw new SourceRefused(
@@ -202,6 +226,14 @@ async function readSettings(db: Executor): Promise<{ preparedTransactions: boole
 function costOf(model: PlanModel, tokens: number): number | undefined {
   if (/^(static|fake)\//.test(model.spec)) return 0;
   return model.pricePerMillionTokens === undefined ? undefined : (tokens / 1e6) * model.pricePerMillionTokens;
+}
+
+/** Undefined where nothing is taken over. */
+export function verificationOf(model: PlanModel, { adopts, tokensPerText }: Estimate): Verification | undefined {
+  if (adopts === 0) return undefined;
+  const rows = Math.min(SAMPLED_ROWS, adopts);
+  const tokens = Math.round(rows * tokensPerText);
+  return { rows, tokens, cost: costOf(model, tokens) };
 }
 
 function nameOf(table: Table): string {

@@ -137,6 +137,8 @@ export function columnRefusals(space: Space, table: Table, publications: readonl
   const wanted = companionTypes(space, flag);
   const tooLong = Buffer.byteLength(`${space.column}_stale`) > MAX_IDENTIFIER_BYTES || space.column === '';
   const taken = wanted.flatMap(({ name, type }) => {
+    // What an adopted column must be says `adoption.ts`.
+    if (space.adoption !== undefined && name === space.column) return [];
     const column = table.columns.find((candidate) => candidate.name === name);
     if (!column) return [];
     const isFlag = type === 'boolean';

@@ -128,9 +128,10 @@ export function insertSpaceSql(space: Space): string {
     literal(space.index.kind),
     space.index.m,
     space.index.efConstruction,
+    orNull(space.adoption),
   ];
   return `INSERT INTO freshvec.space
-  (id, source_id, spec, fingerprint, dimensions, state, store, column_name, vector_type, metric, index_kind, m, ef_construction)
+  (id, source_id, spec, fingerprint, dimensions, state, store, column_name, vector_type, metric, index_kind, m, ef_construction, adoption)
 OVERRIDING SYSTEM VALUE VALUES
   (${values.join(', ')})`;
 }

@@ -2,19 +2,22 @@ import { randomUUID } from 'node:crypto';
 import { claimBulk } from '../claim/claim-bulk.js';
 import { type ChangeClaim, type ChangeClaimOptions, claimChanges } from '../claim/claim-changes.js';
 import { claimExpired, claimWaiting } from '../claim/claim-due.js';
-import { claimRange } from '../claim/claim-range.js';
+import { claimRange, type RangeClaim } from '../claim/claim-range.js';
 import { LANES, type Lane, type LeasedKey } from '../claim/lease.js';
 import type { Priority } from '../embed/gate.js';
 import type { DrainContext } from './context.js';
 
-/** Keys that one token holds. */
+/** Keys that one token holds; none where vectors that were there before were taken over as they are. */
 export interface Claim {
   readonly token: string;
   readonly keys: readonly LeasedKey[];
   readonly priority: Priority;
 }
 
-type ClaimContext = Pick<DrainContext, 'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'stop'>;
+type ClaimContext = Pick<
+  DrainContext,
+  'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'stop' | 'pace' | 'writeGate' | 'report'
+>;
 
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
 const BULK_SHARE = 0.1;
@@ -39,8 +42,10 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
       return { token, keys, priority: 'bulk' };
     }
   }
-  if (cursor.isRangesTurn(context.load.isFree())) keys.push(...(await fromRanges(context, token)));
-  if (keys.length > 0) return { token, keys, priority: 'load' };
+  if (cursor.isRangesTurn(context.load.isFree())) {
+    const pages = await fromRanges(context, token);
+    if (pages) return { token, keys: pages, priority: 'load' };
+  }
   const bulkFromId = cursor.start(LANES.bulk);
   let bulk = false;
   const claimEdits = async (claim: ChangeClaimOptions) => {
@@ -55,20 +60,53 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
   if (bulk) keys.push(...(await fromLane(context, claimPacks, LANES.bulk, token, room(), bulkFromId)));
   if (room() > 0) keys.push(...(await claimWaiting(db, spaceId, { token, worker, limit: room() })));
   if (keys.length > 0) return { token, keys, priority: edits ? 'interactive' : 'bulk' };
-  keys.push(...(await fromRanges(context, token)));
-  return keys.length > 0 ? { token, keys, priority: 'load' } : undefined;
+  const pages = await fromRanges(context, token);
+  return pages && { token, keys: pages, priority: 'load' };
 }
 
-/** Claims from the pages of a first load or a sweep, on to the first that has a key to lease. */
-async function fromRanges(
-  { db, store, worker, batchKeys, load, stop }: ClaimContext,
-  token: string,
-): Promise<readonly LeasedKey[]> {
+/** How long vectors are taken over before edits are looked for again, in ms. */
+const ADOPT_MS = 100;
+/** How soon pages are visited again in which somebody holds every row that is left, in ms; or 4 times what a visit takes. */
+const BLOCKED_REST_MS = 100;
+
+/**
+ * Claims from the pages of a first load or a sweep, on to the first that has a key to lease. Resolves to no keys once
+ * vectors were taken over for a while, and to undefined when there is nothing to do there just now.
+ */
+async function fromRanges(context: ClaimContext, token: string): Promise<readonly LeasedKey[] | undefined> {
+  const { load, stop } = context;
+  const began = performance.now();
+  let adopted = 0;
   while (!stop.aborted && load.isFree()) {
-    const range = await claimRange(db, store.space.id, store, { token, worker, limit: batchKeys });
-    if (range.leased.length > 0 || !range.visited) return range.leased;
+    const visitAt = performance.now();
+    const range = await visitRange(context, token);
+    const tookMs = performance.now() - visitAt;
+    if (range.leased.length > 0) return range.leased;
+    if (!range.visited) break;
+    if (range.blocked) load.rest(Math.max(BLOCKED_REST_MS, 4 * tookMs));
+    if (!range.adopted) continue;
+    adopted += range.adopted.rows;
+    load.worked(tookMs);
+    if (performance.now() - began > ADOPT_MS) break;
   }
-  return [];
+  return adopted > 0 ? [] : undefined;
+}
+
+/** While vectors are taken over a visit writes, so it keeps to the pace of writes. */
+async function visitRange(context: ClaimContext, token: string): Promise<RangeClaim> {
+  const { db, store, worker, batchKeys, pace, writeGate, report } = context;
+  const claim = { token, worker, limit: batchKeys };
+  if (store.space.adoption !== 'open') return claimRange(db, store.space.id, store, claim);
+  return writeGate(async () => {
+    const range = await claimRange(db, store.space.id, store, { ...claim, adopt: pace.rows() });
+    if (range.adopted) {
+      const { rows, lockedMs } = range.adopted;
+      pace.observe(rows, lockedMs);
+      report.claimed += rows;
+      report.unpaid += rows;
+    }
+    return range;
+  });
 }
 
 /** Claims from one lane; where few keys come out of many rows (a hot key), the limit doubles. */

@@ -29,6 +29,11 @@ export class LoadDuty {
     return this.share > 0 ? Math.max(0, this.freeAt - performance.now()) : Number.POSITIVE_INFINITY;
   }
 
+  /** Leaves the pages alone for so many ms: somebody holds what is to be done there. */
+  rest(ms: number): void {
+    this.freeAt = Math.max(this.freeAt, performance.now() + Math.min(ms, MOST_REST_MS));
+  }
+
   /** Tells how long a batch of pages took, in ms. Slots that end together rest together. */
   worked(ms: number): void {
     if (this.share <= 0) return;

@@ -48,13 +48,17 @@ export async function ensureIndex(
   if (space.index.kind === 'none') return 'none';
   const relations = await vectorRelations(db, source, space);
   const nameOf = (relation: VectorRelation) => relation.index + (options.next ? NEXT : '');
+  const served = !options.next && (await isServed(db, source, space, relations));
   let built = false;
   for (const relation of relations) {
     options.signal?.throwIfAborted();
-    const outcome = await ensureOne(db, space, source, relation, nameOf(relation), options);
+    const parent = relations.find(({ oid }) => oid === relation.parent);
+    // PostgreSQL gave a partition that came later an index of its own naming.
+    const isServing = async () =>
+      served || (!options.next && parent !== undefined && (await isAttached(db, relation, parent, nameOf(parent))));
+    const outcome = await ensureOne(db, space, source, relation, nameOf(relation), isServing, options);
     if (outcome === 'building') return 'building';
     built ||= outcome === 'built';
-    const parent = relations.find(({ oid }) => oid === relation.parent);
     if (parent) await attach(db, parent, nameOf(parent), relation, nameOf(relation));
   }
   return built ? 'built' : 'valid';
@@ -66,10 +70,11 @@ async function ensureOne(
   source: Source,
   relation: VectorRelation,
   name: string,
+  isServing: () => Promise<boolean>,
   options: BuildOptions,
 ): Promise<'valid' | 'built' | 'building'> {
   const { column } = indexedRelation(source, space);
-  const operatorClass = `${space.type}_${space.metric}_ops`;
+  const operatorClass = operatorClassOf(space);
   const found = await findIndex(db, relation.schema, name, column, operatorClass);
   if (found && (found.relation !== relation.oid || !found.fits)) {
     throw new FreshvecError(
@@ -86,7 +91,7 @@ async function ensureOne(
   if (!relation.partitioned && (await isBuilding(db, relation))) return 'building';
   if (gone.length > 0) await dropGone(db, relation, gone);
   if (found?.valid && !outdated) return 'valid';
-  if (!found && !options.next && (await hasEqualIndex(db, relation.oid, column, operatorClass))) return 'valid';
+  if (!found && (await isServing())) return 'valid';
   const extension = await db.vectorExtension();
   const on = indexOnSql(space, qualified(relation.schema, relation.name), column, extension?.schema ?? 'public');
   if (relation.partitioned) {
@@ -131,14 +136,9 @@ async function ensureOne(
 }
 
 /** What follows ON in a CREATE INDEX: `table` is quoted, with its schema. */
-export function indexOnSql(
-  { type, metric, index }: Space,
-  table: string,
-  column: string,
-  vectorSchema: string,
-): string {
-  return `${table} USING hnsw (${ident(column)} ${qualified(vectorSchema, `${type}_${metric}_ops`)})
-    WITH (m = ${index.m}, ef_construction = ${index.efConstruction})`;
+export function indexOnSql(space: Space, table: string, column: string, vectorSchema: string): string {
+  return `${table} USING hnsw (${ident(column)} ${qualified(vectorSchema, operatorClassOf(space))})
+    WITH (m = ${space.index.m}, ef_construction = ${space.index.efConstruction})`;
 }
 
 /** "could not resize shared memory segment … No space left on device": /dev/shm, not the disk. */
@@ -170,16 +170,49 @@ async function findIndex(
   return row;
 }
 
-/** A valid HNSW index of somebody else's on the same column with the same operator class serves as well. */
-async function hasEqualIndex(db: Executor, relation: number, column: string, operatorClass: string): Promise<boolean> {
-  const rows = await db.query(
-    `SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
+/** An index on a space's vectors, as its definition calls it. */
+export interface VectorIndex {
+  readonly name: string;
+  /** `hnsw`, `ivfflat` */
+  readonly method: string;
+  /** `vector_cosine_ops`, … */
+  readonly operatorClass: string;
+}
+
+/**
+ * The vector indexes on a space's column, whoever made them. `serving`: a valid HNSW index over all rows with the space's
+ * operator class, which serves as well as one of ours.
+ */
+export async function listVectorIndexes(
+  db: Executor,
+  source: Source,
+  space: Space,
+): Promise<{ serving: VectorIndex[]; others: VectorIndex[] }> {
+  const { schema, table, column } = indexedRelation(source, space);
+  const rows = await db.query<{ name: string; method: string; operatorClass: string; whole: boolean }>(
+    `SELECT c.relname AS name, am.amname AS method, oc.opcname AS "operatorClass", i.indisvalid AND i.indpred IS NULL AS whole
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
      JOIN pg_opclass oc ON oc.oid = i.indclass[0] JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-     WHERE i.indrelid = $1::int8::oid AND i.indisvalid AND i.indpred IS NULL AND am.amname = 'hnsw'
-       AND oc.opcname = $3 AND a.attname = $2`,
-    [relation, column, operatorClass],
+     WHERE i.indrelid = to_regclass($1::text) AND am.amname IN ('hnsw', 'ivfflat') AND a.attname = $2 ORDER BY c.relname`,
+    [qualified(schema, table), column],
   );
-  return rows.length > 0;
+  const serves = (row: (typeof rows)[number]) =>
+    row.whole && row.method === 'hnsw' && row.operatorClass === operatorClassOf(space);
+  const toIndex = ({ name, method, operatorClass }: VectorIndex) => ({ name, method, operatorClass });
+  return { serving: rows.filter(serves).map(toIndex), others: rows.filter((row) => !serves(row)).map(toIndex) };
+}
+
+/** Somebody else's index serves in place of ours; on a partitioned table it has a valid one below it in every partition. */
+async function isServed(db: Executor, source: Source, space: Space, relations: readonly VectorRelation[]) {
+  const { column } = indexedRelation(source, space);
+  const root = relations.find(({ parent }) => parent === null);
+  if (root && (await findIndex(db, root.schema, root.index, column, operatorClassOf(space)))) return false;
+  return (await listVectorIndexes(db, source, space)).serving.length > 0;
+}
+
+/** `vector_cosine_ops` */
+export function operatorClassOf({ type, metric }: Pick<Space, 'type' | 'metric'>): string {
+  return `${type}_${metric}_ops`;
 }
 
 async function attach(
@@ -195,16 +228,21 @@ async function attach(
     [qualified(parent.schema, parentIndex), qualified(leaf.schema, leafIndex)],
   );
   if (!both?.both) return;
-  const [attached] = await db.query(
-    `SELECT 1 FROM pg_inherits h JOIN pg_index i ON i.indexrelid = h.inhrelid
-     WHERE i.indrelid = $1::int8::oid AND h.inhparent = $2::text::regclass`,
-    [leaf.oid, qualified(parent.schema, parentIndex)],
-  );
-  if (attached) return;
+  if (await isAttached(db, leaf, parent, parentIndex)) return;
   await briefly(
     db,
     `ALTER INDEX ${qualified(parent.schema, parentIndex)} ATTACH PARTITION ${qualified(leaf.schema, leafIndex)}`,
   );
+}
+
+/** Whether an index of the leaf, whatever its name, belongs to this one of its parent. */
+async function isAttached(db: Executor, leaf: VectorRelation, parent: VectorRelation, parentIndex: string) {
+  const attached = await db.query(
+    `SELECT 1 FROM pg_inherits h JOIN pg_index i ON i.indexrelid = h.inhrelid
+     WHERE i.indrelid = $1::int8::oid AND h.inhparent = to_regclass($2)`,
+    [leaf.oid, qualified(parent.schema, parentIndex)],
+  );
+  return attached.length > 0;
 }
 
 /** Runs a build and reports its progress, and whom it waits for, from another connection. */

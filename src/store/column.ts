@@ -1,10 +1,13 @@
 import { eligibleSql, fromSource, hashSql, keyJoinSql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import { type Space, standsSql } from '../catalog/space.js';
-import { ident, literal } from '../db/identifiers.js';
+import { ident, literal, qualified } from '../db/identifiers.js';
+import { adoptableSql, adoptRows, NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import { indexName } from './index-state.js';
 import { madeAsAskedSql } from './made-as-asked.js';
+import { NEXT } from './own-index.js';
 import type { Store } from './port.js';
 import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
 import { assertStands } from './stands.js';
@@ -37,6 +40,8 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   const stands = standsSql(space);
   const flag = source.flagColumn === undefined ? undefined : ident(source.flagColumn);
   const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${isLive}`;
+  const adoptable = (relationOid: number) =>
+    space.adoption === 'open' ? adoptableSql(source, space, relationOid) : 'false';
   const view: RowView = {
     join: '',
     fresh: `(${table}.${names.vector} IS NOT NULL AND ${table}.${names.model} = ${fingerprint} AND ${table}.${names.hash} = ${hashSql(source)}
@@ -45,6 +50,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     vector: `${table}.${names.vector}`,
     flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
     stands,
+    adoptable,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
@@ -97,6 +103,13 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       await assertStands(tx, space);
       return keys;
     },
+    adopt: (tx, pages, limit) =>
+      space.adoption === 'open'
+        ? adoptRows(tx, source, space, pages, limit, {
+            adoptable: adoptable(pages.relationOid),
+            set: `${names.model} = ${fingerprint}, ${names.hash} = ${hashSql(source)}${lowered}`,
+          })
+        : Promise.resolve(NOTHING_ADOPTED),
     suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
     freshVectors: (tx, keys) => readFreshVectors(tx, source, view, keys),
@@ -121,15 +134,23 @@ export function createColumnsSql(source: Source, space: Space, vectorSchema: str
   ADD COLUMN IF NOT EXISTS ${names.vector} ${type},
   ADD COLUMN IF NOT EXISTS ${names.model} text,
   ADD COLUMN IF NOT EXISTS ${names.hash} uuid${flag}`,
-    `ALTER TABLE ${fromSource(source)} ALTER COLUMN ${names.vector} SET STORAGE EXTERNAL`,
+    // How somebody else's column is stored is their choice.
+    ...(space.adoption === undefined
+      ? [`ALTER TABLE ${fromSource(source)} ALTER COLUMN ${names.vector} SET STORAGE EXTERNAL`]
+      : []),
   ];
 }
 
-export function dropColumnsSql(source: Source, space: Space): string[] {
+/** `adopted`: what becomes of a column that was there before freshvec came. */
+export function dropColumnsSql(source: Source, space: Space, adopted: 'keep' | 'drop'): string[] {
   const names = columnNames(space);
+  const vector = space.adoption !== undefined && adopted === 'keep' ? '' : `DROP COLUMN IF EXISTS ${names.vector}, `;
+  const own = ['', NEXT].map((suffix) => qualified(source.relation.schema, indexName(space) + suffix));
   return [
+    // Else they go with their column.
+    ...(vector === '' ? [`DROP INDEX IF EXISTS ${own.join(', ')}`] : []),
     `ALTER TABLE IF EXISTS ${fromSource(source)}
-  DROP COLUMN IF EXISTS ${names.vector}, DROP COLUMN IF EXISTS ${names.model},
+  ${vector}DROP COLUMN IF EXISTS ${names.model},
   DROP COLUMN IF EXISTS ${names.hash}`,
   ];
 }

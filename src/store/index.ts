@@ -19,7 +19,10 @@ export function createSpaceSql(source: Source, space: Space, vectorSchema: strin
 
 export { dropFlagSql } from './column.js';
 
-/** DDL that takes the space's vectors away for good. */
-export function dropSpaceSql(source: Source, space: Space): string[] {
-  return space.store === 'column' ? dropColumnsSql(source, space) : dropTableSql(space);
+/**
+ * DDL that takes the space's vectors away for good. A column that was there before freshvec came is dropped only where
+ * `adopted` says so.
+ */
+export function dropSpaceSql(source: Source, space: Space, adopted: 'keep' | 'drop' = 'keep'): string[] {
+  return space.store === 'column' ? dropColumnsSql(source, space, adopted) : dropTableSql(space);
 }

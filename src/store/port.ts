@@ -97,6 +97,16 @@ export interface FreshVector {
   readonly vector: Float32Array;
 }
 
+/** What a visit took over of vectors that were there before. */
+export interface Adopted {
+  /** Rows whose vector now counts as made from their present text. */
+  readonly adopted: number;
+  /** Rows that somebody holds, or changed at that moment: the pages want another visit. */
+  readonly held: number;
+  /** How long the rows were locked before the commit, in ms, by the database's clock. */
+  readonly lockedMs: number;
+}
+
 /**
  * Where the vectors of one space are. Every method runs in the caller's transaction and holds no state; a write, a
  * removal and a confirmation happen only under a lease with this token, source rows locked before leases, both in key
@@ -117,6 +127,11 @@ export interface Store {
   confirm(tx: Executor, token: string, keys: readonly string[]): Promise<Map<string, WriteOutcome>>;
   /** Keys in these pages that are not as they should be and that nobody holds; at most `limit`. */
   diff(tx: Executor, pages: PageRange, limit: number): Promise<string[]>;
+  /**
+   * Takes over vectors in these pages that were there before the space was, unless their row was edited since; at most
+   * `limit`. Nothing to take over where the space's adoption is not open.
+   */
+  adopt(tx: Executor, pages: PageRange, limit: number): Promise<Adopted>;
   /** All keys in these pages that nobody holds and that have not failed: where the content of some row cannot be had. */
   suspects(tx: Executor, pages: PageRange, written?: WrittenIn): Promise<string[]>;
   /**

@@ -31,6 +31,8 @@ export interface RowView {
   readonly vector: string;
   /** The row's flag is up in the live space. */
   readonly flagUp: string;
+  /** The row's vector was there before the space was and is to be taken over, should the row want one. Never NULL. */
+  readonly adoptable: (relationOid: number) => string;
   /** Whether a vector was left behind for the keys `__fv_i.__fv_k1 …`, whose row is gone. */
   readonly orphaned: string;
   /** The names that all this stands under are still the space's; else what was read is another space's. */
@@ -86,7 +88,8 @@ export async function diffRows(
     `SELECT __fv_key AS key FROM (
        SELECT ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_hash
        FROM ${from} ${view.join} WHERE ${where}
-       AND (CASE WHEN ${eligibleSql(source)} THEN COALESCE(NOT ${view.fresh}, true) ELSE ${view.marked} END OR ${view.flagUp})
+       AND CASE WHEN ${eligibleSql(source)} THEN (COALESCE(NOT ${view.fresh}, true) OR ${view.flagUp}) AND NOT ${view.adoptable(pages.relationOid)}
+         ELSE ${view.marked} OR ${view.flagUp} END
      ) __fv_s
      WHERE NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = __fv_key)
        AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key AND f.hash = __fv_hash)

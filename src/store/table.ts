@@ -2,6 +2,7 @@ import { eligibleSql, fromSource, hashSql, keyColumnNames, keyJoinSql, keySql } 
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
+import { NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import { madeAsAskedSql } from './made-as-asked.js';
@@ -35,6 +36,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     vector: '__fv_vector',
     flagUp: 'false',
     stands: 'true',
+    adoptable: () => 'false',
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
   };
@@ -87,6 +89,8 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     /** There is no flag to lower. */
     confirm: (_tx, _token, keys) => Promise.resolve(new Map(keys.map((key) => [key, 'written']))),
     diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
+    /** A table of freshvec's own holds nobody else's vectors. */
+    adopt: async () => NOTHING_ADOPTED,
     suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
 
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),

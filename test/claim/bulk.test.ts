@@ -8,7 +8,9 @@ import { release, settle } from '../../src/claim/settle.js';
 import type { Executor } from '../../src/db/database.js';
 import { ClaimCursor } from '../../src/stages/claim-cursor.js';
 import { claimNext } from '../../src/stages/claim-next.js';
+import { emptyReport } from '../../src/stages/context.js';
 import { LoadDuty } from '../../src/stages/load-duty.js';
+import { createPace } from '../../src/stages/pace.js';
 import { readPending, remainingKeys } from '../../src/status/pending.js';
 import type { Store } from '../../src/store/port.js';
 import { type Engine, type Fixture, openFixture } from '../support/fixture.js';
@@ -65,6 +67,9 @@ describe.each(ENGINES)('packs of changes on %s', (engine) => {
     batchKeys,
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
+    pace: createPace(1),
+    writeGate: <T>(write: () => Promise<T>) => write(),
+    report: emptyReport(),
     stop: new AbortController().signal,
   });
 

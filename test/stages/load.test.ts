@@ -1,7 +1,9 @@
 import { afterEach, expect, test } from 'vitest';
 import { ClaimCursor } from '../../src/stages/claim-cursor.js';
 import { claimNext } from '../../src/stages/claim-next.js';
+import { emptyReport } from '../../src/stages/context.js';
 import { LoadDuty } from '../../src/stages/load-duty.js';
+import { createPace } from '../../src/stages/pace.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -40,6 +42,9 @@ test('a first load gets its turn while there are more edits than can be done', a
     batchKeys: 4,
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
+    pace: createPace(1),
+    writeGate: <T>(write: () => Promise<T>) => write(),
+    report: emptyReport(),
     stop: new AbortController().signal,
   };
   const keys: number[] = [];
@@ -66,6 +71,9 @@ test('a transaction that commits below what was claimed already is claimed in on
     batchKeys: 50,
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
+    pace: createPace(1),
+    writeGate: <T>(write: () => Promise<T>) => write(),
+    report: emptyReport(),
     stop: new AbortController().signal,
   };
   const claimed = async () => {
@@ -101,6 +109,9 @@ test('of a space that is being built edits come first, and its pages last', asyn
       batchKeys: 20,
       cursor,
       load: new LoadDuty(),
+      pace: createPace(1),
+      writeGate: <T>(write: () => Promise<T>) => write(),
+      report: emptyReport(),
       stop: new AbortController().signal,
     };
     const { keys = [], priority } = (await claimNext(context)) ?? {};

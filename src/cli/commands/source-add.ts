@@ -14,6 +14,7 @@ type AddFlags = Omit<SourceDefinition, 'table' | 'content'> & {
   readonly yes?: boolean;
   readonly dryRun?: boolean;
   readonly sql?: string;
+  readonly verify: boolean;
 };
 
 export const addCommand: Register = (source, act) => {
@@ -29,6 +30,8 @@ export const addCommand: Register = (source, act) => {
     .addOption(longTextsOption('(refuse)'))
     .option('--name <name>', "name of the source (the table's)")
     .option('--column <name>', 'column of the vectors (embedding)')
+    .option('--adopt', 'take over the vectors that the column holds, as made by the model from the present text')
+    .option('--no-verify', 'do not embed a few rows first to see whether the model made them')
     .addOption(new Option('--store <store>', 'where the vectors are').choices(['column', 'table']))
     .addOption(new Option('--type <type>', 'of the vectors (vector)').choices(['vector', 'halfvec']))
     .addOption(new Option('--metric <metric>', 'distance (cosine)').choices(['cosine', 'l2', 'ip']))
@@ -40,12 +43,13 @@ export const addCommand: Register = (source, act) => {
     .option('--sql <file>', 'write the SQL to a file for a migration tool, and do nothing')
     .addHelpText(
       'after',
-      '\nExample:\n  $ freshvec source add notes --content title,body --model static/mini@256 --yes',
+      '\nExample:\n  $ freshvec source add notes --content title,body --model static/mini@256 --yes\n' +
+        '  $ freshvec source add notes --content body --model openai/text-embedding-3-small@1536 --adopt --column embedding',
     )
     .action(
       act(async (cli, table: string, flags: AddFlags) => {
         const plan = await cli.client.sources.plan(definition(table, flags));
-        if (flags.sql !== undefined) return writeSql(cli, plan, flags.sql);
+        if (flags.sql !== undefined) return writeSql(cli, plan, flags.sql, flags.verify);
         if (plan.already)
           return answer(cli, plan, false, `The source "${plan.source.name}" is there already; nothing to do.`);
         if (flags.dryRun) return answer(cli, plan, false, describePlan(plan));
@@ -59,29 +63,31 @@ export const addCommand: Register = (source, act) => {
           if (!(await cli.confirm('Do this?'))) return;
         }
         await cli.client.sources.apply(plan, {
+          verify: flags.verify,
           onRetry: (attempt, reason) => cli.say(`Waiting for the table, try ${attempt}: ${reason}`),
         });
         answer(
           cli,
           plan,
           true,
-          `Added the source "${plan.source.name}". \`freshvec work\` or \`freshvec up\` embeds its rows.`,
+          `Added the source "${plan.source.name}". \`freshvec work\` or \`freshvec up\` ${plan.adopts > 0 ? 'takes its vectors over and embeds the other rows' : 'embeds its rows'}.`,
         );
       }),
     );
 };
 
 function definition(table: string, flags: AddFlags): SourceDefinition {
-  const { content, contentSql, yes: _yes, dryRun: _dryRun, sql: _sql, ...rest } = flags;
+  const { content, contentSql, yes: _yes, dryRun: _dryRun, sql: _sql, verify: _verify, ...rest } = flags;
   if ((content === undefined) === (contentSql === undefined)) {
     throw new UsageError('Say what to embed: either --content COLUMN,… or --content-sql EXPRESSION.');
   }
   return { ...rest, table, content: contentSql === undefined ? { columns: content ?? [] } : { sql: contentSql } };
 }
 
-async function writeSql(cli: Cli, plan: SourcePlan, file: string): Promise<void> {
+async function writeSql(cli: Cli, plan: SourcePlan, file: string, verify: boolean): Promise<void> {
   if (plan.already)
     return answer(cli, plan, false, `The source "${plan.source.name}" is there already; no SQL was written.`);
+  if (verify) await cli.client.sources.verify(plan);
   await writeFile(resolve(cli.io.cwd, file), cli.client.sources.sql(plan));
   answer(cli, plan, false, `Wrote ${file}. Run it, then this command again without --sql.`, file);
 }

@@ -60,7 +60,7 @@ export const contract: Operation = async (context) => {
     await deleteWork(db, doomed.id);
     if (doomed.store === 'column') {
       await dropIndex(context, doomed);
-      await clearColumns(context, doomed);
+      if (!isKept(context, doomed)) await clearColumns(context, doomed);
     }
     await dropVectors(context, doomed, next.to);
     return MOVED;
@@ -116,8 +116,14 @@ async function deleteWork(db: Executor, spaceId: number): Promise<void> {
   }
 }
 
+/** An abort leaves the source as it was: with the column that somebody had begun to fill. */
+function isKept({ to }: StepContext, doomed: Space): boolean {
+  return doomed.adoption !== undefined && doomed.id === to.id;
+}
+
 /** The columns, or the table, with the change of state: whoever comes later finds nothing to drop under these names. */
-async function dropVectors({ db, migration, source }: StepContext, doomed: Space, next: MigrationState): Promise<void> {
+async function dropVectors(context: StepContext, doomed: Space, next: MigrationState): Promise<void> {
+  const { db, migration, source } = context;
   const onRows = doomed.store === 'column';
   const statements: PlannedStatement[] = [
     {
@@ -125,7 +131,7 @@ async function dropVectors({ db, migration, source }: StepContext, doomed: Space
       lock: NO_LOCK,
       why: 'is done only while the migration is still ours',
     },
-    ...dropSpaceSql(source, doomed).map((sql) => ({
+    ...dropSpaceSql(source, doomed, isKept(context, doomed) ? 'keep' : 'drop').map((sql) => ({
       sql,
       lock: onRows ? lockOf(source) : NO_LOCK,
       why: 'drops the vectors',

@@ -11,9 +11,11 @@ export interface Sizes {
   readonly vector: number;
   /** The vector does not fit on the row: it goes to TOAST, in chunks. */
   readonly toasted: boolean;
-  /** A row of the relation that is written, before (0 for a table of our own) and after. */
+  /** A row of the relation that is written, on average, before (0 for a table of our own) and after. */
   readonly rowBefore: number;
   readonly rowAfter: number;
+  /** Share of the rows, 0 to 1, that get a vector; the others have it in the adopted column. */
+  readonly embeddedShare: number;
   /** What the vectors add for good. */
   readonly disk: number;
   /** Old versions of updated rows, until a vacuum. */
@@ -29,8 +31,10 @@ export interface PlanContext {
   readonly source: Source;
   readonly from: Space;
   readonly to: Space;
-  /** Rows to embed. */
+  /** Rows that want a vector. */
   readonly rows: number;
+  /** Of the rows: those whose vector is in the adopted column already. */
+  readonly adopts: number;
   /** Tokens that are paid for: 0 where vectors are copied. */
   readonly tokens: number;
   readonly copies: boolean;
@@ -38,6 +42,8 @@ export interface PlanContext {
   readonly cost: number | undefined;
   readonly table: TableFacts;
   readonly sizes: Sizes;
+  /** Somebody's index on the adopted column serves: none is built. */
+  readonly indexServes: boolean;
   readonly hazards: Hazards;
   readonly extension: VectorExtension | undefined;
   readonly settings: PlanSettings;

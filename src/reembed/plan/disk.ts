@@ -3,7 +3,7 @@ import type { PlanFact } from '../definition.js';
 import type { Findings, PlanContext } from './context.js';
 
 /** What the new vectors and their index take, what is needed on the way, and whether that much is free. */
-export async function measureDisk({ db, to, sizes, settings }: PlanContext): Promise<Findings> {
+export async function measureDisk({ db, to, sizes, indexServes, settings }: PlanContext): Promise<Findings> {
   const { disk, dead, index, toasted, vector } = sizes;
   const peak = disk + dead + index;
   const where = to.store === 'column' ? 'on the rows' : "in freshvec's own table";
@@ -28,7 +28,11 @@ export async function measureDisk({ db, to, sizes, settings }: PlanContext): Pro
       name: 'indexBytes',
       value: index,
       unit: 'bytes',
-      note: to.index.kind === 'none' ? 'no index: exact search' : `HNSW with m ${to.index.m}, by its page layout`,
+      note: indexServes
+        ? 'the index that is on the adopted column serves as it is'
+        : to.index.kind === 'none'
+          ? 'no index: exact search'
+          : `HNSW with m ${to.index.m}, by its page layout`,
     },
   ];
   const free = await freeBytes(db, settings.disk);

@@ -11,7 +11,7 @@ import type { PlanContext } from './context.js';
 
 /** What the steps after expanding run, in their order; workers' own writes are left out. `to` has the id that it will get. */
 export async function laterStatements(
-  { db, source, from, hazards }: Pick<PlanContext, 'db' | 'source' | 'from' | 'hazards'>,
+  { db, source, from, hazards, indexServes }: Pick<PlanContext, 'db' | 'source' | 'from' | 'hazards' | 'indexServes'>,
   to: Space,
   vectorSchema: string,
 ): Promise<PlannedStatement[]> {
@@ -22,7 +22,7 @@ export async function laterStatements(
     relations: relations.map(({ table }) => table),
   });
   return [
-    ...indexStatements(source, to, relations, vectorSchema),
+    ...(indexServes ? [] : indexStatements(source, to, relations, vectorSchema)),
     {
       sql: `UPDATE freshvec.pointer SET epoch = epoch + 1, space_id = ${to.id} WHERE source_id = ${source.id} AND space_id <> ${to.id}`,
       lock: NO_LOCK,
@@ -34,7 +34,7 @@ export async function laterStatements(
     ...(from.store === 'column' ? indexDrop(from, relations.length > 1, source, brief) : []),
     // Clearing would fire the app's own triggers for every row, so it is left out where there are any.
     ...(from.store === 'column' && hazards.updateTriggers.length === 0 ? clearing(from, leaves) : []),
-    ...dropSpaceSql(source, from).map((sql) => ({
+    ...dropSpaceSql(source, from, 'drop').map((sql) => ({
       sql,
       lock: from.store === 'column' ? brief : NO_LOCK,
       why: 'complete: drops the old vectors; there is no way back',

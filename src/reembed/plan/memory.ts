@@ -30,7 +30,7 @@ export async function buildMemory({ db, settings }: Pick<PlanContext, 'db' | 'se
 /** The graph wants to be in memory while it is built: beyond that a build is several times slower. */
 export async function measureMemory(context: PlanContext): Promise<Findings> {
   const { to, sizes, table } = context;
-  if (to.index.kind === 'none') return {};
+  if (sizes.index === 0) return {};
   const { bytes, workers, role, posix } = await buildMemory(context);
   const fits = sizes.graph <= bytes;
   const most = table.partitions > 0 && to.store === 'column' ? 'of the largest partition, ' : '';

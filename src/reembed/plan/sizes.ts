@@ -19,16 +19,19 @@ export function sizeSpace({
   from,
   to,
   rows,
+  adopts,
+  indexServes,
   table,
-}: Pick<PlanContext, 'source' | 'from' | 'to' | 'rows' | 'table'>): Sizes {
+}: Pick<PlanContext, 'source' | 'from' | 'to' | 'rows' | 'adopts' | 'indexServes' | 'table'>): Sizes {
   const vector = vectorBytes(to);
   const model = Buffer.byteLength(to.fingerprint) + 1;
   const beside = model + HASH;
   const largest = Math.ceil(rows * table.largestShare);
+  const built = to.index.kind !== 'none' && !indexServes;
   const kept = {
     vector,
-    index: to.index.kind === 'none' ? 0 : hnswBytes(to, rows),
-    graph: to.index.kind === 'none' ? 0 : graphBytesPerRow(to) * (to.store === 'column' ? largest : rows),
+    index: built ? hnswBytes(to, rows) : 0,
+    graph: built ? graphBytesPerRow(to) * (to.store === 'column' ? largest : rows) : 0,
   };
   if (to.store === 'table') {
     const key = table.keyBytes ?? KEY * source.key.length;
@@ -37,16 +40,18 @@ export function sizeSpace({
     const rowAfter = plain + (toasted ? TOAST_POINTER : vector);
     const primaryKey = (rows * (align(key + 4) + INDEX_ENTRY)) / INDEX_FILL;
     const disk = heapPages(rows, rowAfter, 100) * PAGE + (toasted ? rows * toastBytesPerValue(vector) : 0) + primaryKey;
-    return { ...kept, toasted, rowBefore: 0, rowAfter, disk, dead: 0 };
+    return { ...kept, toasted, rowBefore: 0, rowAfter, embeddedShare: 1, disk, dead: 0 };
   }
   const rowBefore = rowBytes(table, rows);
   const added = beside + (from.store === 'column' ? 0 : FLAG);
   const toasted = inToast(rowBefore + added + vector);
-  const rowAfter = rowBefore + added + (toasted ? TOAST_POINTER : vector);
+  // An adopted vector is in its place already.
+  const embeddedShare = rows === 0 ? 1 : (rows - adopts) / rows;
+  const rowAfter = rowBefore + added + embeddedShare * (toasted ? TOAST_POINTER : vector);
   const before = heapPages(rows, rowBefore, table.fillfactor);
   const after = heapPages(rows, rowAfter, table.fillfactor);
-  const disk = Math.max(0, after - before) * PAGE + (toasted ? rows * toastBytesPerValue(vector) : 0);
-  return { ...kept, toasted, rowBefore, rowAfter, disk, dead: before * PAGE };
+  const disk = Math.max(0, after - before) * PAGE + (toasted ? (rows - adopts) * toastBytesPerValue(vector) : 0);
+  return { ...kept, toasted, rowBefore, rowAfter, embeddedShare, disk, dead: before * PAGE };
 }
 
 /** From what ANALYZE found; else from the table's size, dead rows and all. */

@@ -52,7 +52,7 @@ export async function measureTime(context: PlanContext): Promise<Findings> {
 
 async function buildTime(context: PlanContext): Promise<number> {
   const { to, rows, sizes } = context;
-  if (to.index.kind === 'none' || rows === 0) return 0;
+  if (sizes.index === 0 || rows === 0) return 0;
   const { bytes, workers } = await buildMemory(context);
   const inMemory = Math.min(1, bytes / Math.max(1, sizes.graph));
   const slower = inMemory + (1 - inMemory) * (1 + to.dimensions / SPILLED_DIMENSIONS);
@@ -65,7 +65,8 @@ async function buildTime(context: PlanContext): Promise<number> {
 type Known = { readonly fact: PlanFact; readonly notes: readonly string[] };
 
 async function providerTime(context: PlanContext): Promise<Known> {
-  const { copies, tokens, rows, settings } = context;
+  const { copies, tokens, settings } = context;
+  const rows = context.rows - context.adopts;
   const is = (value: number | null, note: string, notes: string[] = []): Known => ({
     fact: { name: 'providerSeconds', value, unit: 's', note },
     notes,

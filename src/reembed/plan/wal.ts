@@ -17,7 +17,9 @@ export async function measureWal({ db, to, rows, sizes, table }: PlanContext): P
   const chunks = sizes.toasted ? Math.ceil(sizes.vector / CHUNK) : 0;
   const graph = table.vectorIndexes.length > 0 ? table.indexedVectorBytes + PER_GRAPH : 0;
   const indexes = to.store === 'column' ? table.otherIndexes * PER_INDEX + graph : PER_INDEX;
-  const perRow = PER_ROW + sizes.rowAfter + (sizes.toasted ? sizes.vector : 0) + chunks * PER_CHUNK + indexes;
+  // What is out of line and stays as it is, is not written again.
+  const toast = sizes.embeddedShare * ((sizes.toasted ? sizes.vector : 0) + chunks * PER_CHUNK);
+  const perRow = PER_ROW + sizes.rowAfter + toast + indexes;
   const total = Math.round(rows * perRow + sizes.index);
   const [server] = await db.query<{ images: boolean; slots: string[] }>(
     `SELECT current_setting('full_page_writes') = 'on' AS images,

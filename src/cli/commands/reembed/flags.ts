@@ -11,6 +11,7 @@ export function addSpaceFlags(command: Command): Command {
   return command
     .option('--model <spec>', 'provider/name@dimensions; the present one where only type, metric or store change')
     .option('--column <name>', 'column of the new vectors (embedding_2, …)')
+    .option('--adopt <column>', 'take over a column that holds vectors of the model already, and embed the rest')
     .addOption(new Option('--store <store>', 'where the new vectors are').choices(['column', 'table']))
     .addOption(new Option('--type <type>', 'of the new vectors').choices(['vector', 'halfvec']))
     .addOption(new Option('--metric <metric>', 'distance').choices(['cosine', 'l2', 'ip']))
@@ -22,6 +23,7 @@ export function addSpaceFlags(command: Command): Command {
 export function definitionOf({
   model,
   column,
+  adopt,
   store,
   type,
   metric,
@@ -29,7 +31,7 @@ export function definitionOf({
   m,
   efConstruction,
 }: SpaceFlags): ReembedDefinition {
-  return { model, column, store, type, metric, index, m, efConstruction };
+  return { model, column, adopt, store, type, metric, index, m, efConstruction };
 }
 
 /** `10%` or `0.1` → 0.1 */

@@ -1,4 +1,4 @@
-import type { StartOptions } from '../../../reembed/definition.js';
+import type { ReembedStartOptions } from '../../../client/reembed.js';
 import { UsageError } from '../../errors.js';
 import { duration } from '../../flags.js';
 import type { Register } from '../../register.js';
@@ -12,6 +12,7 @@ type StartFlags = SpaceFlags & {
   readonly retain?: number;
   readonly spendCap?: number;
   readonly queries?: string;
+  readonly verify: boolean;
   readonly yes?: boolean;
 };
 
@@ -33,6 +34,7 @@ export const startCommand: Register = (reembed, act) => {
       '--queries <file>',
       'labelled queries that the new model must answer as well: JSON lines of {"query", "relevant"}',
     )
+    .option('--no-verify', 'with --adopt: do not embed a few rows first to see whether the model made the vectors')
     .option('-y, --yes', 'do not ask')
     .addHelpText('after', '\nExample:\n  $ freshvec reembed start notes --model static/mini@256 --yes')
     .action(
@@ -47,9 +49,9 @@ export const startCommand: Register = (reembed, act) => {
           cli.say(describeReembed(plan));
           if (!(await cli.confirm('Start?'))) return;
         }
-        const { auto, until, retain, spendCap } = flags;
+        const { auto, until, retain, spendCap, verify } = flags;
         const queries = await queriesOf(cli, flags.queries);
-        const options: StartOptions = { auto, until, retainSeconds: retain, spendCap, queries };
+        const options: ReembedStartOptions = { auto, until, retainSeconds: retain, spendCap, queries, verify };
         const migration = await cli.client.reembed.start(plan, options);
         cli.answer(
           { migration },

@@ -1,6 +1,6 @@
 import type { PlanFact, PlanFactName, ReembedPlan } from '../../../reembed/definition.js';
 import type { MigrationStatus } from '../../../reembed/status.js';
-import { describeStatements } from '../../plan.js';
+import { adoptionText, describeStatements, verificationText } from '../../plan.js';
 import { count } from '../../table.js';
 
 const LABELS: Readonly<Record<PlanFactName, string>> = {
@@ -39,6 +39,7 @@ export function describeReembed(plan: ReembedPlan): string {
         ? 'free'
         : `about $${cost < 0.01 ? cost.toPrecision(1) : cost.toFixed(2)}`;
   const about = plan.rowsEstimated ? 'about ' : '';
+  const adopted = to.adoption === undefined ? '' : `${adoptionText(plan.adopts, plan.rowsEstimated)}, embeds `;
   const place = (space: typeof to) =>
     `${space.type}(${space.dimensions}) in ${space.store === 'column' ? `column ${space.column}` : "freshvec's own table"}, ${space.metric}`;
   const line = (label: string, text: string) => `  ${label.padEnd(LABEL_WIDTH)}  ${text}`;
@@ -50,8 +51,9 @@ export function describeReembed(plan: ReembedPlan): string {
     line('to', `${to.fingerprint}: ${place(to)}`),
     line(
       'work',
-      `${about}${count(plan.rows)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
+      `${adopted}${about}${count(plan.rows - plan.adopts)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
     ),
+    ...(plan.verification === undefined ? [] : [line('verify', verificationText(plan.verification))]),
     ...plan.facts.flatMap((fact) => factLines(fact, line)),
     ...plan.notes.map((note) => `Note: ${note}`),
     ...plan.blockers.map((blocker) => `Cannot be done: ${blocker}`),
