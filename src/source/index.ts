@@ -12,7 +12,7 @@ export {
 export { dropUnderLock } from './drop-index.js';
 export { SourceRefused } from './errors.js';
 export { type ExecuteOptions, executeStatements } from './execute.js';
-export { captureNewPartitions } from './partitions.js';
+export { captureNewPartitions, forgetDetached } from './partitions.js';
 export { planSource } from './plan.js';
 export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } from './plan-space.js';
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
