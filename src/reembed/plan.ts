@@ -44,11 +44,19 @@ function costOf(model: PlanModel, tokens: number): number | undefined {
   return model.pricePerMillionTokens === undefined ? undefined : (tokens / 1e6) * model.pricePerMillionTokens;
 }
 
-function notesOf({ space, hazards }: PlannedSpace): string[] {
-  if (space.store !== 'column') return [];
+function notesOf({ from, space, hazards }: PlannedSpace): string[] {
+  const when = [
+    ...(space.store === 'column' ? ['at the start, when its columns come'] : []),
+    ...(from.store === 'column' ? ['at the end, when the old ones go'] : []),
+  ];
   return [
-    'Prepared statements with SELECT * fail once after a column is added or dropped ("cached plan must not change result type"); `--store table` leaves the table alone.',
-    ...(hazards.updateTriggers.length > 0
+    ...(when.length > 0
+      ? [
+          `Prepared statements with SELECT * or RETURNING * fail ("cached plan must not change result type") ${when.join(', and ')}: ` +
+            `each until its connection prepares it again, or is made anew.${space.store === 'column' ? ' `--store table` adds no column.' : ''}`,
+        ]
+      : []),
+    ...(space.store === 'column' && hazards.updateTriggers.length > 0
       ? [`The backfill updates every row, and fires the table's own triggers: ${hazards.updateTriggers.join(', ')}.`]
       : []),
   ];
