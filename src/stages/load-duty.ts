@@ -13,8 +13,8 @@ export class LoadDuty {
   follow(share: number): void {
     if (share === this.share) return;
     const left = this.freeAt - performance.now();
-    // From a standstill on there is no rest to go by.
-    if (left > 0 && share > 0 && this.share > 0)
+    // From a standstill, or from no rest at all, there is nothing to go by.
+    if (left > 0 && share > 0 && this.share > 0 && this.share < 1)
       this.freeAt = performance.now() + left * (restOf(share) / restOf(this.share));
     this.share = share;
   }

@@ -103,7 +103,7 @@ function lockOf(source: Source): string {
 }
 
 /** Changes and leases of the space; none come any more. */
-async function deleteWork(db: Executor, spaceId: number): Promise<void> {
+export async function deleteWork(db: Executor, spaceId: number): Promise<void> {
   for (const table of ['change', 'change_pack', 'lease']) {
     let deleted: unknown[];
     do {
