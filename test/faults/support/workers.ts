@@ -24,7 +24,7 @@ export interface WorkerProcess {
 }
 
 export interface StartOptions {
-  readonly role?: 'embed' | 'maintain';
+  readonly role?: 'embed' | 'maintain' | 'reembed';
   readonly env?: Readonly<Record<string, string>>;
   /** Where its configuration file is looked for; without, there is none. */
   readonly cwd?: string;
