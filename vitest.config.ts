@@ -1,7 +1,19 @@
 import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config';
 
 /** Folders with a project of their own, or that another command runs; the rest of `test/` mirrors `src/`. */
-const NOT_QUICK = ['processes', 'conformance', 'property', 'faults', 'slow', 'browser'];
+const NOT_QUICK = ['processes', 'conformance', 'property', 'faults', 'slow', 'browser'].map(
+  (folder) => `test/${folder}/**`,
+);
+
+/** Mirrors of `src/` whose tests play whole lives of a source: too long for every commit. */
+const THOROUGH = [
+  'test/reembed/**/*.test.ts',
+  'test/maintenance/**/*.test.ts',
+  'test/budget/{pause,spend-cap}.test.ts',
+  'test/source/{adopt,refusals}.test.ts',
+  'test/stages/long-texts.test.ts',
+  'test/observe/http.test.ts',
+];
 
 const common = {
   testTimeout: 60_000,
@@ -15,11 +27,11 @@ const common = {
 function project(
   name: string,
   groupOrder: number,
-  include: string,
+  include: string | string[],
   more: { exclude?: string[]; maxWorkers?: number } = {},
 ) {
   return {
-    test: { ...common, name, include: [include], sequence: { groupOrder }, ...more },
+    test: { ...common, name, include: [include].flat(), sequence: { groupOrder }, ...more },
   } satisfies TestProjectInlineConfiguration;
 }
 
@@ -29,15 +41,16 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       project('quick', 0, 'test/**/*.test.ts', {
-        exclude: NOT_QUICK.map((folder) => `test/${folder}/**`),
+        exclude: [...NOT_QUICK, ...THOROUGH],
         // One more than cores on a small machine: these files wait for servers half of their time.
         maxWorkers: 3,
       }),
+      project('thorough', 1, THOROUGH, { maxWorkers: 3 }),
       // Tests that start processes of ours, or servers of their own to end them.
-      project('processes', 1, 'test/processes/**/*.test.ts'),
-      project('conformance', 2, 'test/conformance/**/*.test.ts'),
-      project('property', 3, 'test/property/**/*.test.ts'),
-      project('faults', 4, 'test/faults/**/*.test.ts'),
+      project('processes', 2, 'test/processes/**/*.test.ts'),
+      project('conformance', 3, 'test/conformance/**/*.test.ts'),
+      project('property', 4, 'test/property/**/*.test.ts'),
+      project('faults', 5, 'test/faults/**/*.test.ts'),
     ],
   },
 });

@@ -21,6 +21,8 @@ export interface Watched {
   readonly status: MigrationStatus;
   /** Means of the share over the time that it was backfilling. */
   readonly meanShare: number;
+  /** When the backfill was first seen to be held back by nothing, as Unix time in ms, and how many rows were done. */
+  readonly opened: { readonly at: number; readonly done: number } | undefined;
   /** Looks at which a signal held the backfill back, by its name, with the last reason. */
   readonly pressed: ReadonlyMap<string, { readonly looks: number; readonly last: string }>;
 }
@@ -34,11 +36,13 @@ export async function migrationAt(
 ): Promise<Watched> {
   const shares: number[] = [];
   const pressed = new Map<string, { looks: number; last: string }>();
+  let opened: Watched['opened'];
   for (let saidAt = performance.now(); ; ) {
     const status = await migrationStatus(db, source);
     if (status.state === 'parked' || status.state === 'aborted') throw new Error(`${status.state}: ${status.reason}`);
     if (status.state === 'backfilling') {
       shares.push(status.share);
+      if (status.share >= 1) opened ??= { at: Date.now(), done: status.done };
       for (const signal of status.throttle.filter(({ state }) => state !== 'fine'))
         pressed.set(signal.name, {
           looks: (pressed.get(signal.name)?.looks ?? 0) + 1,
@@ -57,7 +61,7 @@ export async function migrationAt(
     }
     if (states.includes(status.state)) {
       const meanShare = shares.reduce((sum, share) => sum + share, 0) / shares.length;
-      return { status, meanShare, pressed };
+      return { status, meanShare, opened, pressed };
     }
     await sleep(LOOK_MS);
   }

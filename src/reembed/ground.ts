@@ -22,29 +22,44 @@ export async function missingGround(
   if (now && (now.schema !== schema || now.table !== table)) {
     return `the table ${schema}.${table} is called ${now.schema}.${now.table} now: rename it back, then \`resume\``;
   }
-  const expected = [
-    ...source.key.map(({ name }) => name),
-    ...('columns' in source.content ? source.content.columns : []),
-    ...(source.tenantColumn === undefined ? [] : [source.tenantColumn]),
-  ];
-  const present = new Map(
-    (
-      await db.query<{ name: string; type: string }>(
-        `SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute
-         WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped`,
-        [oid],
-      )
-    ).map(({ name, type }) => [name, type]),
-  );
-  const gone = expected.filter((name) => !present.has(name));
-  if (gone.length > 0) {
-    return `the column ${gone.join(', ')} of ${schema}.${table} was renamed or dropped: bring it back, or \`source alter\`, then \`resume\``;
-  }
+  const lost = await missingColumns(db, source);
+  if (lost !== undefined) return lost;
+  const present = await columnsOf(db, source);
   for (const space of [from, to]) {
     const missing = await missingSpace(db, migration, space, present);
     if (missing !== undefined) return missing;
   }
   return undefined;
+}
+
+/** Key, content and tenant columns that are not there under their names. */
+export async function missingColumns(db: Executor, source: Source): Promise<string | undefined> {
+  const expected = [
+    ...source.key.map(({ name }) => name),
+    ...('columns' in source.content ? source.content.columns : []),
+    ...(source.tenantColumn === undefined ? [] : [source.tenantColumn]),
+  ];
+  const columns = await columnsOf(db, source);
+  const gone = expected.filter((name) => !columns.has(name));
+  if (gone.length === 0) return undefined;
+  const { schema, table } = source.relation;
+  return `the column ${gone.join(', ')} of ${schema}.${table} was renamed or dropped: bring it back, or \`source alter\`, then \`resume\``;
+}
+
+/** A table that is made again under the name is another one: nothing of the old one can be taken up. */
+export function tableDropped({ name, relation }: Source, { state }: Pick<Migration, 'state'>): string {
+  const abort = state === 'soaking' ? '' : '`abort` ends it; ';
+  return `the table ${relation.schema}.${relation.table} was dropped: ${abort}\`freshvec source remove ${name}\` takes away what is left`;
+}
+
+/** Names and types of the table's columns. */
+async function columnsOf(db: Executor, { relation }: Source): Promise<Map<string, string>> {
+  const rows = await db.query<{ name: string; type: string }>(
+    `SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute
+     WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped`,
+    [relation.oid],
+  );
+  return new Map(rows.map(({ name, type }) => [name, type]));
 }
 
 async function missingSpace(

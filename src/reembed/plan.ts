@@ -71,7 +71,7 @@ export async function planReembed(
     verification: verificationOf(model, amount),
     facts: found.flatMap((findings) => findings.facts ?? []),
     blockers,
-    notes: [...adoption, ...notesOf(space), ...found.flatMap((findings) => findings.notes ?? [])],
+    notes: [...adoption, ...notesOf(from, space), ...found.flatMap((findings) => findings.notes ?? [])],
     statements: possible ? await expandStatements(db, source, shown) : [],
     later: possible ? await laterStatements(context, shown, extension.schema) : [],
   };
@@ -110,9 +110,17 @@ async function nextSpaceId(db: Executor): Promise<number> {
   return row.id;
 }
 
-function notesOf(space: Space): string[] {
-  if (space.store !== 'column') return [];
+function notesOf(from: Space, space: Space): string[] {
+  const when = [
+    ...(space.store === 'column' ? ['at the start, when its columns come'] : []),
+    ...(from.store === 'column' ? ['at the end, when the old ones go'] : []),
+  ];
   return [
-    'Prepared statements with SELECT * fail once after a column is added or dropped ("cached plan must not change result type"); `--store table` leaves the table alone.',
+    ...(when.length > 0
+      ? [
+          `Prepared statements with SELECT * or RETURNING * fail ("cached plan must not change result type") ${when.join(', and ')}: ` +
+            `each until its connection prepares it again, or is made anew.${space.store === 'column' ? ' `--store table` adds no column.' : ''}`,
+        ]
+      : []),
   ];
 }

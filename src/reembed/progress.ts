@@ -1,4 +1,3 @@
-import type { Migration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import { PAST_LAST_PAGE } from '../claim/claim-range.js';
 import { isLoaded } from '../claim/pending.js';
@@ -27,9 +26,4 @@ export async function loadProgress(db: Executor, source: Source, spaceId: number
   const loaded = await isLoaded(db, spaceId);
   const share = row.ranges === 0 ? 1 : 1 - Math.max(0, row.left ?? 0) / Math.max(1, row.pages ?? 1);
   return { loaded, share: Math.min(1, Math.max(0, share)) };
-}
-
-/** Rows done, of those that the plan counted. */
-export function rowsDone(migration: Pick<Migration, 'rows'>, { share }: Progress): number {
-  return Math.round(migration.rows * share);
 }

@@ -157,8 +157,14 @@ export function outcomeOf(
   if (migration.state === 'parked' && event === 'abort' && migration.parkedState === 'soaking') {
     return no('searches are answered from the new space: `resume`, then `rollback`, then `abort`');
   }
+  const dropsNew = migration.dropSpaceId === migration.toSpaceId;
+  if (migration.state === 'contracting' && event === (dropsNew ? 'complete' : 'abort')) {
+    return no(
+      dropsNew ? 'it was aborted: the new space is being dropped' : 'it was completed: the old space is being dropped',
+    );
+  }
   if (migration.state === 'contracting' && event === 'advance') {
-    return to(migration.dropSpaceId === migration.toSpaceId ? 'aborted' : 'done');
+    return to(dropsNew ? 'aborted' : 'done');
   }
   return TRANSITIONS[migration.state][event];
 }

@@ -1,3 +1,4 @@
+import { readSpaceSpend } from '../budget/space-cap.js';
 import { type Gate, latestMigration, type Migration, type Signal } from '../catalog/migration.js';
 import { getSource } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
@@ -30,6 +31,8 @@ export interface MigrationStatus {
   /** Part of the time that the backfill works, 0 to 1. */
   readonly share: number;
   readonly throttle: readonly Signal[];
+  /** What the rows of the new space have cost so far, and may cost in all; null without a cap. */
+  readonly spend: { readonly usd: number; readonly capUsd: number | null };
   readonly gates: readonly (Gate & { readonly accepted: boolean })[];
   /** Who still searches the old space after a switch. */
   readonly readers: readonly string[];
@@ -66,6 +69,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     etaSeconds: rate === null ? null : Math.round((migration.rows - done) / rate),
     share: migration.share,
     throttle: migration.throttle,
+    spend: await spendOf(db, migration.toSpaceId),
     gates: migration.gates.map((gate) => ({ ...gate, accepted: migration.accepted.includes(gate.name) })),
     readers: await oldReaders(db, source.id),
     startedAt: migration.createdAt,
@@ -73,6 +77,11 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     endedAt: migration.endedAt ?? null,
     events: await listEvents(db, migration.id),
   };
+}
+
+async function spendOf(db: Executor, spaceId: number): Promise<MigrationStatus['spend']> {
+  const { micros, capMicros } = await readSpaceSpend(db, spaceId);
+  return { usd: micros / 1e6, capUsd: capMicros === undefined ? null : capMicros / 1e6 };
 }
 
 function isFilled({ state, parkedState }: Migration): boolean {

@@ -8,6 +8,7 @@ const RANGE_SHARE = 10;
 /** Where the claims of one space stand in this process; shared by its slots. */
 export class ClaimCursor {
   private readonly fromId = new Map<Lane, number>();
+  /** Since the last turn of a first load. */
   private claims = 0;
   private readonly looked = new Map<Lane | 'expired', number>();
 
@@ -31,10 +32,12 @@ export class ClaimCursor {
     return true;
   }
 
-  /** Counts a claim; true when it is the turn of a first load. */
-  isRangesTurn(): boolean {
+  /** Counts a claim; true when it is the turn of a first load. A turn that comes while that rests is kept for it. */
+  isRangesTurn(isFree: boolean): boolean {
     this.claims += 1;
-    return this.claims % RANGE_SHARE === 0;
+    if (!isFree || this.claims < RANGE_SHARE) return false;
+    this.claims = 0;
+    return true;
   }
 
   /** Makes the next looks full ones: what is dry must have been looked at as a whole. */

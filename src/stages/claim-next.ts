@@ -42,7 +42,7 @@ export async function claimNext(context: ClaimContext): Promise<Claim | undefine
       return { token, keys, priority: 'bulk' };
     }
   }
-  if (cursor.isRangesTurn()) {
+  if (cursor.isRangesTurn(context.load.isFree())) {
     const pages = await fromRanges(context, token);
     if (pages) return { token, keys: pages, priority: 'load' };
   }

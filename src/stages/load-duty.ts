@@ -1,13 +1,21 @@
+/** One slow batch must not stop the load for minutes. */
+const MOST_REST_MS = 10_000;
+
 /**
  * The part of the time that this process works on the pages of a space's first load: after each batch it leaves them
- * alone for as long as the share asks. Edits are claimed all the while.
+ * alone for as long as the share asks, all slots together. Edits are claimed all the while.
  */
 export class LoadDuty {
   private freeAt = 0;
   private share = 1;
 
-  /** 0 to 1, as the throttle has it. */
+  /** 0 to 1, as the throttle has it; what is left of a rest follows it. */
   follow(share: number): void {
+    if (share === this.share) return;
+    const left = this.freeAt - performance.now();
+    // From a standstill, or from no rest at all, there is nothing to go by.
+    if (left > 0 && share > 0 && this.share > 0 && this.share < 1)
+      this.freeAt = performance.now() + left * (restOf(share) / restOf(this.share));
     this.share = share;
   }
 
@@ -26,13 +34,14 @@ export class LoadDuty {
     this.freeAt = Math.max(this.freeAt, performance.now() + Math.min(ms, MOST_REST_MS));
   }
 
-  /** Tells how long a batch of pages took, in ms. */
+  /** Tells how long a batch of pages took, in ms. Slots that end together rest together. */
   worked(ms: number): void {
     if (this.share <= 0) return;
-    const restMs = Math.min(ms * (1 / this.share - 1), MOST_REST_MS);
-    this.freeAt = Math.max(this.freeAt, performance.now()) + restMs;
+    this.freeAt = Math.max(this.freeAt, performance.now() + Math.min(ms * restOf(this.share), MOST_REST_MS));
   }
 }
 
-/** One slow batch must not stop the load for minutes. */
-const MOST_REST_MS = 10_000;
+/** Rest for each ms of work. */
+function restOf(share: number): number {
+  return 1 / share - 1;
+}

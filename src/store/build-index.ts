@@ -1,7 +1,7 @@
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError, sqlState } from '../db/errors.js';
+import { classify, FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { dropGone, goneIndexes, isBuilding, renameInvalidSql } from './gone-index.js';
 import { briefly, longSession } from './index-session.js';
@@ -118,7 +118,15 @@ async function ensureOne(
       await session.query(renameInvalidSql(relation, name));
       await dropGone(db, relation, await goneIndexes(db, relation, name));
     };
-    const create = () => session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
+    const create = async () => {
+      try {
+        await session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
+      } catch (error) {
+        // Half an index would keep the disk full, for the app too, until somebody comes back to it.
+        if (classify(error) === 'disk') await drop().catch(() => {});
+        throw error;
+      }
+    };
     if (found) await drop();
     await watched(db, relation.oid, name, options, async () => {
       try {
@@ -126,7 +134,6 @@ async function ensureOne(
       } catch (error) {
         if (!lacksSharedMemory(error)) throw error;
         // A parallel build keeps its graph in shared memory; one process alone does without.
-        await drop();
         await session.query('SET max_parallel_maintenance_workers = 0');
         await create();
       }

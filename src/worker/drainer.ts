@@ -1,4 +1,3 @@
-import pLimit, { type LimitFunction } from 'p-limit';
 import type { Gates } from '../budget/gates.js';
 import { loadShare } from '../catalog/migration.js';
 import { pauseOf, pauseWork } from '../catalog/pause.js';
@@ -13,16 +12,13 @@ import { type EmbeddingModel, EmbedError, NEEDS_PERSON } from '../embed/port.js'
 import { probeModel } from '../embed/probe.js';
 import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack, type LeaseWatch } from '../pipeline.js';
-import { ClaimCursor } from '../stages/claim-cursor.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
-import { LoadDuty } from '../stages/load-duty.js';
-import { createPace, type Pace } from '../stages/pace.js';
-import type { Parked } from '../stages/parked.js';
 import { openStore } from '../store/index.js';
 import { paysForIndex } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import type { Models } from './models.js';
+import { newSpaceRun, type SpaceRun } from './space-run.js';
 
 export interface DrainerOptions {
   readonly db: Database;
@@ -62,30 +58,6 @@ const PAUSE_LOOK_MS = 900;
 const PROBE_MS = 3_600_000;
 /** How often a worker looks whether another one found a model changed. */
 const PROBE_LOOK_MS = 10_000;
-
-/** What this process remembers of a space from drain to drain. */
-interface SpaceRun {
-  readonly cursor: ClaimCursor;
-  readonly pace: Pace;
-  readonly load: LoadDuty;
-  readonly parked: Parked[];
-  readonly gate: LimitFunction;
-  opened:
-    | {
-        readonly at: number;
-        readonly store: Store;
-        readonly model: EmbeddingModel;
-        readonly copyFrom: Store | undefined;
-      }
-    | undefined;
-  indexed: boolean | undefined;
-  indexLookedAt: number;
-  /** When it was found to be not paused, by whichever slot. */
-  workedOnAt: number;
-  /** Of the drains that are running: a pause ends them. */
-  readonly running: Set<AbortController>;
-  restUntil: number;
-}
 
 /** Runs drains of any space in this process and keeps their leases alive. */
 export class Drainer {
@@ -183,23 +155,8 @@ export class Drainer {
   }
 
   private runOf(spaceId: number): SpaceRun {
-    let run = this.spaces.get(spaceId);
-    if (!run) {
-      run = {
-        cursor: new ClaimCursor(),
-        pace: createPace(FIRST_WRITE.indexed),
-        load: new LoadDuty(),
-        parked: [],
-        gate: pLimit(1),
-        opened: undefined,
-        indexed: undefined,
-        indexLookedAt: Number.NEGATIVE_INFINITY,
-        workedOnAt: Number.NEGATIVE_INFINITY,
-        running: new Set(),
-        restUntil: 0,
-      };
-      this.spaces.set(spaceId, run);
-    }
+    const run = this.spaces.get(spaceId) ?? newSpaceRun(FIRST_WRITE.indexed);
+    this.spaces.set(spaceId, run);
     return run;
   }
 

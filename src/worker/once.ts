@@ -61,7 +61,9 @@ async function drainSlots(
       woken = true;
       startAnother();
     };
-    runs.push(drainer.drain(spaceId, { stop: signal, cut: signal, moreThanOne }));
+    const run = drainer.drain(spaceId, { stop: signal, cut: signal, moreThanOne });
+    run.catch(() => {}); // Seen below: it may fail before it is waited for, which would end the process.
+    runs.push(run);
   };
   startAnother();
   let ended: PromiseSettledResult<DrainReport>[];

@@ -11,7 +11,7 @@ test('fault 27: a process of the old app version searches after the switch [X Q]
   timeout: 2 * TIMEOUT_MS,
 }, async (context) => {
   await sideBySide(context, VARIANTS, (variant) =>
-    withSystem({ app: { searchEveryMs: 1e9, lockBudgetMs: 10_000 } }, (system) =>
+    withSystem({ app: { searches: false, lockBudgetMs: 10_000 } }, (system) =>
       withReaders(async (start) => {
         const { app } = system;
         app.start();

@@ -97,11 +97,13 @@ function readWanted(tx: Executor, { relation, key }: Source, { text, where = 'tr
   );
 }
 
-async function readStored(tx: Executor, { relation, key }: Source, space: Space): Promise<Stored[]> {
-  const [vector, hash, model, stale] =
+async function readStored(tx: Executor, { relation, key, flagColumn }: Source, space: Space): Promise<Stored[]> {
+  const [vector, hash, model] =
     space.store === 'table'
-      ? ['embedding', 'hash', 'model', 'false']
-      : ['', '_hash', '_model', '_stale'].map((end) => ident(space.column + end));
+      ? ['embedding', 'hash', 'model']
+      : ['', '_hash', '_model'].map((end) => ident(space.column + end));
+  // The flag is the source's: where nothing is left to do it is down for every space.
+  const stale = space.store === 'table' || flagColumn === undefined ? 'false' : ident(flagColumn);
   const from = space.store === 'table' ? `freshvec.vector_${space.id}` : qualified(relation.schema, relation.table);
   const rows = await tx.query<Omit<Stored, 'vector'> & { vector: string | null }>(
     `SELECT * FROM (

@@ -206,8 +206,13 @@ onBoth((fixture) => {
     await db.query(`DELETE FROM freshvec.spend WHERE source = 'cmp_paid'`);
     const prices = { prices: { 'static/mini': 10 } };
     const budget = createGates(db, prices, () => {});
+    // As if somebody charged for them.
+    for (const spec of ['static/mini@128', 'static/mini@256']) {
+      Object.assign(await models.get(spec), { account: 'the key of a test' });
+    }
     const context = { ...contextOf(fixture(), spaces), budget, prices, models };
     await compareModels(context, { models: ['static/mini@128', 'static/mini@256'], sampleRows: 30 });
+    await budget.flush();
     const spent = await db.query<{ texts: number; tokens: number; micros: number }>(
       `SELECT texts, tokens, micros FROM freshvec.spend WHERE source = 'cmp_paid' ORDER BY fingerprint`,
     );

@@ -427,6 +427,14 @@ describe('a plan on a server', () => {
     expect(copy).toMatchObject({ copies: true, tokens: 0, cost: 0 });
     expect(known(copy, 'providerSeconds')).toBe(0);
   });
+});
+
+// Alone in its server: on a shared one the WAL of other tests would be counted too.
+describe('the WAL of a plan', () => {
+  beforeEach(async () => {
+    fixture = await openFixture('pglite');
+  });
+  afterEach(() => fixture.close());
 
   it.each([
     { store: 'column', live: 'none' },

@@ -11,7 +11,7 @@ import type { Store } from '../../src/store/port.js';
 import { vectorCodec } from '../../src/store/vector-codec.js';
 import { createModels, type Models } from '../../src/worker/models.js';
 import { drainOnce } from '../../src/worker/once.js';
-import { freshDatabase } from './database.js';
+import { freshDatabase, type TestDatabase } from './database.js';
 import { freshEmbedded } from './embedded.js';
 
 export type Engine = 'postgres' | 'pglite';
@@ -28,8 +28,9 @@ export interface Fixture {
   close(): Promise<void>;
 }
 
-export async function openFixture(engine: Engine = 'postgres'): Promise<Fixture> {
-  const fresh = engine === 'postgres' ? await freshDatabase() : undefined;
+/** `database`: one that is there already and empty but for pgvector, such as on a server of the test's own. */
+export async function openFixture(engine: Engine = 'postgres', database?: TestDatabase): Promise<Fixture> {
+  const fresh = engine === 'postgres' ? (database ?? (await freshDatabase())) : undefined;
   const db = fresh
     ? await openDatabase({ kind: 'postgres', url: fresh.url, poolSize: 8, applicationName: 'test', onError: () => {} })
     : await freshEmbedded();

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { listRelations } from '../../capture/index.js';
 import type { Space } from '../../catalog/space.js';
 import type { Database, Executor } from '../../db/database.js';
-import { qualified } from '../../db/identifiers.js';
+import { ident, qualified } from '../../db/identifiers.js';
 import { createPace } from '../../stages/pace.js';
 import { columnNames } from '../../store/column.js';
 import { longSession } from '../../store/index-session.js';
@@ -21,14 +21,14 @@ const REST = 0.5;
  * triggers of its own, which would fire for every row.
  */
 export async function clearColumns({ db, source, signal }: StepContext, space: Space): Promise<void> {
-  if (!(await hasColumn(db, source.relation.oid, space.column)) || (await hasOwnTriggers(db, source.relation.oid)))
-    return;
+  const columns = await columnsThere(db, source.relation.oid, space);
+  if (!columns.includes(columnNames(space).vector) || (await hasOwnTriggers(db, source.relation.oid))) return;
   const leaves = (await listRelations(db, source.relation.oid)).filter(({ leaf }) => leaf);
   for (const leaf of leaves) {
     const table = qualified(leaf.schema, leaf.table);
     let cleared = 0;
     for (let pass = 0; pass < PASSES; pass++) {
-      const round = await clearOnce(db, table, space, signal);
+      const round = await clearOnce(db, table, columns, signal);
       cleared += round.cleared;
       if (round.passedOver === 0) break;
     }
@@ -39,10 +39,9 @@ export async function clearColumns({ db, source, signal }: StepContext, space: S
 async function clearOnce(
   db: Database,
   table: string,
-  space: Space,
+  [vector = '', ...companions]: readonly string[],
   signal: AbortSignal,
 ): Promise<{ cleared: number; passedOver: number }> {
-  const { vector, model, hash } = columnNames(space);
   const { pages, rowsPerPage } = await sizeOf(db, table);
   const pace = createPace(FIRST_ROWS);
   let cleared = 0;
@@ -58,7 +57,7 @@ async function clearOnce(
          ), held AS MATERIALIZED (
            SELECT t.ctid FROM ${table} t WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM seen)) FOR NO KEY UPDATE SKIP LOCKED
          ), done AS (
-           UPDATE ${table} t SET ${vector} = NULL, ${model} = NULL, ${hash} = NULL
+           UPDATE ${table} t SET ${[vector, ...companions].map((column) => `${column} = NULL`).join(', ')}
            WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM held)) RETURNING 1
          )
          SELECT (SELECT count(*) FROM seen) AS seen, (SELECT count(*) FROM done) AS cleared`,
@@ -89,12 +88,15 @@ async function vacuum(db: Database, table: string): Promise<void> {
   await longSession(db, { lockTimeoutMs: 0 }, (session) => session.query(`VACUUM ${table}`));
 }
 
-async function hasColumn(db: Executor, oid: number, column: string): Promise<boolean> {
-  const rows = await db.query(
-    'SELECT 1 FROM pg_attribute WHERE attrelid = $1::oid AND attname = $2 AND NOT attisdropped',
-    [oid, column],
+/** Those of the space's columns that nobody dropped or renamed, the vector first. Quoted. */
+async function columnsThere(db: Executor, oid: number, space: Space): Promise<string[]> {
+  const { vector, model, hash } = columnNames(space);
+  const rows = await db.query<{ name: string }>(
+    'SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped',
+    [oid],
   );
-  return rows.length > 0;
+  const there = new Set(rows.map(({ name }) => ident(name)));
+  return [vector, model, hash].filter((column) => there.has(column));
 }
 
 async function hasOwnTriggers(db: Executor, oid: number): Promise<boolean> {

@@ -2,7 +2,7 @@ import type { Migration, MigrationState } from '../../catalog/migration.js';
 import type { Source } from '../../catalog/source.js';
 import { getSpace, listMaintainedSpaces, type Space } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
-import { FreshvecError } from '../../db/errors.js';
+import { FreshvecError, sqlState } from '../../db/errors.js';
 import {
   captureForStatements,
   executeStatements,
@@ -72,7 +72,15 @@ export const contract: Operation = async (context) => {
 function laterOrThrow(error: unknown): StepOutcome {
   if (wasTaken(error)) return MOVED;
   if (error instanceof FreshvecError && error.code === 'lock_not_available') return waits(PAUSE_MS, error.message);
+  // A view, a trigger or a function of the app's stands on what is to be dropped.
+  if (sqlState(error) === '2BP01') return { park: `${messageOf(error)}: drop or change that, then \`resume\`` };
   throw error;
+}
+
+/** With what PostgreSQL says depends on it. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return 'detail' in error && typeof error.detail === 'string' ? `${error.message} (${error.detail})` : error.message;
 }
 
 /** Capture enqueues for the other space alone from here on, and no worker claims for this one. */
@@ -103,7 +111,7 @@ function lockOf(source: Source): string {
 }
 
 /** Changes and leases of the space; none come any more. */
-async function deleteWork(db: Executor, spaceId: number): Promise<void> {
+export async function deleteWork(db: Executor, spaceId: number): Promise<void> {
   for (const table of ['change', 'change_pack', 'lease']) {
     let deleted: unknown[];
     do {

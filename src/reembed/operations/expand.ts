@@ -15,7 +15,7 @@ import {
   spaceStatements,
 } from '../../source/index.js';
 import { MOVED, type Operation, waits } from '../operation.js';
-import { moveSql, wasTaken } from '../transition.js';
+import { moveSql, waitFor, wasTaken } from '../transition.js';
 
 /** One round of tries for the table's lock; the controller comes back for the next. */
 const TRY_MS = 20_000;
@@ -54,7 +54,11 @@ export const expand: Operation = async ({ db, migration, source, to }) => {
   const withFlag = { ...source, flagColumn: flagOf(source, to) };
   try {
     const statements = [moving, ...(await expandStatements(db, withFlag, planned))];
-    await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
+    await executeStatements(db, await lockedTable(db, source), statements, {
+      giveUpMs: TRY_MS,
+      // Said while it waits, not only when a round of tries is over.
+      onRetry: (_, reason) => void waitFor(db, migration, reason).catch(() => {}),
+    });
     return MOVED;
   } catch (error) {
     if (wasTaken(error)) return MOVED;

@@ -1,5 +1,7 @@
 import type { Migration, MigrationState } from '../../catalog/migration.js';
+import { getSourceById } from '../../catalog/source.js';
 import type { Executor } from '../../db/database.js';
+import { insertLoadRanges } from '../../source/index.js';
 import { move } from '../transition.js';
 
 type Direction = Extract<MigrationState, 'soaking' | 'rolled_back'>;
@@ -28,20 +30,29 @@ export async function switchTo(tx: Executor, migration: Migration, direction: Di
     'UPDATE freshvec.pointer SET epoch = epoch + 1, space_id = $2 WHERE source_id = $1 AND space_id <> $2',
     [migration.sourceId, live],
   );
-  await passOnFlags(tx, live, retained);
+  await passOnFlags(tx, migration, live, retained);
   return true;
 }
+
+/** Keys that are passed on one by one; beyond that every row is looked at once more, in the background. */
+const PASSED_ON = 1000;
 
 /**
  * Flags are lowered by the live space only: what the former one still had to do is looked at by the new one too, else a
  * flag that is up for the former would stay up until the next sweep.
  */
-async function passOnFlags(tx: Executor, live: number, retained: number): Promise<void> {
-  await tx.query(
-    `INSERT INTO freshvec.change (space_id, lane, key, tenant)
-     SELECT $1, 1, key, tenant FROM (
-       (SELECT key, tenant FROM freshvec.change WHERE space_id = $2 AND lane = 0 LIMIT 1000)
-       UNION (SELECT key, tenant FROM freshvec.lease WHERE space_id = $2 LIMIT 1000)) pending`,
-    [live, retained],
+async function passOnFlags(tx: Executor, migration: Migration, live: number, retained: number): Promise<void> {
+  const pending = await tx.query<{ key: string }>(
+    `SELECT DISTINCT key FROM (
+       (SELECT key FROM freshvec.change_key WHERE space_id = $1 LIMIT ${PASSED_ON + 1})
+       UNION ALL (SELECT key FROM freshvec.lease WHERE space_id = $1 LIMIT ${PASSED_ON + 1})) pending`,
+    [retained],
   );
+  if (pending.length <= PASSED_ON) {
+    const keys = pending.map(({ key }) => key);
+    await tx.query('INSERT INTO freshvec.change (space_id, lane, key) SELECT $1, 1, unnest($2::text[])', [live, keys]);
+    return;
+  }
+  const source = await getSourceById(tx, migration.sourceId);
+  if (source) await insertLoadRanges(tx, source, live, 'sweep');
 }

@@ -9,6 +9,8 @@ export interface AppOptions {
   readonly writesPerSecond?: number;
   /** Ms between two searches; 200 unless told. */
   readonly searchEveryMs?: number;
+  /** False: it only writes. Its searches are by vector, which a switch to another model refuses by right. */
+  readonly searches?: boolean;
   /**
    * How long a statement may wait for a lock before the server fails it: invariant Q, by the server's own count. The
    * budget of 100 ms is measured by bench/app-wait on a machine of its own; here processes outnumber the cores.
@@ -53,10 +55,11 @@ export class App {
   }
 
   start(): void {
-    const { writesPerSecond = 25, searchEveryMs = 200 } = this.options;
+    const { writesPerSecond = 25, searchEveryMs = 200, searches = true } = this.options;
     const write = () => this.write();
     const search = () => this.search();
-    this.loops = Promise.all([this.repeat(1000 / writesPerSecond, write), this.repeat(searchEveryMs, search)]);
+    const writing = this.repeat(1000 / writesPerSecond, write);
+    this.loops = Promise.all([writing, ...(searches ? [this.repeat(searchEveryMs, search)] : [])]);
   }
 
   /** Stops writing and searching; the app is gone when this resolves. */

@@ -1,5 +1,6 @@
 import type { PlanFact, PlanFactName, ReembedPlan } from '../../../reembed/definition.js';
 import type { MigrationStatus } from '../../../reembed/status.js';
+import { throttleReasons } from '../../../reembed/throttle/describe.js';
 import { adoptionText, describeStatements, verificationText } from '../../plan.js';
 import { count } from '../../table.js';
 
@@ -112,8 +113,7 @@ export function oneLine({ state, paused, reason }: MigrationStatus): string {
 
 /** How a move stands, for people. */
 export function describeStatus(migration: MigrationStatus): string {
-  const { rows, done, rate, etaSeconds, gates, throttle, readers } = migration;
-  const pressed = throttle.filter(({ state }) => state !== 'fine');
+  const { rows, done, rate, etaSeconds, gates, throttle, readers, spend } = migration;
   const next = NEXT[migration.state];
   return [
     `${migration.source}: ${oneLine(migration)}`,
@@ -121,10 +121,10 @@ export function describeStatus(migration: MigrationStatus): string {
     `  to       ${migration.to} (space ${migration.spaces.to})`,
     `  rows     ${count(done)} of about ${count(rows)}${rate === null ? '' : `, ${count(rate)} a second`}${etaSeconds ? `, ${seconds(etaSeconds)} left` : ''}`,
     ...(migration.state === 'backfilling' ? [`  pace     ${Math.round(migration.share * 100)} % of the time`] : []),
-    ...pressed.map(
-      ({ name, state, value, bound, unit, note }) =>
-        `  slowed   ${name}: ${state === 'unknown' ? 'cannot be read' : `${shown(value)} ${unit}, bound ${shown(bound)}`}${note ? ` (${note})` : ''}`,
-    ),
+    ...throttleReasons(throttle).map((reason) => `  slowed   ${reason}`),
+    ...(spend.usd > 0 || spend.capUsd !== null
+      ? [`  spent    $${spend.usd.toFixed(2)}${spend.capUsd === null ? '' : ` of $${spend.capUsd.toFixed(2)}`}`]
+      : []),
     ...gates.map(
       ({ name, passed, accepted, advisory, value, bound, note }) =>
         `  ${passed ? 'holds ' : advisory ? 'note  ' : accepted ? 'waived' : 'FAILS '}   ${name}: ${shown(value)}${bound === null ? '' : `, wanted ${shown(bound)}`}${note ? ` (${note})` : ''}`,

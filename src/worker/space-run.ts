@@ -1,0 +1,48 @@
+import pLimit, { type LimitFunction } from 'p-limit';
+import type { EmbeddingModel } from '../embed/port.js';
+import { ClaimCursor } from '../stages/claim-cursor.js';
+import { LoadDuty } from '../stages/load-duty.js';
+import { createPace, type Pace } from '../stages/pace.js';
+import type { Parked } from '../stages/parked.js';
+import type { Store } from '../store/port.js';
+
+/** What this process remembers of a space from drain to drain. */
+export interface SpaceRun {
+  readonly cursor: ClaimCursor;
+  readonly pace: Pace;
+  readonly load: LoadDuty;
+  readonly parked: Parked[];
+  readonly gate: LimitFunction;
+  opened:
+    | {
+        readonly at: number;
+        readonly store: Store;
+        readonly model: EmbeddingModel;
+        readonly copyFrom: Store | undefined;
+      }
+    | undefined;
+  indexed: boolean | undefined;
+  indexLookedAt: number;
+  /** When it was found to be not paused, by whichever slot. */
+  workedOnAt: number;
+  /** Of the drains that are running: a pause ends them. */
+  readonly running: Set<AbortController>;
+  restUntil: number;
+}
+
+/** Of a space that nothing is known of yet. `rows`: in its first write. */
+export function newSpaceRun(rows: number): SpaceRun {
+  return {
+    cursor: new ClaimCursor(),
+    pace: createPace(rows),
+    load: new LoadDuty(),
+    parked: [],
+    gate: pLimit(1),
+    opened: undefined,
+    indexed: undefined,
+    indexLookedAt: Number.NEGATIVE_INFINITY,
+    workedOnAt: Number.NEGATIVE_INFINITY,
+    running: new Set(),
+    restUntil: 0,
+  };
+}

@@ -1,0 +1,50 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { LoadDuty } from '../../src/stages/load-duty.js';
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+test('rests after a batch for as long as the share asks', () => {
+  const duty = new LoadDuty();
+  duty.worked(1000);
+  expect(duty.restMs()).toBe(0);
+  duty.follow(0.25);
+  duty.worked(1000);
+  expect(duty.restMs()).toBeCloseTo(3000);
+  vi.advanceTimersByTime(3000);
+  expect(duty.isFree()).toBe(true);
+});
+
+test('slots that end together rest together, not one after the other', () => {
+  const duty = new LoadDuty();
+  duty.follow(0.5);
+  for (let slot = 0; slot < 3; slot++) duty.worked(1000);
+  expect(duty.restMs()).toBeCloseTo(1000);
+});
+
+test('what is left of a rest follows the share; none is longer than ten seconds', () => {
+  const duty = new LoadDuty();
+  duty.follow(0.1);
+  duty.worked(1000);
+  expect(duty.restMs()).toBeCloseTo(9000);
+  duty.follow(0.5);
+  expect(duty.restMs()).toBeCloseTo(1000);
+  duty.follow(1);
+  expect(duty.isFree()).toBe(true);
+  duty.follow(0.01);
+  duty.worked(1000);
+  expect(duty.restMs()).toBeCloseTo(10_000);
+});
+
+test('a share of nothing stops, whatever was worked', () => {
+  const duty = new LoadDuty();
+  duty.follow(0);
+  duty.worked(1000);
+  expect(duty.restMs()).toBe(Number.POSITIVE_INFINITY);
+  duty.follow(1);
+  expect(duty.isFree()).toBe(true);
+});
