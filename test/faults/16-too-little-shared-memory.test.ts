@@ -1,5 +1,5 @@
 /**
- * The server's dynamic shared memory is a file system of 2 MB here, mounted over its own: a parallel build of an HNSW
+ * The server's dynamic shared memory is a file system of 32 MB here, mounted over its own: a parallel build of an HNSW
  * index wants a segment of maintenance_work_mem, and PostgreSQL itself fails it.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -29,7 +29,7 @@ describe('fault 16: too little shared memory for a parallel index build [O, fall
     });
     if (!disks) return;
     await disks.server.down();
-    await disks.mount('pg_dynshmem', 2_048);
+    await disks.mount('pg_dynshmem', 32_768);
     await disks.server.up();
     fixture = await openFixture('postgres', await disks.database('shm'));
   }, TIMEOUT_MS);

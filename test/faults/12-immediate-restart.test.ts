@@ -1,0 +1,191 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { getMigration, type Migration } from '../../src/catalog/migration.js';
+import { type Client, createClient } from '../../src/index.js';
+import { indexState } from '../../src/store/index-state.js';
+import { start } from '../reembed/support.js';
+import { asAdmin } from '../support/admin.js';
+import { eventually } from '../support/eventually.js';
+import { type Fixture, openFixture } from '../support/fixture.js';
+import { type PostgresServer, startPostgres } from '../support/servers.js';
+import { drained, heldNow } from './migrating.js';
+import { expectFresh } from './rows.js';
+import { ensureBuilt } from './support/build.js';
+import { Fleet } from './support/workers.js';
+
+const TIMEOUT_MS = 400_000;
+const ROWS = 3000;
+const PAUSE_MS = 20;
+
+let server: PostgresServer;
+let fixture: Fixture;
+let fleet: Fleet;
+let client: Client;
+
+beforeAll(async () => {
+  await ensureBuilt();
+  // Durable: what was committed is there after a crash, as in production.
+  server = await startPostgres({ durable: true });
+  await asAdmin(server.url, (admin) => admin.query('CREATE EXTENSION vector'));
+  fixture = await openFixture('postgres', { url: server.url, name: 'postgres', drop: async () => {} });
+  const env = { DATABASE_URL: server.url, FRESHVEC_BATCH_KEYS: '50' };
+  fleet = new Fleet(env);
+  client = createClient({ env, configFile: false, onError: () => {} });
+}, 180_000);
+
+afterAll(async () => {
+  await fleet?.close();
+  await client?.close();
+  await fixture?.close();
+  await server?.stop('immediate');
+}, 60_000);
+
+/** The server dies without a checkpoint, whatever runs there, and comes back. */
+const crash = () => server.restart('immediate');
+
+/** Asks again until the database answers. */
+function answered<T>(what: string, ask: () => Promise<T>): Promise<NonNullable<T>> {
+  return eventually(ask, { timeoutMs: 120_000, intervalMs: PAUSE_MS, what }) as Promise<NonNullable<T>>;
+}
+
+async function count(sql: string): Promise<number> {
+  const [row] = await fixture.db.query<{ n: number }>(sql);
+  return row?.n ?? 0;
+}
+
+/** How many edits were acknowledged: those must not be lost. */
+function keepEditing(url: string) {
+  const stop = new AbortController();
+  const acknowledged = new Map<number, string>();
+  const loop = (async () => {
+    for (let turn = 0; !stop.signal.aborted; turn++) {
+      const one = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2_000 });
+      one.on('error', () => {});
+      try {
+        await one.connect();
+        while (!stop.signal.aborted) {
+          const id = 1 + ((turn * 37) % ROWS);
+          const body = `edit ${turn} of ${id}`;
+          await one.query('UPDATE doc SET body = $2 WHERE id = $1', [id, body]);
+          acknowledged.set(id, body);
+          turn += 1;
+          await sleep(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => {});
+        }
+      } catch {
+        await sleep(PAUSE_MS);
+      } finally {
+        await one.end().catch(() => {});
+      }
+    }
+  })();
+  return {
+    acknowledged,
+    async stop() {
+      stop.abort();
+      await loop;
+    },
+  };
+}
+
+/** Searches all the while; one that fails because the server is away does not count. */
+function keepSearching() {
+  const stop = new AbortController();
+  const models = new Map<number, Set<string>>();
+  const loop = (async () => {
+    for (let turn = 0; !stop.signal.aborted; turn++) {
+      try {
+        const { epoch, results } = await client.search('doc', { text: `text ${turn % ROWS}`, k: 5 });
+        const seen = models.get(epoch) ?? new Set();
+        models.set(epoch, seen);
+        for (const { model } of results) seen.add(model);
+      } catch {
+        // Away.
+      }
+      await sleep(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => {});
+    }
+  })();
+  return {
+    models,
+    async stop() {
+      stop.abort();
+      await loop;
+    },
+  };
+}
+
+test(
+  'fault 12: Postgres restarted with `immediate` during ingest, backfill, index build, cutover [C O X]',
+  async () => {
+    const { db } = fixture;
+    await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
+      INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, ${ROWS}) i`);
+    const { space: old } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/a@64' });
+    await fleet.start({ role: 'embed' });
+    await fleet.start({ role: 'reembed' });
+    const app = keepEditing(server.url);
+    const searches = keepSearching();
+    try {
+      await answered('some rows fresh', async () => (await count('SELECT count(embedding) AS n FROM doc')) > 100);
+      expect(await count('SELECT count(*) AS n FROM doc WHERE embedding IS NULL')).toBeGreaterThan(0);
+      await crash();
+      await answered(
+        'all rows embedded',
+        async () => (await count('SELECT count(*) AS n FROM doc WHERE embedding IS NULL')) === 0,
+      );
+
+      const { id } = await start(fixture, 'doc', { model: 'fake/b@64' });
+      const migration = () => getMigration(db, id);
+      const reached = (...states: Migration['state'][]) =>
+        answered(states.join(), async () => {
+          const now = await migration();
+          if (now?.state === 'parked') throw new Error(`parked: ${now.reason}\n${fleet.logs()}`);
+          return now && states.includes(now.state);
+        });
+      await answered(
+        'a part of the backfill',
+        async () => (await count('SELECT count(embedding_2) AS n FROM doc')) > 100,
+      );
+      expect((await migration())?.state).toBe('backfilling');
+      await crash();
+      await reached('indexing', 'verifying', 'ready');
+      // In the build where it is still under way, else soon after it: both must end with one valid index.
+      await crash();
+      await reached('ready');
+
+      const epoch = async () => (await db.query<{ epoch: number }>('SELECT epoch FROM freshvec.pointer'))[0]?.epoch;
+      // The crash meets the switch somewhere; whether it was answered or not, it is done once or not at all.
+      const switching = client.reembed.cutover('doc').catch(() => undefined);
+      await crash();
+      await switching;
+      await answered('the switch', async () => (await client.reembed.cutover('doc')).state === 'soaking');
+      expect(await epoch()).toBe(2);
+      await crash();
+      await answered('the way back', async () => (await client.reembed.rollback('doc')).state === 'rolled_back');
+      expect(await epoch()).toBe(3);
+
+      await app.stop();
+      const to = (await migration())?.toSpaceId ?? 0;
+      await drained(fixture, [{ id: old.id }, { id: to }]);
+      for (const spaceId of [old.id, to]) {
+        const held = await heldNow(fixture, 'doc', spaceId);
+        await expectFresh(fixture, held, { text: 'body' });
+        await answered('a valid index', async () => (await indexState(db, held.source, held.space)) === 'valid');
+      }
+      expect(await count('SELECT count(*) AS n FROM pg_index i WHERE NOT i.indisvalid')).toBe(0);
+      const rows = await db.query<{ id: number; body: string }>('SELECT id, body FROM doc');
+      const bodies = new Map(rows.map((row) => [row.id, row.body]));
+      for (const [key, body] of app.acknowledged) {
+        // A later edit may have been done without its answer.
+        if (bodies.get(key) !== body) expect(bodies.get(key)).toMatch(new RegExp(`^edit \\d+ of ${key}$`));
+      }
+      expect(app.acknowledged.size).toBeGreaterThan(50);
+    } finally {
+      await app.stop();
+      await searches.stop();
+    }
+    for (const [of, models] of searches.models) expect([of, models.size]).toEqual([of, models.size === 0 ? 0 : 1]);
+    expect(searches.models.size).toBeGreaterThan(0);
+  },
+  TIMEOUT_MS,
+);
