@@ -29,6 +29,8 @@ const FULL = 0.9;
 export interface LeaseWatch {
   hold(token: string): void;
   drop(token: string): void;
+  /** Told of one that could not be given back: the database was away. */
+  owe(spaceId: number, token: string): void;
 }
 
 /**
@@ -110,14 +112,14 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
   }
 }
 
-/** Gives every lease back that could not be ended; where the database is out of reach they expire. */
+/** Gives every lease back that could not be ended; where the database is out of reach that is done later, or they expire. */
 export async function giveBack(
   { db, store }: Pick<DrainContext, 'db' | 'store'>,
   tokens: Iterable<string>,
   leases: LeaseWatch,
 ): Promise<void> {
   for (const token of tokens) {
-    await release(db, store.space.id, token).catch(() => {});
     leases.drop(token);
+    await release(db, store.space.id, token).catch(() => leases.owe(store.space.id, token));
   }
 }

@@ -29,7 +29,7 @@ export async function uncoveredRows(
        FROM ${from} ${view.join} WHERE ${where} AND ${written}
      ), __fv_wrong AS MATERIALIZED (
        SELECT r.*, EXISTS (
-           SELECT FROM freshvec.change c WHERE c.space_id = ${space.id} AND c.key = r.__fv_key
+           SELECT FROM freshvec.change_key c WHERE c.space_id = ${space.id} AND c.key = r.__fv_key
          ) OR EXISTS (
            SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = r.__fv_key
          ) AS __fv_pending, (

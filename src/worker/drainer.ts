@@ -5,6 +5,7 @@ import { getSourceById } from '../catalog/source.js';
 import { getSpace, MAINTAINED_STATES, payingTwin, type Space } from '../catalog/space.js';
 import { LEASE_SECONDS } from '../claim/lease.js';
 import { renew } from '../claim/renew.js';
+import { release } from '../claim/settle.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import type { Priority } from '../embed/gate.js';
@@ -54,6 +55,9 @@ const INDEX_LOOK_MS = 1000;
 /** How long it holds that a space is not paused, in ms: a little less than between two looks at what changes a drain. */
 const PAUSE_LOOK_MS = 900;
 
+/** How often leases that could not be given back are tried again, in ms. */
+const OWED_MS = 1000;
+
 /** How old the last comparison of a model with itself may be, by whichever worker. */
 const PROBE_MS = 3_600_000;
 /** How often a worker looks whether another one found a model changed. */
@@ -63,6 +67,9 @@ const PROBE_LOOK_MS = 10_000;
 export class Drainer {
   private readonly spaces = new Map<number, SpaceRun>();
   private readonly tokens = new Set<string>();
+  /** Leases that could not be given back, by token, with their space. */
+  private readonly owed = new Map<string, number>();
+  private paying: NodeJS.Timeout | undefined;
   private readonly parkedIn = new Map<number, DrainContext>();
   private readonly renewal: NodeJS.Timeout;
   /** By fingerprint, when it was compared with itself; shared by the slots. */
@@ -129,7 +136,30 @@ export class Drainer {
   /** Gives back what is parked. No drain may run any more. */
   async close(): Promise<void> {
     clearInterval(this.renewal);
+    clearInterval(this.paying);
     for (const spaceId of [...this.parkedIn.keys()]) await this.giveBackParked(spaceId);
+  }
+
+  /** Gives back what the database was away for: else those rows would wait until their leases expire. */
+  private async payOwed(): Promise<void> {
+    for (const [token, spaceId] of this.owed) {
+      await release(this.options.db, spaceId, token);
+      this.owed.delete(token);
+    }
+  }
+
+  private owe(spaceId: number, token: string): void {
+    this.owed.set(token, spaceId);
+    this.paying ??= setInterval(() => {
+      this.payOwed().then(
+        () => {
+          clearInterval(this.paying);
+          this.paying = undefined;
+        },
+        () => {}, // Still away.
+      );
+    }, OWED_MS);
+    this.paying.unref();
   }
 
   private async giveBackParked(spaceId: number): Promise<void> {
@@ -143,6 +173,7 @@ export class Drainer {
   private readonly watch: LeaseWatch = {
     hold: (token) => this.tokens.add(token),
     drop: (token) => this.tokens.delete(token),
+    owe: (spaceId, token) => this.owe(spaceId, token),
   };
 
   private renewLeases(): void {

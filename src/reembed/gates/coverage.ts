@@ -114,7 +114,7 @@ async function readKeys(
     const one = await db.tx(async (tx) => {
       await tx.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
       const [known] = await tx.query(
-        `SELECT 1 FROM freshvec.change WHERE space_id = $1 AND key = $2
+        `SELECT 1 FROM freshvec.change_key WHERE space_id = $1 AND key = $2
          UNION ALL SELECT 1 FROM freshvec.lease WHERE space_id = $1 AND key = $2
          UNION ALL SELECT 1 FROM freshvec.failure WHERE space_id = $1 AND key = $2`,
         [store.space.id, key],

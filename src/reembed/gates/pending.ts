@@ -6,6 +6,7 @@ export async function pendingGate({ db, to, settings }: Pick<GateContext, 'db' |
     `SELECT extract(epoch FROM clock_timestamp() - LEAST(
          (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 0 ORDER BY id LIMIT 1),
          (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 1 ORDER BY id LIMIT 1),
+         (SELECT at FROM freshvec.change_pack WHERE space_id = $1 ORDER BY id LIMIT 1),
          (SELECT min(since) FROM freshvec.lease WHERE space_id = $1)))::float8 AS oldest,
        (SELECT count(*) FROM freshvec.range WHERE space_id = $1 AND purpose = 'load') AS ranges`,
     [to.id],
