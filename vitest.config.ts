@@ -13,6 +13,9 @@ const THOROUGH = [
   'test/source/{adopt,refusals}.test.ts',
   'test/stages/long-texts.test.ts',
   'test/observe/http.test.ts',
+  'test/claim/bulk.test.ts',
+  'test/capture/{shapes,partitions}.test.ts',
+  'test/search/switch.test.ts',
 ];
 
 const common = {

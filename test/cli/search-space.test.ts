@@ -25,7 +25,8 @@ afterEach(() => fixture.close());
 test('`search --space` looks into the space that a migration fills, and says how full it is', async () => {
   const { id, fromSpaceId, toSpaceId } = await start(fixture, 'doc', { model: 'fake/b@12' });
   const cli = (...argv: string[]) => freshvec(argv, { env: { DATABASE_URL: fixture.url } });
-  // Room is made for the new vectors, and none is there yet: this controller's throttle lets nothing through.
+  // Room is made for the new vectors, and none is there yet: the throttle lets nothing through, from the start.
+  await fixture.db.query('UPDATE freshvec.migration SET share = 0');
   await workUntil(fixture, id, ['backfilling'], { throttle: async () => ({ share: 0, signals: [] }) });
   const search = ['search', 'doc', 'text number 7', '-k', '1', '--space', String(toSpaceId)];
   const early = await cli(...search, '--json');
