@@ -83,6 +83,11 @@ export interface Migration {
   readonly endedAt: string | undefined;
 }
 
+/** Nothing happens to it any more. */
+export function hasEnded({ state }: Pick<Migration, 'state'>): boolean {
+  return state === 'done' || state === 'aborted';
+}
+
 type MigrationRow = {
   id: number;
   source_id: number;

@@ -1,6 +1,12 @@
 import { PACK_KEYS } from '../catalog/pack.js';
 import type { Executor } from '../db/database.js';
-import { type ChangeClaim, type ChangeClaimOptions, type ClaimedRow, toChangeClaim } from './claim-changes.js';
+import {
+  type ChangeClaim,
+  type ChangeClaimOptions,
+  type ClaimedRow,
+  leasedSql,
+  toChangeClaim,
+} from './claim-changes.js';
 import { LANES, LEASE_SECONDS } from './lease.js';
 
 /**
@@ -45,15 +51,7 @@ export async function claimBulk(
        UPDATE freshvec.change_pack
        SET keys = keys[(SELECT used FROM cut) + 1 :], tenants = tenants[(SELECT used FROM cut) + 1 :]
        WHERE space_id = $1 AND id = (SELECT id FROM cut)
-     ), keys AS (
-       SELECT key, max(tenant) AS tenant, bool_or(COALESCE(force, false)) AS force, min(at) AS since FROM taken GROUP BY key
-     ), leased AS (
-       INSERT INTO freshvec.lease AS l (space_id, key, token, worker, expires_at, force, lane, tenant, since)
-       SELECT $1, key, $6::uuid, $7, clock_timestamp() + make_interval(secs => $8), force, $2, tenant, since FROM keys
-       ORDER BY key COLLATE "C"
-       ON CONFLICT (space_id, key) DO UPDATE SET again = true, again_force = l.again_force OR excluded.force
-       RETURNING key, attempts, losses, force, token IS NOT DISTINCT FROM $6::uuid AS mine
-     )
+     ), ${leasedSql(6)}
      SELECT t.more, t.last_id, l.* FROM (
        SELECT
          (SELECT COALESCE(sum(n), 0) FROM line) >= $4::int OR (SELECT count(*) FROM packs) >= $5::int AS more,

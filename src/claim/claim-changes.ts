@@ -39,15 +39,7 @@ export async function claimChanges(
          WHERE c.space_id = $1 AND c.lane = $2 AND c.id >= $3
          ORDER BY c.space_id, c.lane, c.id LIMIT $4 FOR UPDATE SKIP LOCKED))
        RETURNING id, key, tenant, force, at
-     ), keys AS (
-       SELECT key, max(tenant) AS tenant, bool_or(COALESCE(force, false)) AS force, min(at) AS since FROM taken GROUP BY key
-     ), leased AS (
-       INSERT INTO freshvec.lease AS l (space_id, key, token, worker, expires_at, force, lane, tenant, since)
-       SELECT $1, key, $5::uuid, $6, clock_timestamp() + make_interval(secs => $7), force, $2, tenant, since FROM keys
-       ORDER BY key COLLATE "C"
-       ON CONFLICT (space_id, key) DO UPDATE SET again = true, again_force = l.again_force OR excluded.force
-       RETURNING key, attempts, losses, force, token IS NOT DISTINCT FROM $5::uuid AS mine
-     )
+     ), ${leasedSql(5)}
      SELECT t.more, t.last_id, t.bulk, l.* FROM (
        SELECT count(*) >= $4::int AS more, max(id) AS last_id,
          EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = $1 AND c.lane = ${LANES.bulk} AND c.id >= $8)
@@ -57,6 +49,22 @@ export async function claimChanges(
     [spaceId, LANES.interactive, fromId, limit, token, worker, LEASE_SECONDS, bulkFromId],
   );
   return { ...toChangeClaim(rows, fromId), bulk: rows[0]?.bulk ?? false };
+}
+
+/**
+ * CTEs `keys` and `leased`: leases of the keys in `taken`, in key order, of space `$1` and lane `$2`; a key that is held is
+ * marked `again`. The parameters from `first` on are token, worker and the lease's seconds.
+ */
+export function leasedSql(first: number): string {
+  return `keys AS (
+       SELECT key, max(tenant) AS tenant, bool_or(COALESCE(force, false)) AS force, min(at) AS since FROM taken GROUP BY key
+     ), leased AS (
+       INSERT INTO freshvec.lease AS l (space_id, key, token, worker, expires_at, force, lane, tenant, since)
+       SELECT $1, key, $${first}::uuid, $${first + 1}, clock_timestamp() + make_interval(secs => $${first + 2}), force, $2, tenant, since
+       FROM keys ORDER BY key COLLATE "C"
+       ON CONFLICT (space_id, key) DO UPDATE SET again = true, again_force = l.again_force OR excluded.force
+       RETURNING key, attempts, losses, force, token IS NOT DISTINCT FROM $${first}::uuid AS mine
+     )`;
 }
 
 export function toChangeClaim(rows: readonly ClaimedRow[], fromId: number): ChangeClaim {

@@ -1,4 +1,4 @@
-import { latestMigration, type Migration } from '../catalog/migration.js';
+import { hasEnded, latestMigration, type Migration } from '../catalog/migration.js';
 import { getSource, type Source } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
@@ -84,8 +84,7 @@ export function abort(db: Database, source: string): Promise<Migration> {
 /** Rests the work on a migration. Edits go on being embedded for both spaces; `cutover` and `rollback` still work. */
 export async function pauseMigration(db: Database, source: string): Promise<Migration> {
   return change(db, source, async (tx, migration) => {
-    if (migration.state === 'done' || migration.state === 'aborted')
-      throw refused(source, 'pause', migration, 'it has ended');
+    if (hasEnded(migration)) throw refused(source, 'pause', migration, 'it has ended');
     if (migration.paused) return;
     await tx.query('UPDATE freshvec.migration SET paused = true WHERE id = $1', [migration.id]);
     await record(tx, migration.id, migration.state, 'paused by a person');

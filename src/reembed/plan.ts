@@ -1,4 +1,4 @@
-import { latestMigration } from '../catalog/migration.js';
+import { hasEnded, latestMigration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
@@ -89,7 +89,7 @@ function costOf(model: PlanModel, tokens: number): number | undefined {
 
 async function alreadyMoving(db: Executor, source: Source): Promise<string[]> {
   const open = await latestMigration(db, source.id);
-  if (!open || open.state === 'done' || open.state === 'aborted') return [];
+  if (!open || hasEnded(open)) return [];
   return [
     `it is being re-embedded already, to ${open.target.fingerprint} (${open.state}): \`complete\` or \`abort\` that first.`,
   ];

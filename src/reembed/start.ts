@@ -1,5 +1,5 @@
 import { setSpaceCap } from '../budget/space-cap.js';
-import { latestMigration, type Migration } from '../catalog/migration.js';
+import { hasEnded, latestMigration, type Migration } from '../catalog/migration.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
@@ -16,7 +16,7 @@ import { record } from './transition.js';
 export async function startReembed(db: Database, plan: ReembedPlan, options: StartOptions = {}): Promise<Migration> {
   const { source, from, to } = plan;
   const open = await latestMigration(db, source.id);
-  if (open && open.state !== 'done' && open.state !== 'aborted') return sameOrRefused(plan, open);
+  if (open && !hasEnded(open)) return sameOrRefused(plan, open);
   if (plan.blockers.length > 0) throw new ReembedRefused(source.name, plan.blockers);
   if (options.until !== undefined && !(options.until > 0 && options.until <= 1)) {
     throw new ReembedRefused(source.name, [

@@ -145,6 +145,14 @@ export const INVARIANTS: Readonly<Record<Exclude<MigrationState, 'parked'>, Inva
   aborted: { live: 'from', from: ['live'], to: ['dropped', 'absent'] },
 };
 
+/** What a contraction ends in: the old space was dropped, or the new one. */
+export function endOfContraction({
+  dropSpaceId,
+  toSpaceId,
+}: Pick<Migration, 'dropSpaceId' | 'toSpaceId'>): 'done' | 'aborted' {
+  return dropSpaceId === toSpaceId ? 'aborted' : 'done';
+}
+
 /** The outcome of an event, with what depends on the row: where a parked migration goes on from. */
 export function outcomeOf(
   migration: Pick<Migration, 'state' | 'parkedState' | 'dropSpaceId' | 'toSpaceId'>,
@@ -157,14 +165,14 @@ export function outcomeOf(
   if (migration.state === 'parked' && event === 'abort' && migration.parkedState === 'soaking') {
     return no('searches are answered from the new space: `resume`, then `rollback`, then `abort`');
   }
-  const dropsNew = migration.dropSpaceId === migration.toSpaceId;
+  const dropsNew = endOfContraction(migration) === 'aborted';
   if (migration.state === 'contracting' && event === (dropsNew ? 'complete' : 'abort')) {
     return no(
       dropsNew ? 'it was aborted: the new space is being dropped' : 'it was completed: the old space is being dropped',
     );
   }
   if (migration.state === 'contracting' && event === 'advance') {
-    return to(dropsNew ? 'aborted' : 'done');
+    return to(endOfContraction(migration));
   }
   return TRANSITIONS[migration.state][event];
 }

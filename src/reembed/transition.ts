@@ -1,7 +1,22 @@
-import { getMigration, type Migration, type MigrationState } from '../catalog/migration.js';
+import { getMigration, hasEnded, type Migration, type MigrationState } from '../catalog/migration.js';
 import type { Database, Executor } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { literal } from '../db/identifiers.js';
+
+/** A migration as whoever works on it knows it. */
+export type Ours = Pick<Migration, 'id' | 'state' | 'token'>;
+
+/** SQL: it still is in that state, and nobody took it over. For the first three parameters, `oursParams`. */
+export const OURS = 'id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid';
+
+export function oursParams({ id, state, token }: Ours): [number, MigrationState, string | null] {
+  return [id, state, token ?? null];
+}
+
+/** The same without parameters. */
+function oursSql({ id, state, token }: Ours): string {
+  return `id = ${id} AND state = ${literal(state)} AND token IS NOT DISTINCT FROM ${token === undefined ? 'NULL' : literal(token)}::uuid`;
+}
 
 /** What a change of state writes beside it. */
 export interface Note {
@@ -17,18 +32,18 @@ export interface Note {
  */
 export async function move(
   tx: Executor,
-  migration: Pick<Migration, 'id' | 'state' | 'token'>,
+  migration: Ours,
   state: MigrationState,
   { what, reason = null }: Note,
 ): Promise<boolean> {
   const [moved] = await tx.query(
-    `UPDATE freshvec.migration m
+    `UPDATE freshvec.migration
      SET state = $4, reason = $5, tries = 0,
-         parked_state = CASE WHEN $4 = 'parked' THEN m.state END,
-         switched_at = CASE WHEN $4 = 'soaking' THEN clock_timestamp() ELSE m.switched_at END,
+         parked_state = CASE WHEN $4 = 'parked' THEN state END,
+         switched_at = CASE WHEN $4 = 'soaking' THEN clock_timestamp() ELSE switched_at END,
          ended_at = CASE WHEN $4 IN ('done', 'aborted') THEN clock_timestamp() END
-     WHERE m.id = $1 AND m.state = $2 AND m.token IS NOT DISTINCT FROM $3::uuid RETURNING 1`,
-    [migration.id, migration.state, migration.token ?? null, state, reason],
+     WHERE ${OURS} RETURNING 1`,
+    [...oursParams(migration), state, reason],
   );
   if (!moved) return false;
   await record(tx, migration.id, state, what);
@@ -44,12 +59,11 @@ export async function record(tx: Executor, migrationId: number, state: Migration
 }
 
 /** Says what a migration waits for, without a change of state. */
-export async function waitFor(tx: Executor, { id, state, token }: Migration, reason: string | null): Promise<void> {
-  await tx.query(
-    `UPDATE freshvec.migration SET reason = $4
-     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid AND reason IS DISTINCT FROM $4`,
-    [id, state, token ?? null, reason],
-  );
+export async function waitFor(tx: Executor, migration: Ours, reason: string | null): Promise<void> {
+  await tx.query(`UPDATE freshvec.migration SET reason = $4 WHERE ${OURS} AND reason IS DISTINCT FROM $4`, [
+    ...oursParams(migration),
+    reason,
+  ]);
 }
 
 /**
@@ -68,8 +82,7 @@ export async function takeOver(
     [id, token, first],
   );
   const migration = await getMigration(db, id);
-  const works =
-    migration?.token === token && !migration.paused && !['done', 'aborted', 'parked'].includes(migration.state);
+  const works = migration?.token === token && !migration.paused && !hasEnded(migration) && migration.state !== 'parked';
   return works ? migration : undefined;
 }
 
@@ -77,17 +90,13 @@ export async function takeOver(
 const TAKEN = 'FV001';
 
 /** The same as `move`, as one statement for a plan: it fails where the migration is not ours any more. */
-export function moveSql(
-  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
-  next: MigrationState,
-  what: string,
-): string {
-  const ended = next === 'done' || next === 'aborted';
+export function moveSql(migration: Ours, next: MigrationState, what: string): string {
+  const ended = hasEnded({ state: next });
   return `DO $freshvec$ BEGIN
   UPDATE freshvec.migration SET state = ${literal(next)}, reason = NULL, tries = 0${ended ? ', ended_at = clock_timestamp()' : ''}
-  WHERE id = ${id} AND state = ${literal(state)} AND token IS NOT DISTINCT FROM ${token === undefined ? 'NULL' : literal(token)}::uuid;
+  WHERE ${oursSql(migration)};
   IF NOT FOUND THEN RAISE EXCEPTION 'freshvec: the migration was taken over' USING ERRCODE = '${TAKEN}'; END IF;
-  INSERT INTO freshvec.migration_event (migration_id, state, what) VALUES (${id}, ${literal(next)}, ${literal(what)});
+  INSERT INTO freshvec.migration_event (migration_id, state, what) VALUES (${migration.id}, ${literal(next)}, ${literal(what)});
 END $freshvec$`;
 }
 
@@ -96,38 +105,30 @@ export function wasTaken(error: unknown): boolean {
 }
 
 /** The controller itself rests the migration until a person resumes it. */
-export async function pauseSelf(tx: Executor, { id, state, token }: Migration, reason: string): Promise<void> {
+export async function pauseSelf(tx: Executor, migration: Ours, reason: string): Promise<void> {
   const [paused] = await tx.query(
-    `UPDATE freshvec.migration SET paused = true, reason = $4
-     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid RETURNING 1`,
-    [id, state, token ?? null, reason],
+    `UPDATE freshvec.migration SET paused = true, reason = $4 WHERE ${OURS} RETURNING 1`,
+    [...oursParams(migration), reason],
   );
-  if (paused) await record(tx, id, state, reason);
+  if (paused) await record(tx, migration.id, migration.state, reason);
 }
 
 /** Counts a try that failed; resolves to how many did so in a row, 0 where the migration is not ours any more. */
-export function countTry(
-  db: Database,
-  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
-  why: string,
-): Promise<number> {
+export function countTry(db: Database, migration: Ours, why: string): Promise<number> {
   return db.tx(async (tx) => {
     const [row] = await tx.query<{ tries: number }>(
-      `UPDATE freshvec.migration SET tries = tries + 1
-       WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid RETURNING tries`,
-      [id, state, token ?? null],
+      `UPDATE freshvec.migration SET tries = tries + 1 WHERE ${OURS} RETURNING tries`,
+      oursParams(migration),
     );
-    if (row) await record(tx, id, state, why);
+    if (row) await record(tx, migration.id, migration.state, why);
     return row?.tries ?? 0;
   });
 }
 
 /** Fails where the migration is not ours any more, else holds it until the transaction ends. */
-export function holdSql({ id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>): string {
+export function holdSql(migration: Ours): string {
   return `DO $freshvec$ BEGIN
-  PERFORM 1 FROM freshvec.migration
-  WHERE id = ${id} AND state = ${literal(state)} AND token IS NOT DISTINCT FROM ${token === undefined ? 'NULL' : literal(token)}::uuid
-  FOR NO KEY UPDATE;
+  PERFORM 1 FROM freshvec.migration WHERE ${oursSql(migration)} FOR NO KEY UPDATE;
   IF NOT FOUND THEN RAISE EXCEPTION 'freshvec: the migration was taken over' USING ERRCODE = '${TAKEN}'; END IF;
 END $freshvec$`;
 }

@@ -2,8 +2,23 @@ import type { LongTexts } from '../catalog/long-texts.js';
 import type { Content, Source } from '../catalog/source.js';
 import type { Metric, Space, StoreKind, VectorType } from '../catalog/space.js';
 
-/** What a person says to make a table a source. */
-export interface SourceDefinition {
+/** What a person says of a space. */
+export interface SpaceTraits {
+  /** Column of the vector in column mode. */
+  readonly column?: string | undefined;
+  readonly store?: StoreKind | undefined;
+  readonly type?: VectorType | undefined;
+  readonly metric?: Metric | undefined;
+  readonly index?: 'hnsw' | 'none' | undefined;
+  readonly m?: number | undefined;
+  readonly efConstruction?: number | undefined;
+}
+
+/**
+ * What a person says to make a table a source. `column` is `embedding` by default; `store` what the table can bear: `column`,
+ * or `table` where freshvec's UPDATEs would hurt the app.
+ */
+export interface SourceDefinition extends SpaceTraits {
   /** As in SQL: `memory`, `app.memory`, `"We.ird"."Na""me"`. */
   readonly table: string;
   /** By default the table's name. */
@@ -16,17 +31,8 @@ export interface SourceDefinition {
   readonly tenant?: string | undefined;
   /** What becomes of texts that are longer than the model takes; `refuse` by default: a failure row. */
   readonly longTexts?: LongTexts | undefined;
-  /** Column of the vector in column mode; `embedding` by default. */
-  readonly column?: string | undefined;
-  readonly type?: VectorType | undefined;
-  readonly metric?: Metric | undefined;
-  readonly index?: 'hnsw' | 'none' | undefined;
-  readonly m?: number | undefined;
-  readonly efConstruction?: number | undefined;
   /** Takes over the vectors that `column` holds already, as made by the model from each row's present text, unpaid. */
   readonly adopt?: boolean | undefined;
-  /** By default what the table can bear: `column`, or `table` where freshvec's UPDATEs would hurt the app. */
-  readonly store?: StoreKind | undefined;
 }
 
 /** What the plan has to know of the model. */

@@ -14,7 +14,7 @@ export {
 export { dropUnderLock } from './drop-index.js';
 export { SourceRefused } from './errors.js';
 export { type ExecuteOptions, executeStatements, lockBudgetMs } from './execute.js';
-export type { Hazards } from './hazards.js';
+export { type Hazards, readHazards } from './hazards.js';
 export { captureNewPartitions, forgetDetached } from './partitions.js';
 export { planSource, verificationOf } from './plan.js';
 export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } from './plan-space.js';

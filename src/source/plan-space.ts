@@ -1,12 +1,12 @@
 import { getSource, type Source } from '../catalog/source.js';
-import { liveSpace, type Metric, type Space, type StoreKind, type VectorType } from '../catalog/space.js';
+import { liveSpace, type Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
 import { adoptedSql, vectorTypeOf } from './adoption.js';
 import { readExpressions } from './base-columns.js';
 import { currentSource } from './current.js';
-import type { PlanModel } from './definition.js';
+import type { PlanModel, SpaceTraits } from './definition.js';
 import { type Estimate, estimate } from './estimate.js';
 import { ownColumns } from './existing.js';
 import { type Hazards, readHazards } from './hazards.js';
@@ -14,18 +14,10 @@ import { newSpaceRefusals } from './plan.js';
 import { relationRefusals } from './refuse.js';
 import { readTable, type Table } from './table.js';
 
-/** What a second space of a source shall be; what is left open is as in the live one. */
-export interface SpaceDefinition {
-  /** By default the next free name after the live column's: `embedding_2`. */
-  readonly column?: string | undefined;
+/** What a second space of a source shall be; what is left open is as in the live one. `column`: the next free name. */
+export interface SpaceDefinition extends SpaceTraits {
   /** Takes over this column, which holds vectors of the model already; in place of `column`. */
   readonly adopt?: string | undefined;
-  readonly store?: StoreKind | undefined;
-  readonly type?: VectorType | undefined;
-  readonly metric?: Metric | undefined;
-  readonly index?: 'hnsw' | 'none' | undefined;
-  readonly m?: number | undefined;
-  readonly efConstruction?: number | undefined;
 }
 
 export interface PlannedSpace {

@@ -1,5 +1,5 @@
 import { fromSource } from '../catalog/expressions.js';
-import { latestMigration, type MigrationState } from '../catalog/migration.js';
+import { hasEnded, latestMigration, type MigrationState } from '../catalog/migration.js';
 import { type Pause, pauseOf } from '../catalog/pause.js';
 import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
@@ -108,7 +108,7 @@ async function withPauses(db: Database, { id: sourceId }: Source, status: Source
 
 async function migrationOf(db: Executor, sourceId: number): Promise<SourceStatus['migration']> {
   const migration = await latestMigration(db, sourceId);
-  if (!migration || migration.state === 'done' || migration.state === 'aborted') return undefined;
+  if (!migration || hasEnded(migration)) return undefined;
   const { id, state, paused, target } = migration;
   return { id, state, paused, to: target.fingerprint };
 }

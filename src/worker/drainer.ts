@@ -3,21 +3,19 @@ import { loadShare } from '../catalog/migration.js';
 import { pauseOf, pauseWork } from '../catalog/pause.js';
 import { getSourceById } from '../catalog/source.js';
 import { getSpace, MAINTAINED_STATES, payingTwin, type Space } from '../catalog/space.js';
-import { LEASE_SECONDS } from '../claim/lease.js';
-import { renew } from '../claim/renew.js';
-import { release } from '../claim/settle.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import type { Priority } from '../embed/gate.js';
 import { type EmbeddingModel, EmbedError, NEEDS_PERSON } from '../embed/port.js';
 import { probeModel } from '../embed/probe.js';
 import type { StageObserver } from '../observe/metrics.js';
-import { drain, giveBack, type LeaseWatch } from '../pipeline.js';
+import { drain, giveBack } from '../pipeline.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
 import { openStore } from '../store/index.js';
 import { paysForIndex } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
+import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
 import { newSpaceRun, type SpaceRun } from './space-run.js';
 
@@ -55,9 +53,6 @@ const INDEX_LOOK_MS = 1000;
 /** How long it holds that a space is not paused, in ms: a little less than between two looks at what changes a drain. */
 const PAUSE_LOOK_MS = 900;
 
-/** How often leases that could not be given back are tried again, in ms. */
-const OWED_MS = 1000;
-
 /** How old the last comparison of a model with itself may be, by whichever worker. */
 const PROBE_MS = 3_600_000;
 /** How often a worker looks whether another one found a model changed. */
@@ -66,19 +61,14 @@ const PROBE_LOOK_MS = 10_000;
 /** Runs drains of any space in this process and keeps their leases alive. */
 export class Drainer {
   private readonly spaces = new Map<number, SpaceRun>();
-  private readonly tokens = new Set<string>();
-  /** Leases that could not be given back, by token, with their space. */
-  private readonly owed = new Map<string, number>();
-  private paying: NodeJS.Timeout | undefined;
   private readonly parkedIn = new Map<number, DrainContext>();
-  private readonly renewal: NodeJS.Timeout;
+  private readonly leases: LeaseKeeper;
   /** By fingerprint, when it was compared with itself; shared by the slots. */
   private readonly probes = new Map<string, { readonly at: number; readonly done: Promise<void> }>();
   private codec: Promise<VectorCodec> | undefined;
 
   constructor(private readonly options: DrainerOptions) {
-    this.renewal = setInterval(() => this.renewLeases(), (LEASE_SECONDS * 1000) / 3);
-    this.renewal.unref();
+    this.leases = new LeaseKeeper(options.db);
   }
 
   /** Ms until the space may be drained again; 0 when now. */
@@ -109,7 +99,7 @@ export class Drainer {
     running.add(paused);
     const watch = setInterval(() => void this.follow(context).catch(() => {}), INDEX_LOOK_MS);
     try {
-      const { coolDownMs } = await drain(context, this.watch);
+      const { coolDownMs } = await drain(context, this.leases);
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
     } catch (error) {
       this.runOf(spaceId).opened = undefined;
@@ -135,31 +125,8 @@ export class Drainer {
 
   /** Gives back what is parked. No drain may run any more. */
   async close(): Promise<void> {
-    clearInterval(this.renewal);
-    clearInterval(this.paying);
     for (const spaceId of [...this.parkedIn.keys()]) await this.giveBackParked(spaceId);
-  }
-
-  /** Gives back what the database was away for: else those rows would wait until their leases expire. */
-  private async payOwed(): Promise<void> {
-    for (const [token, spaceId] of this.owed) {
-      await release(this.options.db, spaceId, token);
-      this.owed.delete(token);
-    }
-  }
-
-  private owe(spaceId: number, token: string): void {
-    this.owed.set(token, spaceId);
-    this.paying ??= setInterval(() => {
-      this.payOwed().then(
-        () => {
-          clearInterval(this.paying);
-          this.paying = undefined;
-        },
-        () => {}, // Still away.
-      );
-    }, OWED_MS);
-    this.paying.unref();
+    this.leases.close();
   }
 
   private async giveBackParked(spaceId: number): Promise<void> {
@@ -167,18 +134,7 @@ export class Drainer {
     if (!context) return;
     this.parkedIn.delete(spaceId);
     const tokens = context.parked.splice(0).map(({ token }) => token);
-    await giveBack(context, tokens, this.watch);
-  }
-
-  private readonly watch: LeaseWatch = {
-    hold: (token) => this.tokens.add(token),
-    drop: (token) => this.tokens.delete(token),
-    owe: (spaceId, token) => this.owe(spaceId, token),
-  };
-
-  private renewLeases(): void {
-    if (this.tokens.size === 0) return;
-    renew(this.options.db, [...this.tokens]).catch(() => {}); // Past its time a lease is lost, and the write says so.
+    await giveBack(context, tokens, this.leases);
   }
 
   private rest(spaceId: number, ms: number): void {

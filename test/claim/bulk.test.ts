@@ -6,13 +6,10 @@ import { claimBulk } from '../../src/claim/claim-bulk.js';
 import { lookForWork } from '../../src/claim/pending.js';
 import { release, settle } from '../../src/claim/settle.js';
 import type { Executor } from '../../src/db/database.js';
-import { ClaimCursor } from '../../src/stages/claim-cursor.js';
 import { claimNext } from '../../src/stages/claim-next.js';
-import { emptyReport } from '../../src/stages/context.js';
-import { LoadDuty } from '../../src/stages/load-duty.js';
-import { createPace } from '../../src/stages/pace.js';
 import { readPending, remainingKeys } from '../../src/status/pending.js';
 import type { Store } from '../../src/store/port.js';
+import { claimContext } from '../support/claim-context.js';
 import { type Engine, type Fixture, openFixture } from '../support/fixture.js';
 
 const ENGINES: readonly Engine[] = ['postgres', 'pglite'];
@@ -60,18 +57,7 @@ describe.each(ENGINES)('packs of changes on %s', (engine) => {
   const keysOf = ({ leased }: { leased: readonly { key: string }[] }) =>
     leased.map(({ key }) => Number(key)).sort(byValue);
   const byValue = (a: number, b: number) => a - b;
-  const context = (batchKeys: number) => ({
-    db: fixture.db,
-    store,
-    worker: 'test',
-    batchKeys,
-    cursor: new ClaimCursor(),
-    load: new LoadDuty(),
-    pace: createPace(1),
-    writeGate: <T>(write: () => Promise<T>) => write(),
-    report: emptyReport(),
-    stop: new AbortController().signal,
-  });
+  const context = (batchKeys: number) => claimContext(fixture.db, store, batchKeys);
 
   test('a claim takes what it needs of a pack; what is left keeps its place', async () => {
     await pack(range(1, 200));

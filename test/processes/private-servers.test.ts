@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
-import pg from 'pg';
 import { describe, expect, test } from 'vitest';
+import { withClient } from '../support/admin.js';
 import { startPostgres, startRedis } from '../support/servers.js';
 
 describe('a private PostgreSQL', () => {
@@ -44,17 +44,6 @@ test('a private Redis comes back empty on the same port', async () => {
     await server.stop();
   }
 });
-
-async function withClient<T>(url: string, fn: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-    return await fn(client);
-  } finally {
-    await client.end();
-  }
-}
 
 async function withRedis<T>(url: string, fn: (client: Redis) => Promise<T>): Promise<T> {
   const client = new Redis(url, { retryStrategy: () => null });

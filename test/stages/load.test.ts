@@ -1,9 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
-import { ClaimCursor } from '../../src/stages/claim-cursor.js';
 import { claimNext } from '../../src/stages/claim-next.js';
-import { emptyReport } from '../../src/stages/context.js';
-import { LoadDuty } from '../../src/stages/load-duty.js';
-import { createPace } from '../../src/stages/pace.js';
+import { claimContext } from '../support/claim-context.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -35,18 +32,7 @@ test('a first load gets its turn while there are more edits than can be done', a
   await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
     INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 500) i`);
   const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
-  const context = {
-    db,
-    store,
-    worker: 'test',
-    batchKeys: 4,
-    cursor: new ClaimCursor(),
-    load: new LoadDuty(),
-    pace: createPace(1),
-    writeGate: <T>(write: () => Promise<T>) => write(),
-    report: emptyReport(),
-    stop: new AbortController().signal,
-  };
+  const context = claimContext(db, store, 4);
   const keys: number[] = [];
   for (let i = 0; i < 20; i++) {
     await db.query(`UPDATE doc SET body = body || '!' WHERE id BETWEEN $1 AND $2`, [400 + 5 * i, 404 + 5 * i]);
@@ -64,18 +50,7 @@ test('a transaction that commits below what was claimed already is claimed in on
     INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 501) i`);
   const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
   await fixture.work();
-  const context = {
-    db,
-    store,
-    worker: 'test',
-    batchKeys: 50,
-    cursor: new ClaimCursor(),
-    load: new LoadDuty(),
-    pace: createPace(1),
-    writeGate: <T>(write: () => Promise<T>) => write(),
-    report: emptyReport(),
-    stop: new AbortController().signal,
-  };
+  const context = claimContext(db, store, 50);
   const claimed = async () => {
     let keys = 0;
     for (let claim = await claimNext(context); claim; claim = await claimNext(context)) keys += claim.keys.length;
@@ -99,21 +74,9 @@ test('of a space that is being built edits come first, and its pages last', asyn
     INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 100) i`);
   const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
   await db.query(`UPDATE freshvec.space SET state = 'building'`);
-  const cursor = new ClaimCursor();
+  const context = claimContext(db, store, 20);
   const claim = async () => {
-    cursor.lookAgain();
-    const context = {
-      db,
-      store,
-      worker: 'test',
-      batchKeys: 20,
-      cursor,
-      load: new LoadDuty(),
-      pace: createPace(1),
-      writeGate: <T>(write: () => Promise<T>) => write(),
-      report: emptyReport(),
-      stop: new AbortController().signal,
-    };
+    context.cursor.lookAgain();
     const { keys = [], priority } = (await claimNext(context)) ?? {};
     return { keys: keys.map(({ key }) => Number(key)), priority };
   };

@@ -59,3 +59,15 @@ export async function assertNobodyConnected(admin: pg.Client, database: string, 
     throw new Error(`Leaked: ${left.length} connections to ${database} are still open\n${who.join('\n')}`);
   });
 }
+
+/** Runs `fn` with a connection of its own. */
+export async function withClient<T>(url: string, fn: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    return await fn(client);
+  } finally {
+    await client.end();
+  }
+}

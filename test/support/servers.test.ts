@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { asAdmin, assertNobodyConnected, openConnections } from './admin.js';
+import { asAdmin, assertNobodyConnected, openConnections, withClient } from './admin.js';
 import { freshDatabase, type TestDatabase } from './database.js';
 import { eventually } from './eventually.js';
 import { redisDatabase } from './redisDatabase.js';
@@ -87,14 +87,3 @@ describe('eventually', () => {
     await expect(waiting).rejects.toThrow('the probe itself did not answer');
   });
 });
-
-async function withClient<T>(url: string, fn: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-    return await fn(client);
-  } finally {
-    await client.end();
-  }
-}

@@ -1,8 +1,7 @@
-import type { Migration } from '../../catalog/migration.js';
 import type { Executor } from '../../db/database.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { loadProgress } from '../progress.js';
-import { move, pauseSelf } from '../transition.js';
+import { move, OURS, type Ours, oursParams, pauseSelf } from '../transition.js';
 
 /** How often the throttle is set, in ms. */
 const TICK_MS = 1_000;
@@ -28,15 +27,9 @@ export const backfill: Operation = async ({ db, migration, source, to, throttle 
 };
 
 /** Only as long as the migration is ours: a controller that slept must not speed up what another one slowed down. */
-async function saveThrottle(
-  db: Executor,
-  { id, state, token }: Pick<Migration, 'id' | 'state' | 'token'>,
-  share: number,
-  signals: string,
-): Promise<void> {
+async function saveThrottle(db: Executor, migration: Ours, share: number, signals: string): Promise<void> {
   await db.query(
-    `UPDATE freshvec.migration SET share = $4, throttle = $5::jsonb, throttled_at = clock_timestamp()
-     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid`,
-    [id, state, token ?? null, share, signals],
+    `UPDATE freshvec.migration SET share = $4, throttle = $5::jsonb, throttled_at = clock_timestamp() WHERE ${OURS}`,
+    [...oursParams(migration), share, signals],
   );
 }

@@ -3,6 +3,7 @@ import { listRelations } from '../../capture/index.js';
 import type { Space } from '../../catalog/space.js';
 import type { Database, Executor } from '../../db/database.js';
 import { ident, qualified } from '../../db/identifiers.js';
+import { readHazards } from '../../source/index.js';
 import { createPace } from '../../stages/pace.js';
 import { columnNames } from '../../store/column.js';
 import { longSession } from '../../store/index-session.js';
@@ -22,7 +23,8 @@ const REST = 0.5;
  */
 export async function clearColumns({ db, source, signal }: StepContext, space: Space): Promise<void> {
   const columns = await columnsThere(db, source.relation.oid, space);
-  if (!columns.includes(columnNames(space).vector) || (await hasOwnTriggers(db, source.relation.oid))) return;
+  if (!columns.includes(columnNames(space).vector)) return;
+  if ((await readHazards(db, source.relation.oid)).updateTriggers.length > 0) return;
   const leaves = (await listRelations(db, source.relation.oid)).filter(({ leaf }) => leaf);
   for (const leaf of leaves) {
     const table = qualified(leaf.schema, leaf.table);
@@ -97,15 +99,4 @@ async function columnsThere(db: Executor, oid: number, space: Space): Promise<st
   );
   const there = new Set(rows.map(({ name }) => ident(name)));
   return [vector, model, hash].filter((column) => there.has(column));
-}
-
-async function hasOwnTriggers(db: Executor, oid: number): Promise<boolean> {
-  const rows = await db.query(
-    `SELECT 1 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-     WHERE t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
-       AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 16 = 16
-       AND p.pronamespace <> 'freshvec'::regnamespace LIMIT 1`,
-    [oid],
-  );
-  return rows.length > 0;
 }

@@ -13,8 +13,8 @@ import {
 } from '../../source/index.js';
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
 import { MOVED, type Operation, type StepContext, type StepOutcome, waits } from '../operation.js';
-import { outcomeOf } from '../states.js';
-import { holdSql, move, moveSql, wasTaken } from '../transition.js';
+import { endOfContraction } from '../states.js';
+import { holdSql, move, moveSql, OURS, type Ours, oursParams, wasTaken } from '../transition.js';
 import { clearColumns } from './clear-columns.js';
 import { dropIndex } from './drop-index.js';
 
@@ -23,6 +23,9 @@ const PAUSE_MS = 1_000;
 /** Rows of freshvec's own tables that one statement deletes. */
 const DELETE_ROWS = 10_000;
 
+/** Tables with what is to be done, or became, of single rows of a space; few rows each. */
+export const SPACE_RECORDS = ['failure', 'long_text', 'range'] as const;
+
 /** Sets out to drop a space: the way back ends here. False where the migration was moved meanwhile. */
 export async function contractTo(tx: Executor, migration: Migration, spaceId: number, what: string): Promise<boolean> {
   if (!(await holdForDrop(tx, migration, spaceId))) return false;
@@ -30,12 +33,11 @@ export async function contractTo(tx: Executor, migration: Migration, spaceId: nu
 }
 
 /** What is to be dropped stands on the row before the state says so. */
-async function holdForDrop(tx: Executor, { id, state, token }: Migration, spaceId: number): Promise<boolean> {
+async function holdForDrop(tx: Executor, migration: Ours, spaceId: number): Promise<boolean> {
   const rows = await tx.query(
     `UPDATE freshvec.migration SET drop_space = $4
-     WHERE id = $1 AND state = $2 AND token IS NOT DISTINCT FROM $3::uuid
-       AND NOT EXISTS (SELECT FROM freshvec.pointer p WHERE p.space_id = $4) RETURNING 1`,
-    [id, state, token ?? null, spaceId],
+     WHERE ${OURS} AND NOT EXISTS (SELECT FROM freshvec.pointer p WHERE p.space_id = $4) RETURNING 1`,
+    [...oursParams(migration), spaceId],
   );
   return rows.length > 0;
 }
@@ -48,11 +50,10 @@ async function holdForDrop(tx: Executor, { id, state, token }: Migration, spaceI
 export const contract: Operation = async (context) => {
   const { db, migration } = context;
   const doomed = migration.dropSpaceId === context.from.id ? context.from : context.to;
-  const next = outcomeOf(migration, 'advance');
-  if (next === 'same' || 'refused' in next) return { park: 'a contraction has no end' };
+  const next = endOfContraction(migration);
   // Aborted before anything was made: what has its name by now is somebody else's.
   if (!(await getSpace(db, doomed.id))) {
-    await db.tx((tx) => move(tx, migration, next.to, { what: 'there was nothing to drop' }));
+    await db.tx((tx) => move(tx, migration, next, { what: 'there was nothing to drop' }));
     return MOVED;
   }
   try {
@@ -62,7 +63,7 @@ export const contract: Operation = async (context) => {
       await dropIndex(context, doomed);
       if (!isKept(context, doomed)) await clearColumns(context, doomed);
     }
-    await dropVectors(context, doomed, next.to);
+    await dropVectors(context, doomed, next);
     return MOVED;
   } catch (error) {
     return laterOrThrow(error);
@@ -97,7 +98,7 @@ async function forget({ db, migration, source }: StepContext, doomed: Space): Pr
     ...(flagged
       ? []
       : [free(`UPDATE freshvec.source SET flag_column = NULL WHERE id = ${source.id}`, 'ends the flag')]),
-    ...['failure', 'long_text', 'range'].map((table) =>
+    ...SPACE_RECORDS.map((table) =>
       free(`DELETE FROM freshvec.${table} WHERE space_id = ${doomed.id}`, 'drops what was still to be done'),
     ),
     ...(await captureForStatements(db, flagged ? source : { ...source, flagColumn: undefined }, rest)),

@@ -1,20 +1,17 @@
 import type { Gate } from '../../catalog/migration.js';
+import type { Executor } from '../../db/database.js';
 import { insertLoadRanges } from '../../source/index.js';
+import { shown } from '../eval/text.js';
 import { MOVED, type Operation, waits } from '../operation.js';
-import { move } from '../transition.js';
-import { saveGates } from './save-gates.js';
+import { move, OURS, type Ours, oursParams } from '../transition.js';
 
 /** How long until the gates are tried again, in ms: they read the whole table. */
 const AGAIN_MS = 15_000;
 /** Until a gate that only waits for the workers is tried again. */
 const SOON_MS = 1_000;
 
-function shown(value: Gate['value']): string {
-  return typeof value === 'number' ? String(Number(value.toPrecision(4))) : String(value);
-}
-
 /** Passed, said to be passable, or for information only. */
-export function isOpen(gate: Gate, accepted: readonly string[]): boolean {
+function isOpen(gate: Gate, accepted: readonly string[]): boolean {
   return gate.passed || gate.advisory === true || accepted.includes(gate.name);
 }
 
@@ -48,3 +45,11 @@ export const verify: Operation = async (context) => {
   });
   return MOVED;
 };
+
+/** What was measured goes on the row, unless somebody else has the migration by now. */
+async function saveGates(db: Executor, migration: Ours, gates: readonly Gate[]): Promise<void> {
+  await db.query(`UPDATE freshvec.migration SET gates = $4::jsonb, gated_at = clock_timestamp() WHERE ${OURS}`, [
+    ...oursParams(migration),
+    JSON.stringify(gates),
+  ]);
+}

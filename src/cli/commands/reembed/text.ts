@@ -1,4 +1,5 @@
 import type { PlanFact, PlanFactName, ReembedPlan } from '../../../reembed/definition.js';
+import { shown } from '../../../reembed/eval/text.js';
 import type { MigrationStatus } from '../../../reembed/status.js';
 import { throttleReasons } from '../../../reembed/throttle/describe.js';
 import { adoptionText, describeStatements, verificationText } from '../../plan.js';
@@ -101,11 +102,6 @@ export function seconds(value: number): string {
   return `${(value / 3600).toFixed(1)} h`;
 }
 
-function shown(value: number | string | null): string {
-  if (value === null) return 'not measured';
-  return typeof value === 'number' ? String(Number(value.toPrecision(4))) : value;
-}
-
 /** One line: the state, and why it waits. */
 export function oneLine({ state, paused, reason }: MigrationStatus): string {
   return `${state}${paused ? ', paused' : ''}${reason === null ? '' : `: ${reason}`}`;
@@ -127,7 +123,7 @@ export function describeStatus(migration: MigrationStatus): string {
       : []),
     ...gates.map(
       ({ name, passed, accepted, advisory, value, bound, note }) =>
-        `  ${passed ? 'holds ' : advisory ? 'note  ' : accepted ? 'waived' : 'FAILS '}   ${name}: ${shown(value)}${bound === null ? '' : `, wanted ${shown(bound)}`}${note ? ` (${note})` : ''}`,
+        `  ${passed ? 'holds ' : advisory ? 'note  ' : accepted ? 'waived' : 'FAILS '}   ${name}: ${value === null ? 'not measured' : shown(value)}${bound === null ? '' : `, wanted ${shown(bound)}`}${note ? ` (${note})` : ''}`,
     ),
     ...readers.map((reader) => `  reader   ${reader} still searches the old model`),
     ...(next === undefined || migration.paused ? [] : [`Next: ${next}`]),
