@@ -203,7 +203,6 @@ onBoth((fixture) => {
   test('the sample is charged to the source at its price', async () => {
     const { db, models } = fixture();
     const spaces = await twoSpaces(fixture(), { table: 'cmp_paid', rows: 30, indexed: false });
-    await db.query(`DELETE FROM freshvec.spend WHERE source = 'cmp_paid'`);
     const prices = { prices: { 'static/mini': 10 } };
     const budget = createGates(db, prices, () => {});
     // As if somebody charged for them.
@@ -214,7 +213,8 @@ onBoth((fixture) => {
     await compareModels(context, { models: ['static/mini@128', 'static/mini@256'], sampleRows: 30 });
     await budget.flush();
     const spent = await db.query<{ texts: number; tokens: number; micros: number }>(
-      `SELECT texts, tokens, micros FROM freshvec.spend WHERE source = 'cmp_paid' ORDER BY fingerprint`,
+      // What the rows themselves took cost nothing.
+      `SELECT texts, tokens, micros FROM freshvec.spend WHERE source = 'cmp_paid' AND micros > 0`,
     );
     expect(spent).toHaveLength(2);
     for (const { texts, tokens, micros } of spent) {
