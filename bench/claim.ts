@@ -134,7 +134,7 @@ async function claimOnce(context: DrainContext): Promise<number> {
   let token: string = randomUUID();
   let keys = 0;
   const ms = await timed(async () => {
-    const taken = await claimNext(context);
+    const taken = await claimNext(context, randomUUID());
     token = taken?.token ?? token;
     keys = taken?.keys.length ?? 0;
   });

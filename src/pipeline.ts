@@ -10,9 +10,10 @@
  * that it was made from, under a lease that is still ours. The next batch is claimed and embedded while the last one is
  * being written.
  */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { release } from './claim/settle.js';
-import { type Claim, claimNext } from './stages/claim-next.js';
+import { claimNext } from './stages/claim-next.js';
 import type { DrainContext } from './stages/context.js';
 import { embedTexts } from './stages/embed-texts.js';
 import type { EmbeddedTexts } from './stages/embedded-texts.js';
@@ -49,14 +50,17 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     let retryAt = 0;
     while (!context.stop.aborted && coolDownMs === undefined) {
       const began = performance.now();
-      const claim = await claimNext(context);
+      const token = randomUUID();
+      // Held before it is known: of a claim that fails half-way, or whose answer is lost, some keys may be leased.
+      hold(token);
+      const claim = await claimNext(context, token);
+      if (!claim?.keys.length) drop(token);
       if (claim?.keys.length === 0) {
         // Vectors that were there before were taken over as they are.
         lookAgain = true;
         continue;
       }
       if (claim) {
-        hold(claim);
         context.report.claimed += claim.keys.length;
         if (claim.keys.length >= context.batchKeys * FULL) context.moreThanOne(claim.priority);
         const batch = await embedTexts(context, await readTexts(context, claim));
@@ -91,9 +95,14 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     await giveBack(context, held, leases);
   }
 
-  function hold({ token }: Claim): void {
+  function hold(token: string): void {
     held.add(token);
     leases.hold(token);
+  }
+
+  function drop(token: string): void {
+    held.delete(token);
+    leases.drop(token);
   }
 
   async function write(batch: EmbeddedTexts): Promise<void> {

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { claimBulk } from '../claim/claim-bulk.js';
 import { type ChangeClaim, type ChangeClaimOptions, claimChanges } from '../claim/claim-changes.js';
 import { claimExpired, claimWaiting } from '../claim/claim-due.js';
@@ -25,10 +24,10 @@ const BULK_SHARE = 0.1;
 /**
  * Claims the next batch: once a second the leases of silent workers, which steady edits would else keep waiting for
  * ever; then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load, which every
- * tenth claim begins with. Undefined when there is nothing to claim just now.
+ * tenth claim begins with. Undefined when there is nothing to claim just now. Where it fails, `token` may hold some keys
+ * all the same: it claims in several statements.
  */
-export async function claimNext(context: ClaimContext): Promise<Claim | undefined> {
-  const token = randomUUID();
+export async function claimNext(context: ClaimContext, token: string): Promise<Claim | undefined> {
   const { db, store, worker, batchKeys, cursor } = context;
   const spaceId = store.space.id;
   const keys: LeasedKey[] = [];

@@ -34,12 +34,10 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   const names = columnNames(space);
   const table = ident(source.relation.table);
   const fingerprint = literal(space.fingerprint);
-  // The flag speaks of the live space; of the one on the rows while the live one is not.
-  const isLive = `NOT EXISTS (SELECT FROM freshvec.pointer __fv_p JOIN freshvec.space __fv_l ON __fv_l.id = __fv_p.space_id
-     WHERE __fv_p.source_id = ${source.id} AND __fv_l.id <> ${space.id} AND __fv_l.store = 'column')`;
+  const liveDone = liveDoneSql(source, space);
   const stands = standsSql(space);
   const flag = source.flagColumn === undefined ? undefined : ident(source.flagColumn);
-  const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${isLive}`;
+  const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${liveDone}`;
   const adoptable = (relationOid: number) =>
     space.adoption === 'open' ? adoptableSql(source, space, relationOid) : 'false';
   const view: RowView = {
@@ -48,7 +46,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       AND ${madeAsAskedSql(source, space)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
     vector: `${table}.${names.vector}`,
-    flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${isLive})`,
+    flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${liveDone})`,
     stands,
     adoptable,
     orphaned: 'false',
@@ -119,6 +117,25 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     },
     count: (tx) => countRows(tx, source, space, view),
   };
+}
+
+/**
+ * SQL over the source's row: once this space is done with it, so is the live one, of which the flag speaks. The live
+ * space's own vector is looked at where it is another one on the same rows: the pointer may have moved after that one
+ * was written, and whoever comes last lowers the flag. Its columns are looked up by name in the same statement, since
+ * those that this process knows of may be another space's by now.
+ */
+function liveDoneSql(source: Source, space: Space): string {
+  const on = (suffix: string) => `__fv_r.row ->> (__fv_o.column_name || '${suffix}')`;
+  const madeOf = `(SELECT CASE
+       WHEN ${on('')} IS NULL AND ${on('_hash')} IS NULL THEN 'nothing'
+       WHEN ${on('')} IS NOT NULL AND ${on('_model')} = __fv_o.fingerprint AND ${madeAsAskedSql(source, { id: '__fv_o.id' })} THEN ${on('_hash')}
+       ELSE 'something else' END
+     FROM freshvec.pointer __fv_p JOIN freshvec.space __fv_o ON __fv_o.id = __fv_p.space_id,
+       LATERAL (SELECT to_jsonb(${ident(source.relation.table)}.*) AS row OFFSET 0) __fv_r
+     WHERE __fv_p.source_id = ${source.id} AND __fv_o.id <> ${space.id} AND __fv_o.store = 'column')`;
+  const wanted = `CASE WHEN ${eligibleSql(source)} THEN ${hashSql(source)}::text ELSE 'nothing' END`;
+  return `COALESCE(${madeOf} = ${wanted}, true)`;
 }
 
 /** DDL that makes the columns of a space, and the source's flag. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Gates } from '../budget/gates.js';
 import { loadShare } from '../catalog/migration.js';
 import { pauseOf, pauseWork } from '../catalog/pause.js';
@@ -103,8 +104,8 @@ export class Drainer {
       if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
     } catch (error) {
       this.runOf(spaceId).opened = undefined;
-      // Its columns were renamed: what was claimed is given back, and the next drain looks the space up again.
-      if (run.cut.aborted || isRenamed(error)) return report;
+      // What was claimed is given back, and the next drain looks the space up again.
+      if (run.cut.aborted || isRenamed(error) || (await this.isOutdated(context.store, error))) return report;
       // A pause rests every worker, and is over once somebody resumes the source.
       const recorded = error instanceof EmbedError && (await this.pause(context.store.space, error));
       if (error instanceof EmbedError ? !recorded : isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
@@ -228,6 +229,14 @@ export class Drainer {
     await this.followIndex(context);
   }
 
+  /** A column or table is missing, and the catalog knows of it: a migration has taken it away since the store was opened. */
+  private async isOutdated({ source, space }: Store, error: unknown): Promise<boolean> {
+    if (!MISSING.has(sqlState(error) ?? '')) return false;
+    const { db } = this.options;
+    const now = { source: await getSourceById(db, source.id), space: await getSpace(db, space.id) };
+    return !isDeepStrictEqual(now, { source, space });
+  }
+
   /** Asked once a second, for all slots together, all of whose drains a pause ends. */
   private async isPaused({ id, sourceId }: Space): Promise<boolean> {
     const state = this.runOf(id);
@@ -274,6 +283,9 @@ export class Drainer {
     throw new FreshvecError('pgvector_missing', 'pgvector is not installed in this database: CREATE EXTENSION vector.');
   }
 }
+
+/** Undefined column, undefined table. */
+const MISSING = new Set(['42703', '42P01']);
 
 function isRenamed(error: unknown): boolean {
   return error instanceof FreshvecError && error.code === 'space_renamed';

@@ -75,11 +75,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       .then(() => options.onReport?.(spaceId, report)); // What was done before a failure counts too.
     running.add(run);
     await run.finally(() => running.delete(run));
-    if (stop.signal.aborted || !(slice.aborted || drainer.hasParked(spaceId))) return;
+    const parked = drainer.hasParked(spaceId);
+    if (stop.signal.aborted || !(slice.aborted || parked)) return;
     // While the space rests a drain would return at once, and ask for the next.
     const restMs = Math.max(drainer.restsMs(spaceId), failed ? AFTER_FAILURE_MS : 0);
     const again = () => {
-      if (!stop.signal.aborted) wake(spaceId, slot).catch(onError);
+      if (stop.signal.aborted) return;
+      // What is parked is in this process's memory: another one that is woken would find nothing to do.
+      if (parked) void local(() => drain(spaceId, slot)).catch(onError);
+      else wake(spaceId, slot).catch(onError);
     };
     if (restMs === 0) again();
     else setTimeout(again, restMs).unref();

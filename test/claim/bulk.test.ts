@@ -137,7 +137,7 @@ describe.each(ENGINES)('packs of changes on %s', (engine) => {
     for (const key of range(1000, 1099)) await single(key, { lane: 0 });
     const ours = context(50);
     for (const edits of [45, 45, 10]) {
-      const taken = (await claimNext(ours))?.keys.map(({ key }) => Number(key)) ?? [];
+      const taken = (await claimNext(ours, randomUUID()))?.keys.map(({ key }) => Number(key)) ?? [];
       expect(taken).toHaveLength(50);
       expect(taken.filter((key) => key >= 1000)).toHaveLength(edits);
     }
@@ -239,12 +239,12 @@ describe.each(ENGINES)('packs of changes on %s', (engine) => {
         await late.query('BEGIN');
         await pack(range(1, 120), late);
         await pack(['500']);
-        expect((await claimNext(ours))?.keys.map(({ key }) => key)).toEqual(['500']);
+        expect((await claimNext(ours, randomUUID()))?.keys.map(({ key }) => key)).toEqual(['500']);
         await late.query('COMMIT');
       });
       ours.cursor.lookAgain();
       const keys: number[] = [];
-      for (let next = await claimNext(ours); next; next = await claimNext(ours)) {
+      for (let next = await claimNext(ours, randomUUID()); next; next = await claimNext(ours, randomUUID())) {
         keys.push(...next.keys.map(({ key }) => Number(key)));
       }
       expect(keys.sort(byValue)).toEqual(range(1, 120).map(Number));

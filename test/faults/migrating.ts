@@ -105,8 +105,9 @@ export async function drained({ db }: Pick<Fixture, 'db'>, spaces: readonly Pick
     return true;
   };
   while (least > 0) {
-    await eventually(less, { timeoutMs: 60_000, intervalMs: 50, what: 'less to do' }).catch((error: unknown) => {
-      throw new Error(`not quiet: ${JSON.stringify(left)}`, { cause: error });
+    await eventually(less, { timeoutMs: 60_000, intervalMs: 50, what: 'less to do' }).catch(async (error: unknown) => {
+      const held = await db.query('SELECT *, clock_timestamp() AS now FROM freshvec.lease LIMIT 5');
+      throw new Error(`not quiet: ${JSON.stringify({ ...left, held })}`, { cause: error });
     });
   }
 }

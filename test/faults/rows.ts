@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { expect } from 'vitest';
 import { createGates } from '../../src/budget/gates.js';
 import type { Source } from '../../src/catalog/source.js';
@@ -52,12 +53,18 @@ export async function expectFresh(
   );
   const should = wanted.map(({ key, hash }, i) => ({
     key,
-    vector: vectors[i],
+    vector: vectors[i] ?? null,
     hash,
     model: model.fingerprint,
     stale: false,
   }));
-  expect(stored).toEqual(should);
+  // Row by row, so that a failure names the rows.
+  const rowsOf = (rows: readonly Stored[]) => new Map(rows.map((row) => [row.key.join(), row]));
+  const [has, wants] = [rowsOf(stored), rowsOf(should)];
+  const wrong = [...new Set([...has.keys(), ...wants.keys()])].filter(
+    (key) => !isDeepStrictEqual(has.get(key), wants.get(key)),
+  );
+  expect(wrong.map((key) => has.get(key))).toEqual(wrong.map((key) => wants.get(key)));
 }
 
 /** No change, no lease, no page to visit, no failure. */

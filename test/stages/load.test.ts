@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterEach, expect, test } from 'vitest';
 import { claimNext } from '../../src/stages/claim-next.js';
 import { claimContext } from '../support/claim-context.js';
@@ -36,7 +37,7 @@ test('a first load gets its turn while there are more edits than can be done', a
   const keys: number[] = [];
   for (let i = 0; i < 20; i++) {
     await db.query(`UPDATE doc SET body = body || '!' WHERE id BETWEEN $1 AND $2`, [400 + 5 * i, 404 + 5 * i]);
-    const claim = await claimNext(context);
+    const claim = await claimNext(context, randomUUID());
     keys.push(...(claim?.keys ?? []).map(({ key }) => Number(key)));
   }
   expect(keys.some((key) => key < 400)).toBe(true);
@@ -53,7 +54,8 @@ test('a transaction that commits below what was claimed already is claimed in on
   const context = claimContext(db, store, 50);
   const claimed = async () => {
     let keys = 0;
-    for (let claim = await claimNext(context); claim; claim = await claimNext(context)) keys += claim.keys.length;
+    for (let claim = await claimNext(context, randomUUID()); claim; claim = await claimNext(context, randomUUID()))
+      keys += claim.keys.length;
     return keys;
   };
   await db.session(async (late) => {
@@ -77,7 +79,7 @@ test('of a space that is being built edits come first, and its pages last', asyn
   const context = claimContext(db, store, 20);
   const claim = async () => {
     context.cursor.lookAgain();
-    const { keys = [], priority } = (await claimNext(context)) ?? {};
+    const { keys = [], priority } = (await claimNext(context, randomUUID())) ?? {};
     return { keys: keys.map(({ key }) => Number(key)), priority };
   };
   expect(await claim()).toMatchObject({ priority: 'load' });

@@ -8,6 +8,7 @@ import type { Models } from '../../src/worker/models.js';
 import { startWorker, type Worker } from '../../src/worker/run.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
 
 let fixture: Fixture;
 let spaceId: number;
@@ -108,6 +109,26 @@ test('a space that rests is not drained over and over for the vectors that wait 
     expect(await leased('1', true)).toBe(true);
   } finally {
     await app.query('ROLLBACK');
+    await app.end();
+  }
+});
+
+test('vectors that wait for their rows are written by the process that has them, whoever is woken', async () => {
+  const queue = await open();
+  let woken = 0;
+  // The first wake-up comes here; the others go to another process.
+  const shared = instead(queue, { wake: async (job) => (woken++ === 0 ? queue.wake(job) : true) });
+  const app = new pg.Client({ connectionString: fixture.url });
+  await app.connect();
+  try {
+    await app.query(`INSERT INTO notes VALUES (1, 'first')`);
+    await app.query('BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE');
+    await start(shared, fixture.models);
+    // The drain gives its slot up meanwhile.
+    await eventually(() => reports.includes(spaceId), { what: 'the end of the first drain', timeoutMs: 20_000 });
+    await app.query('COMMIT');
+    await eventually(() => isFresh('notes', 'first'), { what: 'the vector' });
+  } finally {
     await app.end();
   }
 });
