@@ -267,8 +267,8 @@ function lagFigures(lags: readonly Lag[], status: MigrationStatus): Figure[] {
 }
 
 /**
- * A backfill into a table without a vector index, with nothing beside it, against a first load of the same model. Takes
- * rows for more than 18 s, until which the throttle is not open yet.
+ * A backfill into a table without a vector index, with nothing beside it, against a first load of the same model, the
+ * seconds that the throttle takes to open included.
  */
 async function speed(lab: Lab, rows: number): Promise<Figure[]> {
   const url = await lab.postgres();
@@ -303,17 +303,21 @@ async function speed(lab: Lab, rows: number): Promise<Figure[]> {
     { what: 'first load, as in bench/ingest', value: (rows / median(loads)) * 1000, unit: '/s' },
     { what: 'backfill beside nothing, from its first row', value: (rows / median(fills)) * 1000, unit: '/s' },
     { what: 'backfill beside nothing, once the throttle is open', value: median(atFull), unit: '/s' },
-    { what: 'backfill from its first row / first load', value: median(loads) / median(fills), unit: '×' },
     {
-      what: 'backfill / first load',
-      value: median(atFull) / ((rows / median(loads)) * 1000),
+      what: 'backfill from its first row / first load',
+      value: median(loads) / median(fills),
       unit: '×',
       atLeast: 0.8,
+    },
+    {
+      what: 'backfill once the throttle is open / first load',
+      value: median(atFull) / ((rows / median(loads)) * 1000),
+      unit: '×',
     },
   ];
 }
 
-/** Rows a second from when the throttle was open: it takes 18 s to get there. NaN where the backfill was over before. */
+/** Rows a second from when the throttle was open. NaN where the backfill was over before. */
 function rateAtFull({ status, opened }: Watched): number {
   const end = timesIn(status, 'backfilling').at(-1)?.to;
   if (opened === undefined || end === undefined) return Number.NaN;

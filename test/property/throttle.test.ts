@@ -69,6 +69,20 @@ describe('nextShare', () => {
     );
   });
 
+  it('is wide open within 4 calm ticks from a tenth, as long as nothing was felt of it, and never above by doubling', () => {
+    let now = 0.1;
+    for (let tick = 0; tick < 4; tick++) now = nextShare(now, ['rise'], 1);
+    expect(now).toBe(1);
+    fc.assert(
+      fc.property(share, fc.double({ min: 0, max: 1, noNaN: true }), effects, (before, below, each) => {
+        const slow = nextShare(before, each);
+        const next = nextShare(before, each, below);
+        expect(next).toBeGreaterThanOrEqual(slow);
+        if (next > slow) expect(next).toBeLessThanOrEqual(Math.min(before * 2, below));
+      }),
+    );
+  });
+
   it('settles: where the pressure is the share’s own doing, it swings between the half and one step over the limit', () => {
     fc.assert(
       fc.property(fc.double({ min: 0.1, max: 0.9, noNaN: true }), share, (limit, start) => {

@@ -1,13 +1,14 @@
 /**
  * Additive increase, multiplicative decrease (Chiu and Jain, 1989): many that share one database come to fair shares, and
  * each settles just below what the database stands. What is added is small against what is taken, since a database that
- * was pressed needs longer to recover than a backfill to lose a second.
+ * was pressed needs longer to recover than a backfill to lose a second. Until the first pressure nobody knows where the
+ * limit is, and the share doubles, as TCP's slow start does (RFC 5681, section 3.1).
  */
 
 /** What a signal asks for. `slow`: half as fast, and no slower than `floor`, a part of the time. */
 export type Effect = 'rise' | 'hold' | { readonly slow: number } | 'stop';
 
-/** Added to the share by a tick, about once a second: from nothing to everything in 20 s. */
+/** Added to the share by a calm tick, about once a second: from nothing to everything in 20 s. */
 export const INCREASE = 0.05;
 const DECREASE = 0.5;
 /** A backfill that is only slowed never quite stops, so that it is seen to go on, and its own effect can be told. */
@@ -15,9 +16,9 @@ export const FLOOR = 0.02;
 
 /**
  * The share of the time, 0 to 1, for the next second. The most careful effect holds; of several that slow down, the
- * lowest floor.
+ * lowest floor. Below `doublesBelow` a calm tick doubles the share, if that is more than `INCREASE`.
  */
-export function nextShare(share: number, effects: readonly Effect[]): number {
+export function nextShare(share: number, effects: readonly Effect[], doublesBelow = 0): number {
   const now = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
   if (effects.includes('stop')) return 0;
   const floors = effects.flatMap((effect) => (typeof effect === 'object' ? [effect.slow] : []));
@@ -26,5 +27,5 @@ export function nextShare(share: number, effects: readonly Effect[]): number {
     return now > floor ? Math.max(floor, now * DECREASE) : Math.min(floor, now + INCREASE);
   }
   if (effects.includes('hold')) return Math.max(now, FLOOR);
-  return Math.min(1, now + INCREASE);
+  return Math.min(1, Math.max(now + INCREASE, Math.min(now * 2, doublesBelow)));
 }

@@ -47,6 +47,8 @@ interface Round {
 class DatabaseThrottle implements Throttle {
   /** Since when a signal cannot be read, by name, in ms of this process's clock. */
   readonly #failedSince = new Map<string, number>();
+  /** Nothing was felt of the backfill yet below this share; another process that takes over finds out anew. */
+  #doublesBelow = 1;
   #round: Round | undefined;
   #closed = false;
 
@@ -62,13 +64,10 @@ class DatabaseThrottle implements Throttle {
     if (this.#round === round) round.late = true;
     const readings = this.readers.flatMap((reader) => round.readings.get(reader) ?? unanswered(reader));
     const judged = readings.map((reading) => this.#judgeFailure(reading));
-    return {
-      share: nextShare(
-        share,
-        judged.map(({ effect }) => effect),
-      ),
-      signals: judged.map(({ signal }) => signal),
-    };
+    const effects = judged.map(({ effect }) => effect);
+    const next = nextShare(share, effects, this.#doublesBelow);
+    if (effects.some((effect) => effect !== 'rise')) this.#doublesBelow = Math.min(this.#doublesBelow, next);
+    return { share: next, signals: judged.map(({ signal }) => signal) };
   }
 
   async close(): Promise<void> {
