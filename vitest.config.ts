@@ -14,7 +14,7 @@ const THOROUGH = [
   'test/stages/long-texts.test.ts',
   'test/observe/http.test.ts',
   'test/claim/bulk.test.ts',
-  'test/capture/{shapes,partitions}.test.ts',
+  'test/capture/{shapes,partitions,renamed}.test.ts',
   'test/search/switch.test.ts',
 ];
 

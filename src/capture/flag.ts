@@ -1,7 +1,15 @@
 import { keySql } from '../catalog/expressions.js';
 import { ident, literal } from '../db/identifiers.js';
 import { dollarQuote } from './dollar-quote.js';
-import { callWithSpaces, DOORBELL, functionName, type Hook, renderSettings, tenantSql } from './hook.js';
+import {
+  callWithSpaces,
+  DOORBELL,
+  functionName,
+  type Hook,
+  renderSettings,
+  tenantSql,
+  whereNamesStand,
+} from './hook.js';
 import { type CaptureTarget, changedSql, flagTriggerName } from './target.js';
 
 /** How many rows of the source the running transaction changed: none before it is set. Ends with the transaction. */
@@ -22,6 +30,9 @@ export function flaggedSql(target: CaptureTarget, rows: 'one' | 'many'): string 
  * does; from the second on it counts, and the statement trigger writes those of the whole statement. A row written by
  * both is claimed once.
  *
+ * A column that was renamed under it is noticed by the first row of each transaction; the rows' flags are raised all the
+ * same, for the sweeper to find.
+ *
  * It has its owner's rights but no search_path of its own, since setting one costs as much as the rest: every name and
  * operator is qualified, and types that a user defined are compared in the WHEN, with the caller's rights.
  */
@@ -32,14 +43,28 @@ export function flagHook(target: CaptureTarget, flag: string): Hook {
   const columns = [...target.watched.map((column) => column.name), flag].map(ident).join(', ');
   const changed = changedSql(target, 'OLD', 'NEW');
   const builtin = target.watched.every((column) => column.builtin);
+  const unlessSame = builtin ? `IF NOT (${changed}) THEN RETURN NEW; END IF;\n    ` : '';
+  const raise = `NEW.${ident(flag)} := true;`;
+  const notes = !(target.tables || target.overruled || target.generatedKey);
   return {
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER${renderSettings(target.source.key)}
 AS ${dollarQuote(`DECLARE
   __fv_space pg_catalog.int4;
+  __fv_key pg_catalog.text;
+  __fv_tenant pg_catalog.text;
 BEGIN
-  ${builtin ? `IF NOT (${changed}) THEN RETURN NEW; END IF;\n  ` : ''}NEW.${ident(flag)} := true;
-  ${target.tables || target.overruled ? '' : noteSql(target, flag)}RETURN NEW;
+  IF ${flaggedSql(target, 'many')} THEN
+    ${unlessSame}${raise}
+    RETURN NEW;
+  END IF;
+  ${whereNamesStand(
+    `${unlessSame}${raise}${notes ? `\n    __fv_key := ${keySql(target.source.key, 'new')};\n    __fv_tenant := ${tenantSql(target, 'new')};` : ''}`,
+    `${whereNamesStand(raise, 'NULL;')}
+    RETURN NEW;`,
+  )}
+  ${notes ? noteSql(target, flag) : countSql(target, flag, 'many')}
+  RETURN NEW;
 END`)}`,
     rowTriggerSql: [
       `CREATE OR REPLACE TRIGGER ${trigger} BEFORE UPDATE${target.rewritten ? '' : ` OF ${columns}`}
@@ -51,23 +76,20 @@ END`)}`,
   };
 }
 
-/** Writes a change for the first row, counts the second. An assignment sets it, since PERFORM would run a query. */
+/** An assignment sets it, since PERFORM would run a query. */
+function countSql(target: CaptureTarget, flag: string, rows: 'one' | 'many'): string {
+  return `NEW.${ident(flag)} := pg_catalog.set_config(${setting(target)}, '${rows}', true) IS NOT NULL;`;
+}
+
+/** Writes a change for the first row, counts the second. */
 function noteSql(target: CaptureTarget, flag: string): string {
-  const count = (rows: 'one' | 'many') =>
-    `NEW.${ident(flag)} := pg_catalog.set_config(${setting(target)}, '${rows}', true) IS NOT NULL;`;
-  if (target.generatedKey) return `${count('many')}\n  `;
-  const first = `IF ${flaggedSql(target, 'one')} THEN
-      ${count('many')}
-    ELSE
-      ${count('one')}
-      FOREACH __fv_space IN ARRAY TG_ARGV LOOP
-        INSERT INTO freshvec.change (space_id, key, tenant)
-        VALUES (__fv_space, ${keySql(target.source.key, 'new')}, ${tenantSql(target, 'new')});
-        ${DOORBELL}
-      END LOOP;
-    END IF;`;
-  return `IF (${flaggedSql(target, 'many')}) IS NOT TRUE THEN
-    ${first}
-  END IF;
-  `;
+  return `IF ${flaggedSql(target, 'one')} THEN
+    ${countSql(target, flag, 'many')}
+  ELSE
+    ${countSql(target, flag, 'one')}
+    FOREACH __fv_space IN ARRAY TG_ARGV LOOP
+      INSERT INTO freshvec.change (space_id, key, tenant) VALUES (__fv_space, __fv_key, __fv_tenant);
+      ${DOORBELL}
+    END LOOP;
+  END IF;`;
 }

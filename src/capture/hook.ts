@@ -43,15 +43,41 @@ export function renderSettings(key: readonly KeyColumn[]): string {
 }
 
 /**
- * Defines a function that writes into freshvec's tables with its owner's rights: the app's role needs none there.
- * `body` may use `__fv_space`, the id of one of the spaces that the trigger names: it runs once for each.
+ * plpgsql: `reads` touches every column that what follows names; where one of them was renamed `otherwise` is done
+ * instead, since an app's statement must not fail for that. To be caught, an error needs a subtransaction: with nothing
+ * written in it, it takes no transaction id of its own.
  */
-export function definerFunction(target: CaptureTarget, verb: string, body: string): Pick<Hook, 'name' | 'functionSql'> {
+export function whereNamesStand(reads: string, otherwise: string): string {
+  return `BEGIN
+    ${reads}
+  EXCEPTION WHEN undefined_column THEN
+    ${otherwise}
+  END;`;
+}
+
+/** SQL that reads them all, whatever each is; an int. */
+export function readingAll(values: readonly string[]): string {
+  return `pg_catalog.num_nulls(${values.join(', ')})`;
+}
+
+/**
+ * Defines a function that writes into freshvec's tables with its owner's rights: the app's role needs none there.
+ * `body` may use `__fv_space`, the id of one of the spaces that the trigger names: it runs once for each. `reads` is for
+ * `whereNamesStand`, with `__fv_nulls` to assign to: where they do not, nothing is written, and the sweeper is left to
+ * find the rows.
+ */
+export function definerFunction(
+  target: CaptureTarget,
+  verb: string,
+  body: string,
+  reads?: string,
+): Pick<Hook, 'name' | 'functionSql'> {
   const name = functionName(target, verb);
   const loop = `DECLARE
   __fv_space int;
+  __fv_nulls int;
 BEGIN
-  FOREACH __fv_space IN ARRAY TG_ARGV LOOP
+  ${reads === undefined ? '' : `${whereNamesStand(reads, 'RETURN NULL;')}\n  `}FOREACH __fv_space IN ARRAY TG_ARGV LOOP
     ${body}
   END LOOP;
   RETURN NULL;
@@ -100,6 +126,7 @@ export function statementHook(target: CaptureTarget, hook: StatementHook): Hook 
       END IF;
     END IF;
     ${DOORBELL}`,
+    `PERFORM ${[key, tenant, where].filter((part) => part !== undefined).join(', ')} FROM ${from} LIMIT 0;`,
   );
   return {
     name,

@@ -133,10 +133,12 @@ function brokenStatus(source: Source): (error: unknown) => SourceStatus {
   return (error) => {
     const state = sqlState(error);
     if (state !== '42P01' && state !== '42703') throw error;
+    const alter =
+      state === '42703' ? ` give freshvec its new name (\`freshvec source alter ${source.name} --content …\`),` : '';
     return {
       ...{ source: source.name, rows: 0, fresh: 0, stale: 0, leased: 0, failed: 0, coverage: 0 },
       ...{ oldestStaleSeconds: null, live: null, spaces: [] },
-      problem: `${error instanceof Error ? error.message : String(error)}: rename it back, or run \`freshvec source remove ${source.name}\`.`,
+      problem: `${error instanceof Error ? error.message : String(error)}: rename it back,${alter} or run \`freshvec source remove ${source.name}\`.`,
     };
   };
 }
