@@ -22,6 +22,8 @@ interface Running {
 
 let running: Running | undefined;
 
+// A bench that is gone has no use for its worker.
+process.on('disconnect', () => process.exit());
 process.on('message', (message: ToWorker) => {
   obey(message).then(answer, (error: unknown) => {
     complain(error);

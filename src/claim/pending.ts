@@ -46,12 +46,13 @@ export async function listActiveSpaces(db: Executor): Promise<number[]> {
   return rows.map(({ id }) => id);
 }
 
-/** Milliseconds until the next waiting key is due; undefined when none waits. */
-export async function nextDueMs(db: Executor): Promise<number | undefined> {
+/** Milliseconds until the next waiting key is due, in other spaces than these; undefined when none waits. */
+export async function nextDueMs(db: Executor, exceptSpaceIds: readonly number[] = []): Promise<number | undefined> {
   const [row] = await db.query<{ ms: number | null }>(
     `SELECT (extract(epoch FROM min(l.expires_at) - clock_timestamp()) * 1000)::float8 AS ms
      FROM freshvec.lease l JOIN freshvec.space s ON s.id = l.space_id
-     WHERE l.token IS NULL AND ${notPausedSql('s')}`,
+     WHERE l.token IS NULL AND l.space_id <> ALL($1::int[]) AND ${notPausedSql('s')}`,
+    [exceptSpaceIds],
   );
   return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
 }

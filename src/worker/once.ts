@@ -15,34 +15,48 @@ const PATIENCE_MS = 60_000;
 
 /**
  * Drains every space until nothing is left that can be done. Needs no queue: the work is in Postgres, and the queue
- * only wakes. Keys that wait for the app or the provider are waited for up to a minute.
+ * only wakes. Keys that wait for the app or the provider are waited for up to a minute. A space that fails keeps nobody
+ * from the others; what it failed with is thrown in the end.
  */
 export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
   const { db, slots, signal, onProgress } = options;
   const drainer = new Drainer({ ...options, worker: workerName() });
   const total = emptyReport();
+  const failed = new Map<number, unknown>();
   let progressAt = performance.now();
   try {
     while (!signal.aborted) {
       drainer.lookAgain();
-      const { spaceIds } = await lookForWork(db, 0);
+      const look = await lookForWork(db, 0);
+      const spaceIds = look.spaceIds.filter((id) => !failed.has(id));
       for (const spaceId of spaceIds) {
-        const reports = await drainSlots(drainer, spaceId, slots, signal);
-        for (const report of reports) addReport(total, report);
-        if (reports.some((report) => report.claimed > 0)) progressAt = performance.now();
-        onProgress?.(total);
+        try {
+          const reports = await drainSlots(drainer, spaceId, slots, signal);
+          for (const report of reports) addReport(total, report);
+          if (reports.some((report) => report.claimed > 0)) progressAt = performance.now();
+          onProgress?.(total);
+        } catch (error) {
+          failed.set(spaceId, error);
+        }
       }
-      const dueMs = await nextDueMs(db);
+      const dueMs = await nextDueMs(db, [...failed.keys()]);
       const loadRestMs = Math.min(...spaceIds.map((id) => drainer.loadRestsMs(id)));
       const waitMs = Math.max(0, ...spaceIds.map((id) => drainer.restsMs(id)), Math.min(dueMs ?? loadRestMs, 1000));
       if (spaceIds.length === 0 && dueMs === undefined) break;
       if (performance.now() - progressAt > PATIENCE_MS) break;
       await sleep(Math.max(waitMs, 5), undefined, { signal }).catch(() => {});
     }
-    return total;
   } finally {
     await drainer.close();
   }
+  const errors = [...failed.values()];
+  if (errors.length > 1) throw new AggregateError(errors, [...new Set(errors.map(messageOf))].join('\n'));
+  if (errors.length === 1) throw errors[0];
+  return total;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Fills the slots as far as there is work for more than one, and waits for them all, whether or not one fails. */

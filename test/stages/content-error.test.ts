@@ -44,6 +44,20 @@ describe('a row whose content cannot be had', () => {
   });
 });
 
+test('a source that cannot be read keeps nobody from the others', async () => {
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE gone (id int PRIMARY KEY, body text); CREATE TABLE whole (LIKE gone INCLUDING ALL)`);
+  const definition = { content: { columns: ['body'] }, model: 'fake/m@8', index: 'none' } as const;
+  await fixture.add({ table: 'gone', ...definition });
+  const { store } = await fixture.add({ table: 'whole', ...definition });
+  await db.exec(`ALTER TABLE gone RENAME COLUMN body TO words`);
+  await db.exec(`INSERT INTO gone VALUES (1, 'one'); INSERT INTO whole VALUES (1, 'one')`);
+  await expect(fixture.work()).rejects.toThrow('gone.body does not exist');
+  expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 1, fresh: 1 });
+  await db.exec(`ALTER TABLE gone RENAME COLUMN words TO body`);
+  await fixture.work();
+});
+
 describe('force', () => {
   test('asked for while the key is held is paid for after', async () => {
     await fixture.db.exec(`CREATE TABLE f (id int PRIMARY KEY, body text); INSERT INTO f VALUES (1, 'one')`);
