@@ -11,7 +11,7 @@ const THOROUGH = [
   'test/maintenance/**/*.test.ts',
   'test/budget/{pause,spend-cap}.test.ts',
   'test/source/{adopt,refusals}.test.ts',
-  'test/stages/long-texts.test.ts',
+  'test/stages/{long-texts,parked}.test.ts',
   'test/observe/http.test.ts',
   'test/claim/bulk.test.ts',
   'test/capture/{shapes,partitions,renamed}.test.ts',

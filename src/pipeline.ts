@@ -49,6 +49,12 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     let retryMs = LOCKED_RETRY_MS.first;
     let retryAt = 0;
     while (!context.stop.aborted && coolDownMs === undefined) {
+      if (parked.length > 0 && performance.now() >= retryAt) {
+        await writing;
+        await retryParked();
+        retryMs = parked.length === 0 ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
+        retryAt = performance.now() + retryMs;
+      }
       const began = performance.now();
       const token = randomUUID();
       // Held before it is known: of a claim that fails half-way, or whose answer is lost, some keys may be leased.
@@ -76,17 +82,13 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
         continue;
       }
       await writing;
-      if (parked.length === 0) {
-        // The last write may have put keys back that changed meanwhile.
-        if (!lookAgain) break;
-        lookAgain = false;
+      if (parked.length > 0) {
+        await sleep(Math.min(retryMs, LOCKED_RETRY_MS.look), undefined, { signal: context.stop }).catch(() => {});
         continue;
       }
-      await sleep(Math.min(retryMs, LOCKED_RETRY_MS.look), undefined, { signal: context.stop }).catch(() => {});
-      if (performance.now() < retryAt) continue;
-      await retryParked();
-      retryMs = parked.length === 0 ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
-      retryAt = performance.now() + retryMs;
+      // The last write may have put keys back that changed meanwhile.
+      if (!lookAgain) break;
+      lookAgain = false;
     }
     await writing;
     return { coolDownMs };

@@ -28,12 +28,13 @@ export async function listFailures(db: Executor, source?: string): Promise<Failu
   return rows;
 }
 
-/** Puts failed keys back to work, all of a source's or these; resolves to how many. */
+/** Puts failed keys back to work: these, or all of a source's but the discarded ones. Resolves to how many. */
 export async function retryFailures(db: Executor, source: string, keys?: readonly string[]): Promise<number> {
   const rows = await db.query(
     `WITH back AS (
        DELETE FROM freshvec.failure f USING freshvec.space p, freshvec.source s
-       WHERE p.id = f.space_id AND s.id = p.source_id AND s.name = $1 AND ($2::text[] IS NULL OR f.key = ANY($2))
+       WHERE p.id = f.space_id AND s.id = p.source_id AND s.name = $1
+         AND CASE WHEN $2::text[] IS NULL THEN NOT f.discarded ELSE f.key = ANY($2) END
        RETURNING f.space_id, f.key, f.tenant
      )
      INSERT INTO freshvec.change (space_id, lane, key, tenant)

@@ -3,6 +3,7 @@ import { notPausedSql } from '../catalog/pause.js';
 import { MAINTAINED_STATES } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { literal } from '../db/identifiers.js';
+import { LANES } from './lease.js';
 
 /** SQL: the space `s` is maintained, and neither it nor its source is paused. */
 const WORKED_ON = `s.state IN (${MAINTAINED_STATES.map(literal).join(', ')}) AND ${notPausedSql('s')}`;
@@ -55,6 +56,20 @@ export async function nextDueMs(db: Executor, exceptSpaceIds: readonly number[] 
     [exceptSpaceIds],
   );
   return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
+}
+
+/** Of a lane's changes, those that came last: what is given back goes to the end of the line, as old as it is. */
+const GIVEN_BACK = 200;
+
+/** SQL: since when the oldest key of a space waits, changes, packs and leases together; NULL where none does. */
+export function oldestSinceSql(spaceId: string): string {
+  const lane = (
+    n: number,
+  ) => `(SELECT at FROM freshvec.change WHERE space_id = ${spaceId} AND lane = ${n} ORDER BY id LIMIT 1),
+         (SELECT min(at) FROM (SELECT at FROM freshvec.change WHERE space_id = ${spaceId} AND lane = ${n} ORDER BY id DESC LIMIT ${GIVEN_BACK}) c)`;
+  return `LEAST(${Object.values(LANES).map(lane).join(',\n         ')},
+         (SELECT at FROM freshvec.change_pack WHERE space_id = ${spaceId} ORDER BY id LIMIT 1),
+         (SELECT min(since) FROM freshvec.lease WHERE space_id = ${spaceId}))`;
 }
 
 /** Rows that may still be on their way when a first pass counts as done. */

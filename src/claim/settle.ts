@@ -166,7 +166,7 @@ async function recordFailures(
   );
 }
 
-/** Gives leases back at once, unpaid and uncharged: the worker is stopping. */
+/** Gives leases back at once, unpaid and uncharged, as old as they are: the worker is stopping, or its drain failed. */
 export async function release(db: Executor, spaceId: number, token: string): Promise<void> {
   await db.query(
     `WITH ended AS (
@@ -174,10 +174,10 @@ export async function release(db: Executor, spaceId: number, token: string): Pro
          SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid
          ORDER BY key FOR UPDATE) held
        WHERE l.space_id = $1 AND l.key = held.key
-       RETURNING l.key, l.force OR l.again_force AS force, l.lane, l.tenant
+       RETURNING l.key, l.force OR l.again_force AS force, l.lane, l.tenant, l.since
      )
-     INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
-     SELECT $1, lane, key, tenant, NULLIF(force, false) FROM ended`,
+     INSERT INTO freshvec.change (space_id, lane, key, tenant, force, at)
+     SELECT $1, lane, key, tenant, NULLIF(force, false), since FROM ended`,
     [spaceId, token],
   );
 }

@@ -19,6 +19,7 @@ export type DatabaseFailure =
   | 'disk'
   | 'too_many'
   | 'data'
+  | 'constraint'
   | 'other';
 
 /** Reads the SQLSTATE of a driver's error; undefined for anything else. */
@@ -42,10 +43,18 @@ export function classify(error: unknown): DatabaseFailure {
   if (state.startsWith('08') || state.startsWith('57P')) return 'connection';
   // Data exceptions, and RAISE in a function of the user's: an expression that one row cannot stand.
   if (state.startsWith('22') || state === 'P0001') return 'data';
+  // A row that the table does not take: integrity constraints, a view's CHECK OPTION.
+  if (state.startsWith('23') || state.startsWith('44')) return 'constraint';
   // "tuple to be locked was already moved to another partition due to concurrent update"
   if (state === '55000' && error instanceof Error && error.message.includes('moved to another partition'))
     return 'retry';
   return 'other';
+}
+
+/** The row itself is why: its neighbours in the statement could have been written. */
+export function isOfOneRow(error: unknown): boolean {
+  const failure = classify(error);
+  return failure === 'data' || failure === 'constraint';
 }
 
 function isConnectionError(error: unknown): boolean {

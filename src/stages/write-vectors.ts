@@ -1,6 +1,7 @@
 import { holdDefinition } from '../catalog/source.js';
 import { type Ending, type NewVector, settle } from '../claim/settle.js';
 import type { Executor } from '../db/database.js';
+import { classify, isOfOneRow, sqlState } from '../db/errors.js';
 import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
@@ -24,7 +25,7 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
   for (let at = 0; at < batch.items.length; ) {
     const chunk = batch.items.slice(at, at + context.pace.rows());
     at += chunk.length;
-    const outcomes = await writeChunk(context, token, chunk, losses);
+    const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, token, some, losses));
     const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
     locked.push(...held);
     // The app holds all of these, the whole table perhaps: the others are tried with the next round, and first.
@@ -34,6 +35,60 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
     }
   }
   return { token, losses, items: locked };
+}
+
+/** How often a transaction that a deadlock or a moved row ended is run again at once: its vectors are paid for. */
+const RETRIES = 3;
+
+/** Retried where PostgreSQL says so, charged to nobody. */
+async function retried<T>(run: () => Promise<T>): Promise<T> {
+  for (let left = RETRIES; ; left--) {
+    try {
+      return await run();
+    } catch (error) {
+      if (left === 0 || classify(error) !== 'retry') throw error;
+    }
+  }
+}
+
+/** A row to be written, or tidied. */
+type Written = { readonly key: string; readonly hash: string | null };
+
+/**
+ * Runs `write` with all rows; where the table refuses one of them (a constraint, a trigger of the app's), that one is
+ * found by halving and set aside as a failure, and keeps nobody from the others.
+ */
+async function apart<R extends Written>(
+  context: DrainContext,
+  token: string,
+  rows: readonly R[],
+  write: (rows: readonly R[]) => Promise<Map<string, WriteOutcome>>,
+): Promise<Map<string, WriteOutcome>> {
+  try {
+    return await retried(() => write(rows));
+  } catch (error) {
+    const [row] = rows;
+    if (row === undefined || !isOfOneRow(error)) throw error;
+    if (rows.length === 1) return setAside(context, token, row, sqlState(error));
+    const middle = rows.length >> 1;
+    const first = await apart(context, token, rows.slice(0, middle), write);
+    const second = await apart(context, token, rows.slice(middle), write);
+    return new Map([...first, ...second]);
+  }
+}
+
+/** PostgreSQL's own message is left out: it quotes the content. */
+async function setAside(
+  { db, store, report }: DrainContext,
+  token: string,
+  { key, hash }: Written,
+  state: string | undefined,
+): Promise<Map<string, WriteOutcome>> {
+  const message = `The table refuses an update of this row (SQLSTATE ${state}): a constraint or a trigger of yours. Mend the row, then \`freshvec failures retry ${store.source.name}\`.`;
+  const failure: Ending = { key, end: 'fail', code: 'write_refused', message, attempts: 1, hash };
+  await db.tx((tx) => settle(tx, store.space.id, token, [failure]));
+  report.failed += 1;
+  return new Map();
 }
 
 async function writeChunk(
@@ -47,6 +102,7 @@ async function writeChunk(
   let lagSeconds: readonly number[] = [];
   const made = new Map(chunk.map(({ key, long }): [string, NewVector] => [key, long ?? 'whole']));
   const inTransaction = async (tx: Executor) => {
+    ends.length = 0;
     // An `alter` of the choice for long texts must see what was made under the one before.
     if (chunk.some(({ long }) => long)) await holdDefinition(tx, store.source);
     began = performance.now();
@@ -104,14 +160,21 @@ async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promis
     [remove, store.remove, 'none'],
   ] as const) {
     if (keys.length === 0) continue;
-    const outcomes = await db.tx(async (tx) => {
-      const tidied = await tidy(tx, token, keys);
-      const done = [...tidied]
-        .filter(([, outcome]) => outcome === 'written')
-        .map(([key]): Ending => ({ key, end: 'done', vector }));
-      await settle(tx, store.space.id, token, done);
-      return tidied;
-    });
+    const tidyRows = (some: readonly Written[]) =>
+      db.tx(async (tx) => {
+        const tidied = await tidy(
+          tx,
+          token,
+          some.map(({ key }) => key),
+        );
+        const done = [...tidied]
+          .filter(([, outcome]) => outcome === 'written')
+          .map(([key]): Ending => ({ key, end: 'done', vector }));
+        await settle(tx, store.space.id, token, done);
+        return tidied;
+      });
+    const rows = keys.map((key): Written => ({ key, hash: null }));
+    const outcomes = await apart(context, token, rows, tidyRows);
     await endGone(context, token, outcomes);
     for (const [key, outcome] of outcomes) {
       if (outcome === 'changed' || outcome === 'locked') later(key);

@@ -2,6 +2,7 @@ import { PACK_KEYS } from '../catalog/pack.js';
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
 import { PAST_LAST_PAGE } from '../claim/claim-range.js';
 import { LANES, type Lane } from '../claim/lease.js';
+import { oldestSinceSql } from '../claim/pending.js';
 import type { Executor } from '../db/database.js';
 
 /** What is still to be done in a space, read from freshvec's own tables: cheap however large the source is. */
@@ -29,10 +30,7 @@ export async function readPending(db: Executor, space: Space): Promise<Pending> 
        (SELECT count(*) FROM freshvec.lease WHERE space_id = $1 AND token IS NOT NULL AND expires_at > clock_timestamp()) AS leased,
        (SELECT count(*) FROM freshvec.failure WHERE space_id = $1) AS failures,
        extract(epoch FROM clock_timestamp() - LEAST(
-         (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 0 ORDER BY id LIMIT 1),
-         (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 1 ORDER BY id LIMIT 1),
-         (SELECT at FROM freshvec.change_pack WHERE space_id = $1 ORDER BY id LIMIT 1),
-         (SELECT min(since) FROM freshvec.lease WHERE space_id = $1),
+         ${oldestSinceSql('$1')},
          (SELECT s.created_at FROM freshvec.space s WHERE s.id = $1 AND EXISTS (
             SELECT FROM freshvec.range r WHERE r.space_id = s.id AND r.purpose = 'load'))))::float8 AS oldest`,
     [space.id],

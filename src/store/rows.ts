@@ -9,7 +9,7 @@ import {
   keyJoinSql,
   keySql,
 } from '../catalog/expressions.js';
-import type { Source } from '../catalog/source.js';
+import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import type { PageRange, RowText, StoreCount, WrittenIn } from './port.js';
@@ -41,7 +41,10 @@ export interface RowView {
   readonly vectors: string;
 }
 
-/** `Store.read`: the state and text of these keys, in one statement. */
+/**
+ * `Store.read`: the state and text of these keys, in one statement. Throws FreshvecError `space_renamed` where source or
+ * space mean something else by now: what is read must not pass for what was asked.
+ */
 export async function readRows(
   tx: Executor,
   source: Source,
@@ -51,7 +54,7 @@ export async function readRows(
 ): Promise<RowText[]> {
   const eligible = eligibleSql(source);
   const rows = await tx.query<RowText & { stands: boolean } & Record<string, unknown>>(
-    `SELECT ${view.stands} AS stands, __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
+    `SELECT ${view.stands} AND ${stillDefinedSql(source)} AS stands, __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
        CASE WHEN NOT __fv_i.__fv_there OR NOT __fv_i.__fv_eligible THEN 'unwanted'
          WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END AS state,
        CASE WHEN __fv_i.__fv_there THEN __fv_i.__fv_untidy ELSE ${view.orphaned} END AS untidy,

@@ -124,6 +124,10 @@ export class Drainer {
     return this.parkedIn.has(spaceId);
   }
 
+  parkedSpaces(): number[] {
+    return [...this.parkedIn.keys()];
+  }
+
   /** Gives back what is parked. No drain may run any more. */
   async close(): Promise<void> {
     for (const spaceId of [...this.parkedIn.keys()]) await this.giveBackParked(spaceId);

@@ -40,7 +40,7 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
   const schedule = { ...DEFAULT_SCHEDULE, ...options.schedule };
   const ensure = () => queue.schedule(schedule).catch(onError);
   const stopped = new AbortController();
-  const heavy = new Set<Promise<void>>();
+  const long = new Map<MaintenanceService, Promise<void>>();
   const turn = async (service: MaintenanceService, signal: AbortSignal) => {
     try {
       await runService(service, { db, settings, cacheMaxBytes, byPerson: false, signal, onProgress });
@@ -51,11 +51,11 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
   await queue.work(
     {
       maintain: async (service, signal) => {
-        if (!SERVICES[service]?.heavy) return turn(service, signal);
-        // It may take hours, and the queue hands over one job at a time.
-        const run = turn(service, stopped.signal);
-        heavy.add(run);
-        void run.finally(() => heavy.delete(run));
+        if (!SERVICES[service]?.long) return turn(service, signal);
+        // The queue hands over one job at a time. One that is still at it needs no second turn.
+        if (long.has(service)) return;
+        const run = turn(service, stopped.signal).finally(() => long.delete(service));
+        long.set(service, run);
       },
     },
     { concurrency: 1 },
@@ -66,7 +66,7 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
     async stop() {
       clearInterval(timer);
       stopped.abort();
-      await Promise.all([queue.close(), ...heavy]);
+      await Promise.all([queue.close(), ...long.values()]);
     },
   };
 }

@@ -13,6 +13,9 @@ export interface OnceOptions extends Omit<DrainerOptions, 'worker'> {
 /** How long keys that wait (locked rows, a provider's pause) are waited for while nothing else gets done, in ms. */
 const PATIENCE_MS = 60_000;
 
+/** A drain gives way to the other spaces after so long, in ms: it does not end while the app holds a row of it. */
+const SLICE_MS = 10_000;
+
 /**
  * Drains every space until nothing is left that can be done. Needs no queue: the work is in Postgres, and the queue
  * only wakes. Keys that wait for the app or the provider are waited for up to a minute. A space that fails keeps nobody
@@ -28,12 +31,12 @@ export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
     while (!signal.aborted) {
       drainer.lookAgain();
       const look = await lookForWork(db, 0);
-      const spaceIds = look.spaceIds.filter((id) => !failed.has(id));
+      const spaceIds = [...new Set([...look.spaceIds, ...drainer.parkedSpaces()])].filter((id) => !failed.has(id));
       for (const spaceId of spaceIds) {
         try {
           const reports = await drainSlots(drainer, spaceId, slots, signal);
           for (const report of reports) addReport(total, report);
-          if (reports.some((report) => report.claimed > 0)) progressAt = performance.now();
+          if (reports.some(({ claimed, written }) => claimed + written > 0)) progressAt = performance.now();
           onProgress?.(total);
         } catch (error) {
           failed.set(spaceId, error);
@@ -75,7 +78,8 @@ async function drainSlots(
       woken = true;
       startAnother();
     };
-    const run = drainer.drain(spaceId, { stop: signal, cut: signal, moreThanOne });
+    const stop = AbortSignal.any([signal, AbortSignal.timeout(SLICE_MS)]);
+    const run = drainer.drain(spaceId, { stop, cut: signal, moreThanOne });
     run.catch(() => {}); // Seen below: it may fail before it is waited for, which would end the process.
     runs.push(run);
   };

@@ -1,13 +1,19 @@
+import { oldestSinceSql } from '../../claim/pending.js';
+import type { Executor } from '../../db/database.js';
 import type { Gate, GateContext } from './context.js';
 
 /** The oldest edit that waits for its vector in the new space is young: the workers keep up with both spaces. */
-export async function pendingGate({ db, to, settings }: Pick<GateContext, 'db' | 'to' | 'settings'>): Promise<Gate> {
+export async function pendingGate({
+  db,
+  to,
+  settings,
+}: {
+  readonly db: Executor;
+  readonly to: Pick<GateContext['to'], 'id'>;
+  readonly settings: Pick<GateContext['settings'], 'pendingSeconds'>;
+}): Promise<Gate> {
   const [row] = await db.query<{ oldest: number | null; ranges: number }>(
-    `SELECT extract(epoch FROM clock_timestamp() - LEAST(
-         (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 0 ORDER BY id LIMIT 1),
-         (SELECT at FROM freshvec.change WHERE space_id = $1 AND lane = 1 ORDER BY id LIMIT 1),
-         (SELECT at FROM freshvec.change_pack WHERE space_id = $1 ORDER BY id LIMIT 1),
-         (SELECT min(since) FROM freshvec.lease WHERE space_id = $1)))::float8 AS oldest,
+    `SELECT extract(epoch FROM clock_timestamp() - ${oldestSinceSql('$1')})::float8 AS oldest,
        (SELECT count(*) FROM freshvec.range WHERE space_id = $1 AND purpose = 'load') AS ranges`,
     [to.id],
   );
