@@ -72,7 +72,7 @@ export async function planReembed(
     facts: found.flatMap((findings) => findings.facts ?? []),
     blockers,
     notes: [...adoption, ...notesOf(from, space), ...found.flatMap((findings) => findings.notes ?? [])],
-    statements: possible ? await expandStatements(db, source, shown) : [],
+    statements: possible ? await expandStatements(db, source, shown, extension.schema) : [],
     later: possible ? await laterStatements(context, shown, extension.schema) : [],
   };
 }

@@ -2,12 +2,12 @@ import { functionsSql, readCaptureTarget, readWatched } from '../capture/index.j
 import { type LongTexts, longTextsRefusal } from '../catalog/long-texts.js';
 import { type Content, getSource, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
-import type { Database } from '../db/database.js';
+import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
 import { lockedTable } from './apply.js';
 import { readExpressions } from './base-columns.js';
-import { currentSource } from './current.js';
+import { currentSource, holdSource } from './current.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 import { SourceRefused } from './errors.js';
 import { type ExecuteOptions, executeStatements } from './execute.js';
@@ -26,6 +26,7 @@ export interface SourceChanges {
 }
 
 export interface AlterPlan {
+  readonly before: Source;
   readonly source: Source;
   /** Empty when nothing changes. */
   readonly statements: readonly PlannedStatement[];
@@ -44,37 +45,49 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
   const refusal = longTextsRefusal(longTexts);
   if (refusal) throw new SourceRefused(`${before.relation.schema}.${before.relation.table}`, [refusal]);
   const spaces = await listMaintainedSpaces(db, before.id);
-  const retry = longTexts === before.longTexts ? [] : retryLongTexts({ ...before, longTexts }, spaces);
-  if (isSame([content, filter], [before.content, before.filter])) {
-    if (longTexts === before.longTexts) return { source: before, statements: [] };
-    const source = { ...before, longTexts };
-    const why = 'records what becomes of long texts';
-    return { source, statements: [{ sql: updateSourceSql(source), lock: NO_LOCK, why }, ...retry] };
-  }
-  const source: Source = {
-    ...before,
-    content,
-    filter,
-    longTexts,
-    baseColumns: await checkedColumns(db, before, spaces, content, filter),
-  };
+  const reads = !isSame([content, filter], [before.content, before.filter]);
+  const baseColumns = reads ? await checkedColumns(db, before, spaces, content, filter) : before.baseColumns;
+  const source: Source = { ...before, content, filter, longTexts, baseColumns };
+  return { before, source, statements: await alterStatements(db, before, source) };
+}
+
+/** What makes of a source, as it is now, another one. */
+async function alterStatements(db: Executor, before: Source, source: Source): Promise<PlannedStatement[]> {
+  const spaces = await listMaintainedSpaces(db, source.id);
+  const retry = source.longTexts === before.longTexts ? [] : retryLongTexts(source, spaces);
+  const update = (why: string) => ({ sql: updateSourceSql(source), lock: NO_LOCK, why });
+  if (isSame([source.content, source.filter], [before.content, before.filter]))
+    return retry.length === 0 && source.longTexts === before.longTexts
+      ? []
+      : [update('records what becomes of long texts'), ...askAgain(spaces), ...retry];
   const target = await readCaptureTarget(db, source, spaces);
   const lock = lockWords('SHARE ROW EXCLUSIVE', target);
-  return {
-    source,
-    statements: [
-      { sql: updateSourceSql(source), lock: NO_LOCK, why: 'records the new content and filter' },
-      ...retry,
-      ...(isSame(content, before.content) ? [] : spaces.filter(({ adoption }) => adoption === 'open').map(endAdoption)),
-      ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
-      ...captureStatements(target),
-      ...spaces.map((space) => ({
-        sql: rangesSql(source, space.id, 'sweep'),
-        lock,
-        why: 'has every row compared with its vector',
-      })),
-    ],
-  };
+  return [
+    update('records the new content and filter'),
+    ...askAgain(spaces),
+    ...retry,
+    ...(isSame(source.content, before.content)
+      ? []
+      : spaces.filter(({ adoption }) => adoption === 'open').map(endAdoption)),
+    ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
+    ...captureStatements(target),
+    ...spaces.map((space) => ({
+      sql: rangesSql(source, space.id, 'sweep'),
+      lock,
+      why: 'has every row compared with its vector',
+    })),
+  ];
+}
+
+/** Rows that a worker holds were read under the definition before: they are looked at once more when it is done. */
+function askAgain(spaces: readonly Space[]): PlannedStatement[] {
+  if (spaces.length === 0) return [];
+  const sql = `WITH held AS (
+  SELECT space_id, key FROM freshvec.lease WHERE space_id IN (${spaces.map(({ id }) => id).join(', ')}) AND token IS NOT NULL
+  ORDER BY space_id, key FOR UPDATE
+)
+UPDATE freshvec.lease l SET again = true FROM held h WHERE l.space_id = h.space_id AND l.key = h.key`;
+  return [{ sql, lock: NO_LOCK, why: 'has rows that a worker holds looked at again' }];
 }
 
 function isSame(a: unknown, b: unknown): boolean {
@@ -87,7 +100,7 @@ function endAdoption({ id }: Space): PlannedStatement {
   return { sql, lock: NO_LOCK, why: 'takes over no more vectors: they were made from the content before' };
 }
 
-/** Plans and does it. */
+/** Plans and does it. Throws FreshvecError `source_changed` where somebody else alters the source at the same time. */
 export async function alterSource(
   db: Database,
   name: string,
@@ -95,10 +108,23 @@ export async function alterSource(
   options: ExecuteOptions = {},
 ): Promise<AlterPlan> {
   const plan = await planAlter(db, name, changes);
-  if (plan.statements.length > 0) {
-    await executeStatements(db, await lockedTable(db, plan.source), plan.statements, options);
-  }
+  if (plan.statements.length === 0) return plan;
+  const statements = async (tx: Executor) => {
+    const before = await holdSource(tx, plan.source);
+    if (!isSame(definitionOf(before), definitionOf(plan.before))) throw changedMeanwhile(name);
+    return alterStatements(tx, before, { ...before, ...definitionOf(plan.source) });
+  };
+  await executeStatements(db, await lockedTable(db, plan.source), statements, options);
   return plan;
+}
+
+/** What `alter` may change. */
+function definitionOf({ content, filter, longTexts, baseColumns }: Source) {
+  return { content, filter, longTexts, baseColumns };
+}
+
+function changedMeanwhile(name: string): FreshvecError {
+  return new FreshvecError('source_changed', `The source "${name}" was altered by somebody else just now: try again.`);
 }
 
 async function existingSource(db: Database, name: string): Promise<Source> {

@@ -67,6 +67,9 @@ function isFaultOfSql(error: Error): boolean {
   return /^(42|0A|22)/.test(sqlState(error) ?? '');
 }
 
+/** Functions that PostgreSQL calls stable since they are so within a transaction. */
+const TIMED = ['now()', 'transaction_timestamp()', 'statement_timestamp()', 'age(timestamp)', 'age(timestamptz)'];
+
 async function readView(tx: Executor, table: Table, what: string): Promise<ExpressionFacts> {
   const columns = await tx.query<{ name: string; system: boolean }>(
     `SELECT a.attname AS name, a.attnum < 0 AS system
@@ -77,15 +80,25 @@ async function readView(tx: Executor, table: Table, what: string): Promise<Expre
      ORDER BY a.attnum`,
     [table.oid],
   );
-  const [rule] = await tx.query<{ whole_row: boolean; sub_query: boolean; volatile: string[] }>(
+  const [rule] = await tx.query<{ whole_row: boolean; sub_query: boolean; timed: boolean; volatile: string[] }>(
     `SELECT r.ev_action::text ~ ':varattno 0 ' AS whole_row, r.ev_action::text ~ '\\{SUBLINK ' AS sub_query,
+       r.ev_action::text ~ '\\{SQLVALUEFUNCTION ' OR EXISTS (
+         SELECT FROM regexp_matches(r.ev_action::text, ':funcid (\\d+)', 'g') AS m
+         WHERE m[1]::oid = ANY($1::regprocedure[])) AS timed,
        ARRAY(SELECT DISTINCT p.proname::text FROM regexp_matches(r.ev_action::text, ':(?:op)?funcid (\\d+)', 'g') AS m
              JOIN pg_proc p ON p.oid = m[1]::oid WHERE p.provolatile = 'v') AS volatile
      FROM pg_rewrite r WHERE r.ev_class = 'pg_temp.freshvec_probe'::regclass`,
+    [TIMED],
   );
   const refusals = [
     ...(rule?.sub_query
       ? [`its ${what} has a subquery: a change of the rows that it reads would go unseen. Use columns of the row only.`]
+      : []),
+    // A filter that asks for the time is followed by the sweeper; a text that does is never the one that was embedded.
+    ...(rule?.timed && what === 'content'
+      ? [
+          `its content depends on the time, or on who asks: its vectors would never be fresh. Use columns of the row only.`,
+        ]
       : []),
     ...(rule?.volatile ?? []).map(
       (name) => `its ${what} calls ${name}(), whose result differs from call to call: it would never come to rest.`,

@@ -1,7 +1,7 @@
 import { functionsSql, leftoverTriggersSql, readCaptureTarget } from '../capture/index.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
-import type { Database } from '../db/database.js';
+import type { Executor } from '../db/database.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 import { captureStatements, lockWords } from './statements.js';
 
@@ -10,7 +10,7 @@ import { captureStatements, lockWords } from './statements.js';
  * and the end of those that it does not need any more.
  */
 export async function captureForStatements(
-  db: Database,
+  db: Executor,
   source: Source,
   spaces: readonly Pick<Space, 'id' | 'store'>[],
 ): Promise<PlannedStatement[]> {

@@ -2,7 +2,7 @@ export { adoptionNotes } from './adoption.js';
 export { type AlterPlan, alterSource, planAlter, type SourceChanges } from './alter.js';
 export { applySource, lockedTable, planSql } from './apply.js';
 export { captureForStatements } from './capture-change.js';
-export { currentSource } from './current.js';
+export { currentSource, holdSource } from './current.js';
 export {
   NO_LOCK,
   type PlanModel,

@@ -3,7 +3,7 @@ import type { Source } from '../catalog/source.js';
 import { listMaintainedSpaces } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { lockedTable } from './apply.js';
-import { currentSource } from './current.js';
+import { currentSource, holdSource } from './current.js';
 import { NO_LOCK } from './definition.js';
 import { type ExecuteOptions, executeStatements } from './execute.js';
 import { captureStatements } from './statements.js';
@@ -20,13 +20,18 @@ export async function followOwnTriggers(
 ): Promise<boolean> {
   const source = await currentSource(db, recorded);
   if (source?.flagColumn === undefined) return false;
-  const target = await readCaptureTarget(db, source, await listMaintainedSpaces(db, source.id));
+  const targetOf = async (tx: Executor, now: Source) =>
+    readCaptureTarget(tx, now, await listMaintainedSpaces(tx, now.id));
+  const { rewritten, overruled } = await targetOf(db, source);
   const { narrow, byFlag } = await installed(db, source);
-  if (!(target.rewritten && narrow) && !(target.overruled && byFlag)) return false;
-  const statements = [
-    ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
-    ...captureStatements(target),
-  ];
+  if (!(rewritten && narrow) && !(overruled && byFlag)) return false;
+  const statements = async (tx: Executor) => {
+    const target = await targetOf(tx, await holdSource(tx, source));
+    return [
+      ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
+      ...captureStatements(target),
+    ];
+  };
   await executeStatements(db, await lockedTable(db, source), statements, options);
   return true;
 }

@@ -85,6 +85,9 @@ describe.for(ENGINES)('source add refuses on %s', ([, open]) => {
     ['a set', reads("regexp_split_to_table(title, ' ')"), /content is not valid SQL.*set-returning/],
     ['a subquery', reads('(SELECT t.title FROM twice t WHERE t.id = memory.id)'), /subquery/],
     ['a volatile function', reads('title || random()'), /calls random\(\)/],
+    ['the time', reads('title || now()'), /depends on the time/],
+    ['the time by another name', reads(`title || CURRENT_DATE`), /depends on the time/],
+    ['an age', reads(`title || age('2020-01-01'::timestamptz)`), /depends on the time/],
     ['a system column', reads('title || xmin::text'), /system column xmin/],
     ['the row as a whole', reads('memory::text'), /row as a whole.*--store table/],
     [

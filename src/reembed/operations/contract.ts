@@ -6,6 +6,7 @@ import { FreshvecError, sqlState } from '../../db/errors.js';
 import {
   captureForStatements,
   executeStatements,
+  holdSource,
   lockedTable,
   lockWords,
   NO_LOCK,
@@ -88,11 +89,21 @@ function messageOf(error: unknown): string {
 async function forget({ db, migration, source }: StepContext, doomed: Space): Promise<void> {
   const [space] = await db.query<{ state: string }>('SELECT state FROM freshvec.space WHERE id = $1', [doomed.id]);
   if (!space || space.state === 'dropped') return;
-  const rest = (await listMaintainedSpaces(db, source.id)).filter(({ id }) => id !== doomed.id);
+  const statements = async (tx: Executor) => forgetStatements(tx, migration, await holdSource(tx, source), doomed);
+  await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
+}
+
+async function forgetStatements(
+  tx: Executor,
+  migration: Migration,
+  source: Source,
+  doomed: Space,
+): Promise<PlannedStatement[]> {
+  const rest = (await listMaintainedSpaces(tx, source.id)).filter(({ id }) => id !== doomed.id);
   // The flag says nothing once no space is on the rows.
   const flagged = rest.some(({ store }) => store === 'column');
   const free = (sql: string, why: string): PlannedStatement => ({ sql, lock: NO_LOCK, why });
-  const statements = [
+  return [
     free(holdSql(migration), 'is done only while the migration is still ours'),
     free(`UPDATE freshvec.space SET state = 'dropped' WHERE id = ${doomed.id}`, 'ends the space'),
     ...(flagged
@@ -101,10 +112,9 @@ async function forget({ db, migration, source }: StepContext, doomed: Space): Pr
     ...SPACE_RECORDS.map((table) =>
       free(`DELETE FROM freshvec.${table} WHERE space_id = ${doomed.id}`, 'drops what was still to be done'),
     ),
-    ...(await captureForStatements(db, flagged ? source : { ...source, flagColumn: undefined }, rest)),
+    ...(await captureForStatements(tx, flagged ? source : { ...source, flagColumn: undefined }, rest)),
     ...(flagged ? [] : dropFlagSql(source)).map((sql) => ({ sql, lock: lockOf(source), why: 'drops the flag' })),
   ];
-  await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
 }
 
 function lockOf(source: Source): string {

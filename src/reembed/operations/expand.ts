@@ -1,12 +1,13 @@
 import { readCaptureTarget } from '../../capture/index.js';
 import type { Source } from '../../catalog/source.js';
 import { listMaintainedSpaces, type Space } from '../../catalog/space.js';
-import type { Database } from '../../db/database.js';
+import type { Executor } from '../../db/database.js';
 import { FreshvecError } from '../../db/errors.js';
 import { literal } from '../../db/identifiers.js';
 import {
   captureForStatements,
   executeStatements,
+  holdSource,
   insertSpaceSql,
   loadStatement,
   lockedTable,
@@ -14,6 +15,7 @@ import {
   type PlannedStatement,
   spaceStatements,
 } from '../../source/index.js';
+import { columnsOf } from '../../store/column.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { moveSql, waitFor, wasTaken } from '../transition.js';
 
@@ -22,12 +24,15 @@ const TRY_MS = 20_000;
 const PAUSE_MS = 1_000;
 
 /** All that expanding does, in order: what `plan` shows and `expand` runs. */
-export async function expandStatements(db: Database, source: Source, to: Space): Promise<PlannedStatement[]> {
-  const extension = await db.vectorExtension();
-  if (!extension) throw new FreshvecError('pgvector_missing', 'pgvector is not installed: CREATE EXTENSION vector.');
+export async function expandStatements(
+  db: Executor,
+  source: Source,
+  to: Space,
+  vectorSchema: string,
+): Promise<PlannedStatement[]> {
   const spaces = [...(await listMaintainedSpaces(db, source.id)).filter(({ id }) => id !== to.id), to];
   const target = await readCaptureTarget(db, source, spaces);
-  const room = spaceStatements(target, to, extension.schema);
+  const room = spaceStatements(target, to, vectorSchema);
   const capture = await captureForStatements(db, source, spaces);
   const isFree = ({ lock }: PlannedStatement) => lock === NO_LOCK;
   return [
@@ -51,9 +56,16 @@ export const expand: Operation = async ({ db, migration, source, to }) => {
     lock: NO_LOCK,
     why: 'is done only while the migration is still ours',
   };
-  const withFlag = { ...source, flagColumn: flagOf(source, to) };
+  const extension = await db.vectorExtension();
+  if (!extension) throw new FreshvecError('pgvector_missing', 'pgvector is not installed: CREATE EXTENSION vector.');
+  const statements = async (tx: Executor) => {
+    const now = await holdSource(tx, source);
+    const taken = await takenColumns(tx, now, to);
+    if (taken.length > 0) throw new ColumnsTaken(taken);
+    const withFlag = { ...now, flagColumn: flagOf(now, to) };
+    return [moving, ...(await expandStatements(tx, withFlag, planned, extension.schema))];
+  };
   try {
-    const statements = [moving, ...(await expandStatements(db, withFlag, planned))];
     await executeStatements(db, await lockedTable(db, source), statements, {
       giveUpMs: TRY_MS,
       // Said while it waits, not only when a round of tries is over.
@@ -62,10 +74,29 @@ export const expand: Operation = async ({ db, migration, source, to }) => {
     return MOVED;
   } catch (error) {
     if (wasTaken(error)) return MOVED;
+    if (error instanceof ColumnsTaken) return { park: error.message };
     if (error instanceof FreshvecError && error.code === 'lock_not_available') return waits(PAUSE_MS, error.message);
     throw error;
   }
 };
+
+/** Somebody made columns of these names since the migration was planned: they are not ours to write to, nor to drop. */
+class ColumnsTaken extends Error {
+  constructor(names: readonly string[]) {
+    super(`there is a column ${names.join(', ')} by now, which somebody else made: \`abort\`, and start again`);
+  }
+}
+
+async function takenColumns(db: Executor, { relation }: Source, to: Space): Promise<string[]> {
+  if (to.store !== 'column') return [];
+  const made = to.adoption === undefined ? columnsOf(to) : columnsOf(to).slice(1);
+  const rows = await db.query<{ name: string }>(
+    `SELECT attname AS name FROM pg_attribute
+     WHERE attrelid = $1::oid AND attname = ANY($2::text[]) AND NOT attisdropped ORDER BY attnum`,
+    [relation.oid, made],
+  );
+  return rows.map(({ name }) => name);
+}
 
 /** The flag stays the source's own, whatever its live space is called. */
 export function flagOf(source: Source, to: Pick<Space, 'store' | 'column'>): string | undefined {
