@@ -44,7 +44,7 @@ COMMENT ON COLUMN migration.retain IS 'How long after the switch the old space i
 COMMENT ON COLUMN migration.drop_space IS 'The space that contracting takes away: the old one after complete, the new one after abort.';
 COMMENT ON COLUMN migration.accepted IS 'Gates that a person said may be passed although they did not hold.';
 COMMENT ON COLUMN migration.share IS 'Part of the time that the backfill works: 1 is unthrottled. Good for a few seconds after throttled_at.';
-COMMENT ON COLUMN migration.tries IS 'Index builds that failed in a row.';
+COMMENT ON COLUMN migration.tries IS 'Index builds, or rounds of gates, that failed in a row; 0 after a person''s command.';
 
 CREATE TABLE migration_event (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -17,7 +17,7 @@ export function resting({ why, waitMs }: { why: string; waitMs: number }, capPer
   if (why.startsWith('space_cap')) {
     return new EmbedError(
       'spend_cap',
-      'the spend cap of this space, a migration, is reached: raise it, and work on the space goes on',
+      'the spend cap of this space, a migration, is reached: raise it with `freshvec reembed resume SOURCE --spend-cap USD`',
       isHeld(why) ? { retryAfterMs } : {},
     );
   }

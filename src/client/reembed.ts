@@ -41,8 +41,11 @@ export interface ReembedApi {
   status(source: string): Promise<MigrationStatus>;
   /** Rests the backfill and all further steps; edits go on being embedded for both spaces. */
   pause(source: string): Promise<MigrationStatus>;
-  /** Goes on, whoever paused or whatever parked it. */
-  resume(source: string): Promise<MigrationStatus>;
+  /**
+   * Goes on, whoever paused or whatever parked it. `spendCap`: what the new vectors may cost in all until the switch, in
+   * dollars, in place of what `start` said.
+   */
+  resume(source: string, options?: { readonly spendCap?: number | undefined }): Promise<MigrationStatus>;
   /** Lets gates pass that do not hold. Throws MigrationRefused for those without which rows would be missing. */
   accept(source: string, gates: readonly string[]): Promise<MigrationStatus>;
   /**
@@ -106,7 +109,11 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
     },
     status: async (source) => migrationStatus(await ready(), source),
     pause: then(control.pauseMigration),
-    resume: then(control.resumeMigration),
+    resume: async (source, options) => {
+      const db = await ready();
+      await control.resumeMigration(db, source, options);
+      return migrationStatus(db, source);
+    },
     accept: async (source, gates) => {
       const db = await ready();
       await control.acceptGates(db, source, gates);

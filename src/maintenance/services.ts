@@ -52,6 +52,8 @@ interface ServiceEntry {
   readonly everyMs: number;
   /** Takes long or loads the database: within the window, one at a time in the whole fleet. */
   readonly heavy: boolean;
+  /** May take hours, heavy or not: other services do not wait for it. */
+  readonly long: boolean;
   /** Knows of sources. */
   readonly perSource: boolean;
   /** Resolves to how many things it did. */
@@ -62,35 +64,35 @@ interface ServiceEntry {
 
 export const SERVICES: Readonly<Record<MaintenanceService, ServiceEntry>> = {
   index: {
-    ...{ everyMs: 10_000, heavy: false, perSource: true },
+    ...{ everyMs: 10_000, heavy: false, long: true, perSource: true },
     run: ({ db, ...options }) => buildIndexes(db, options),
   },
   cache: {
-    ...{ everyMs: 10_000, heavy: false, perSource: false },
+    ...{ everyMs: 10_000, heavy: false, long: false, perSource: false },
     run: async ({ db, cacheMaxBytes, signal }) =>
       cacheMaxBytes === undefined ? 0 : evictCache(db, cacheMaxBytes, signal),
     did: () => 'deleted the oldest cached vectors, down to the bound',
   },
   leaves: {
-    ...{ everyMs: 60_000, heavy: false, perSource: true },
+    ...{ everyMs: 60_000, heavy: false, long: false, perSource: true },
     run: ({ db, source }) => coverLeaves(db, source),
     did: (count) => `put capture on partitions, or its triggers right, of ${count} sources`,
   },
   sweep: {
-    ...{ everyMs: 3_600_000, heavy: false, perSource: true },
+    ...{ everyMs: 3_600_000, heavy: false, long: false, perSource: true },
     run: ({ db, source }) => sweep(db, source),
     did: (count) => `has every row of ${count} spaces looked at`,
   },
   analyze: {
-    ...{ everyMs: 600_000, heavy: true, perSource: true },
+    ...{ everyMs: 600_000, heavy: true, long: true, perSource: true },
     run: ({ db, settings, ...options }) => analyze(db, { ...options, ...settings }),
   },
   vacuum: {
-    ...{ everyMs: 600_000, heavy: true, perSource: true },
+    ...{ everyMs: 600_000, heavy: true, long: true, perSource: true },
     run: ({ db, settings, ...options }) => vacuum(db, { ...options, ...settings }),
   },
   reindex: {
-    ...{ everyMs: 3_600_000, heavy: true, perSource: true },
+    ...{ everyMs: 3_600_000, heavy: true, long: true, perSource: true },
     run: ({ db, settings, ...options }) => reindex(db, { ...options, ...settings }),
   },
 };

@@ -1,16 +1,18 @@
+import { setSpaceCap } from '../budget/space-cap.js';
 import { hasEnded, latestMigration, type Migration } from '../catalog/migration.js';
 import { getSource, type Source } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { currentSource, executeStatements, lockedTable, type PlannedStatement } from '../source/index.js';
-import { indexState } from '../store/index-state.js';
 import { MigrationMissing, MigrationRefused } from './errors.js';
+import { standsOn } from './ground.js';
 import { contractTo } from './operations/contract.js';
 import { DEPENDED_ON, exchangeNames } from './operations/rename.js';
 import { switchTo } from './operations/switch.js';
 import { oldReaders } from './readers.js';
 import { type MigrationEvent, outcomeOf } from './states.js';
+import { whyNotSwitchable } from './switchable.js';
 import { move, record } from './transition.js';
 
 /** How long a switch that exchanges names goes on asking for the table's lock. */
@@ -52,7 +54,12 @@ export async function cutover(
 
 /** Switches searches back to the old space, which was kept fresh; and names that the cutover exchanged. */
 export function rollback(db: Database, source: string): Promise<Migration> {
-  const act = (tx: Executor, migration: Migration) => switchTo(tx, migration, 'rolled_back');
+  const act = async (tx: Executor, migration: Migration) => {
+    const from = await getSpace(tx, migration.fromSpaceId);
+    if (!from || !(await standsOn(tx, migration, await getSource(tx, source), from)))
+      throw refused(source, 'rollback', migration, 'the old vectors are not there any more: `reembed status` says why');
+    return switchTo(tx, migration, 'rolled_back');
+  };
   return commandRenaming(db, source, 'rollback', ({ renamed }) => renamed, act);
 }
 
@@ -91,16 +98,23 @@ export async function pauseMigration(db: Database, source: string): Promise<Migr
   });
 }
 
-/** Goes on, whoever paused it or whatever parked it. */
-export async function resumeMigration(db: Database, source: string): Promise<Migration> {
+/** Goes on, whoever paused it or whatever parked it. `spendCap`: what the new vectors may cost in all, in dollars. */
+export async function resumeMigration(
+  db: Database,
+  source: string,
+  { spendCap }: { readonly spendCap?: number | undefined } = {},
+): Promise<Migration> {
   return change(db, source, async (tx, migration) => {
     const outcome = outcomeOf(migration, 'resume');
     if (outcome !== 'same' && 'refused' in outcome) throw refused(source, 'resume', migration, outcome.refused);
+    if (spendCap !== undefined) {
+      if (migration.switchedAt !== undefined)
+        throw refused(source, 'resume', migration, "it was switched: from then on no cap but the day's holds");
+      await setSpaceCap(tx, migration.toSpaceId, Math.round(spendCap * 1e6));
+      await record(tx, migration.id, migration.state, `may cost ${spendCap} dollars`);
+    }
     if (migration.paused) {
-      // A bound of the backfill was reached, or a person wants on all the same.
-      await tx.query('UPDATE freshvec.migration SET paused = false, until = NULL, reason = NULL WHERE id = $1', [
-        migration.id,
-      ]);
+      await tx.query('UPDATE freshvec.migration SET paused = false, reason = NULL WHERE id = $1', [migration.id]);
       await record(tx, migration.id, migration.state, 'resumed by a person');
     }
     if (outcome !== 'same') await move(tx, migration, outcome.to, { what: 'resumed by a person' });
@@ -178,7 +192,8 @@ async function change(
   const source = await getSource(db, sourceName);
   return within(async (tx) => {
     await tx.query(
-      `UPDATE freshvec.migration SET token = NULL
+      // What failed before is tried at once.
+      `UPDATE freshvec.migration SET token = NULL, tries = 0
        WHERE id = (SELECT max(id) FROM freshvec.migration WHERE source_id = $1) AND state NOT IN ('done', 'aborted')`,
       [source.id],
     );
@@ -217,16 +232,7 @@ export function acceptGates(db: Database, source: string, names: readonly string
   });
 }
 
-/** The gates held when it became ready, or it was live before; what can have broken since is looked at again. */
 async function assertSwitchable(tx: Executor, source: Source, migration: Migration): Promise<void> {
-  const to = await getSpace(tx, migration.toSpaceId);
-  if (!to) throw refused(source.name, 'cutover', migration, 'the new space is gone');
-  if (to.index.kind !== 'none' && (await indexState(tx, source, to)) !== 'valid') {
-    throw refused(
-      source.name,
-      'cutover',
-      migration,
-      'the index of the new space is not there or not valid any more: `freshvec maintain run index` builds it',
-    );
-  }
+  const why = await whyNotSwitchable(tx, source, migration);
+  if (why !== undefined) throw refused(source.name, 'cutover', migration, why);
 }

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asSingleton } from '../claim/singleton.js';
+import { maskText } from '../config/mask.js';
+import { isOfOneRow, sqlState } from '../db/errors.js';
 import { advance, isOurs } from './advance.js';
 import type { ControllerDeps } from './operation.js';
-import { takeOver } from './transition.js';
+import { takeOver, waitFor } from './transition.js';
 
 /** How often a controller looks whether the migration was taken from it, in ms. */
 const WATCH_MS = 500;
@@ -38,7 +40,10 @@ export async function controlMigration(
       try {
         againMs = await advance(deps, migration, signal);
       } catch (error) {
-        if (!signal.aborted) throw error;
+        if (!signal.aborted) {
+          await waitFor(deps.db, migration, reasonOf(error)).catch(() => {});
+          throw error;
+        }
         againMs = 0;
       } finally {
         clearInterval(watch);
@@ -48,6 +53,16 @@ export async function controlMigration(
     }
   });
   return againMs;
+}
+
+/** For `reembed status`; PostgreSQL's messages on data quote the app's content. */
+function reasonOf(error: unknown): string {
+  const what = isOfOneRow(error)
+    ? `SQLSTATE ${sqlState(error)}`
+    : error instanceof Error
+      ? error.message
+      : String(error);
+  return `it failed and is tried again: ${maskText(what)}`;
 }
 
 /** What waits for longer is looked at by whoever comes next. */

@@ -32,6 +32,11 @@ export async function missingGround(
   return undefined;
 }
 
+/** Whether the vectors of a space are where it has them: searches may be answered from there. */
+export async function standsOn(db: Executor, migration: Migration, source: Source, space: Space): Promise<boolean> {
+  return (await missingSpace(db, migration, space, await columnsOf(db, source))) === undefined;
+}
+
 /** Key, content and tenant columns that are not there under their names. */
 export async function missingColumns(db: Executor, source: Source): Promise<string | undefined> {
   const expected = [
@@ -62,6 +67,14 @@ async function columnsOf(db: Executor, { relation }: Source): Promise<Map<string
   return new Map(rows.map(({ name, type }) => [name, type]));
 }
 
+/** What can be done without this space. */
+function wayOut({ state, fromSpaceId }: Migration, lost: Space): string {
+  const old = lost.id === fromSpaceId;
+  if (state === 'soaking') return old ? '`complete`: searches need it no more' : '`rollback`, then `abort`';
+  if (state === 'rolled_back') return old ? '`cutover`' : '`abort`';
+  return '`abort`';
+}
+
 async function missingSpace(
   db: Executor,
   migration: Migration,
@@ -76,7 +89,7 @@ async function missingSpace(
       `SELECT to_regclass('freshvec.vector_' || $1) IS NOT NULL AS there`,
       [space.id],
     );
-    return table?.there ? undefined : `the table freshvec.vector_${space.id} is gone: \`abort\`, and start again`;
+    return table?.there ? undefined : `the table freshvec.vector_${space.id} is gone: ${wayOut(migration, space)}`;
   }
   const wanted = `${space.type}(${space.dimensions})`;
   const found = present.get(space.column)?.replace(/^.*\./, '');
@@ -90,5 +103,5 @@ async function missingSpace(
       : !fits
         ? `the column ${space.column} is ${found}, not ${wanted}; it`
         : `the column ${companions.join(', ')}`;
-  return `${what} was renamed, dropped or altered by somebody else: bring it back, then \`resume\`, or \`abort\``;
+  return `${what} was renamed, dropped or altered by somebody else: bring it back, then \`resume\`, or ${wayOut(migration, space)}`;
 }

@@ -162,9 +162,13 @@ export function outcomeOf(
   // A parked contraction has dropped something already: its end is the only way.
   if (migration.state === 'parked' && event === 'abort' && migration.parkedState === 'contracting')
     return to('contracting');
-  if (migration.state === 'parked' && event === 'abort' && migration.parkedState === 'soaking') {
-    return no('searches are answered from the new space: `resume`, then `rollback`, then `abort`');
-  }
+  // Both spaces were fresh: what is left of the ground may do for one of them, and a person may choose that one.
+  const { parkedState } = migration;
+  if (
+    (parkedState === 'soaking' || parkedState === 'rolled_back') &&
+    ['cutover', 'rollback', 'complete', 'abort'].includes(event)
+  )
+    return TRANSITIONS[parkedState][event];
   const dropsNew = endOfContraction(migration) === 'aborted';
   if (migration.state === 'contracting' && event === (dropsNew ? 'complete' : 'abort')) {
     return no(

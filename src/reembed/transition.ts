@@ -104,10 +104,10 @@ export function wasTaken(error: unknown): boolean {
   return sqlState(error) === TAKEN;
 }
 
-/** The controller itself rests the migration until a person resumes it. */
+/** The controller itself rests the migration, at the share of the rows that was asked for, until a person resumes it. */
 export async function pauseSelf(tx: Executor, migration: Ours, reason: string): Promise<void> {
   const [paused] = await tx.query(
-    `UPDATE freshvec.migration SET paused = true, reason = $4 WHERE ${OURS} RETURNING 1`,
+    `UPDATE freshvec.migration SET paused = true, until = NULL, reason = $4 WHERE ${OURS} RETURNING 1`,
     [...oursParams(migration), reason],
   );
   if (paused) await record(tx, migration.id, migration.state, reason);

@@ -15,25 +15,6 @@ export function indexedRelation(source: Source, space: Space): { schema: string;
 }
 
 /**
- * How the index on the space's own vectors stands: `none`, `building` (or left invalid by a build that failed), `valid`.
- * Counts any HNSW or IVFFlat index on the vector column, whoever made it.
- */
-export async function indexState(db: Executor, source: Source, space: Space): Promise<'none' | 'building' | 'valid'> {
-  const { schema, table, column } = indexedRelation(source, space);
-  const [row] = await db.query<{ any: boolean; valid: boolean | null }>(
-    `SELECT count(*) > 0 AS any, bool_and(i.indisvalid) AS valid
-     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     JOIN pg_index i ON i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
-     JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
-     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = $3 AND a.attnum = ANY(i.indkey)
-     WHERE n.nspname = $1 AND c.relname = $2 AND am.amname IN ('hnsw', 'ivfflat')`,
-    [schema, table, column],
-  );
-  if (!row?.any) return 'none';
-  return row.valid ? 'valid' : 'building';
-}
-
-/**
  * Whether writes of the space pay for a vector index, valid or not. On the source's rows that is one on any column: a
  * new version of a row goes into every index of the table, that of another space's vectors included.
  */

@@ -68,3 +68,14 @@ export async function vectorRelations(db: Executor, source: Source, space: Space
   }
   return [...relations.values()];
 }
+
+/**
+ * How the index on the space's vectors stands: `none`, `building` (or left invalid by a build that failed), `valid`: each
+ * of its tables has one that searches can use, whoever made it, and whatever else is there beside it.
+ */
+export async function indexState(db: Executor, source: Source, space: Space): Promise<'none' | 'building' | 'valid'> {
+  const relations = await vectorRelations(db, source, space);
+  const fits = ({ valid, operatorClass }: VectorIndex) => valid && operatorClass === operatorClassOf(space);
+  if (relations.every(({ indexes }) => indexes.some(fits))) return 'valid';
+  return relations.some(({ indexes }) => indexes.length > 0) ? 'building' : 'none';
+}

@@ -4,7 +4,8 @@ import { getMigration, type MigrationState } from '../../src/catalog/migration.j
 import { getSourceById } from '../../src/catalog/source.js';
 import { getSpace, liveSpace } from '../../src/catalog/space.js';
 import { ensureIndex } from '../../src/store/build-index.js';
-import { indexName, indexState } from '../../src/store/index-state.js';
+import { indexName } from '../../src/store/index-state.js';
+import { indexState } from '../../src/store/vector-indexes.js';
 import { checkInvariants, start } from '../reembed/support.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';

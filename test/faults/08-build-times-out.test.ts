@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ensureIndex } from '../../src/store/build-index.js';
-import { indexName, indexState } from '../../src/store/index-state.js';
+import { indexName } from '../../src/store/index-state.js';
+import { indexState } from '../../src/store/vector-indexes.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { expectIndexes, filledSource, openTransaction, reached } from './index-builds.js';
 import { eachTry } from './support/tries.js';

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { getMigration, type Migration } from '../../src/catalog/migration.js';
 import { type Client, createClient } from '../../src/index.js';
-import { indexState } from '../../src/store/index-state.js';
+import { indexState } from '../../src/store/vector-indexes.js';
 import { start } from '../reembed/support.js';
 import { asAdmin } from '../support/admin.js';
 import { eventually } from '../support/eventually.js';

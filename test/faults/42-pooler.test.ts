@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { createClient } from '../../src/index.js';
-import { indexState } from '../../src/store/index-state.js';
+import { indexState } from '../../src/store/vector-indexes.js';
 import { eventually } from '../support/eventually.js';
 import { openFixture } from '../support/fixture.js';
 import { type PgBouncer, startPgBouncer } from '../support/servers.js';

@@ -3,7 +3,7 @@ import { buildIndexes } from '../../src/maintenance/build-indexes.js';
 import { coverLeaves } from '../../src/maintenance/cover-leaves.js';
 import { sweep } from '../../src/maintenance/sweep.js';
 import { ensureIndex } from '../../src/store/build-index.js';
-import { indexState } from '../../src/store/index-state.js';
+import { indexState } from '../../src/store/vector-indexes.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;

@@ -10,7 +10,8 @@ import { MigrationMissing, MigrationRefused, ReembedRefused } from '../../src/re
 import { type MigrationEvent, outcomeOf } from '../../src/reembed/states.js';
 import { takeOver } from '../../src/reembed/transition.js';
 import { removeSource } from '../../src/source/index.js';
-import { indexName, indexState } from '../../src/store/index-state.js';
+import { indexName } from '../../src/store/index-state.js';
+import { indexState } from '../../src/store/vector-indexes.js';
 import {
   ASK,
   assertHistory,

@@ -4,7 +4,7 @@ import { type Effect, FLOOR, INCREASE, nextShare } from '../../src/reembed/throt
 
 const floors = fc.constantFrom(FLOOR, 0.1);
 const effect: fc.Arbitrary<Effect> = fc.oneof(
-  fc.constantFrom<Effect>('rise', 'hold', 'stop'),
+  fc.constantFrom<Effect>('rise', 'hold', 'wait', 'stop'),
   floors.map((slow) => ({ slow })),
 );
 const effects = fc.array(effect, { maxLength: 6 });

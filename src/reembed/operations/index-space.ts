@@ -1,5 +1,5 @@
 import { asSingleton } from '../../claim/singleton.js';
-import { FreshvecError } from '../../db/errors.js';
+import { classify, FreshvecError } from '../../db/errors.js';
 import { ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
 import { countTry, move, waitFor } from '../transition.js';
@@ -7,6 +7,8 @@ import { countTry, move, waitFor } from '../transition.js';
 /** Builds that may fail in a row before a person is asked. */
 const MOST_TRIES = 3;
 const LOOK_MS = 1_000;
+/** Until it is tried again after what passes by itself: a lock that is not free, a server out of reach. */
+const PASSING_MS = 5_000;
 
 /**
  * Ensures the new space's index, built concurrently under a name that freshvec owns. What a build that failed left
@@ -36,6 +38,8 @@ export const indexSpace: Operation = async (context) => {
     } catch (error) {
       if (signal.aborted) return waits(0);
       const message = error instanceof Error ? error.message : String(error);
+      // Nobody has to mend what passes by itself.
+      if (isPassing(error)) return waits(PASSING_MS, `the index is built later: ${message}`);
       // What a person must mend does not get better by trying.
       const tries = error instanceof FreshvecError ? MOST_TRIES : await countTry(db, migration, message);
       if (tries < MOST_TRIES) return waits(LOOK_MS * tries, `the index build failed and is tried again: ${message}`);
@@ -46,3 +50,8 @@ export const indexSpace: Operation = async (context) => {
     return MOVED;
   }
 };
+
+function isPassing(error: unknown): boolean {
+  if (error instanceof FreshvecError) return ['lock_not_available', 'database_unreachable'].includes(error.code);
+  return ['lock_timeout', 'connection', 'too_many'].includes(classify(error));
+}

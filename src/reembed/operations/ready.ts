@@ -1,5 +1,6 @@
-import { indexState } from '../../store/index-state.js';
+import { indexState } from '../../store/vector-indexes.js';
 import { MOVED, type Operation, waits } from '../operation.js';
+import { whyNotSwitchable } from '../switchable.js';
 import { move } from '../transition.js';
 import { switchTo } from './switch.js';
 
@@ -15,6 +16,8 @@ export const ready: Operation = async ({ db, migration, source, to }) => {
     return MOVED;
   }
   if (!migration.auto) return waits(LOOK_MS, null);
+  const why = await whyNotSwitchable(db, source, migration);
+  if (why !== undefined) return waits(LOOK_MS, why);
   await db.tx((tx) => switchTo(tx, migration, 'soaking'));
   return MOVED;
 };

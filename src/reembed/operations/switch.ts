@@ -1,3 +1,4 @@
+import { setSpaceCap } from '../../budget/space-cap.js';
 import type { Migration, MigrationState } from '../../catalog/migration.js';
 import { getSourceById } from '../../catalog/source.js';
 import type { Executor } from '../../db/database.js';
@@ -21,6 +22,8 @@ export async function switchTo(tx: Executor, migration: Migration, direction: Di
       ? 'searches are answered from the new space'
       : 'searches are answered from the old space again';
   if (!(await move(tx, migration, direction, { what }))) return false;
+  // It bounds what the move costs; what searches are answered from must not rest for it.
+  if (direction === 'soaking') await setSpaceCap(tx, migration.toSpaceId, undefined);
   // A space's row first, the pointer last: it is what searches wait for, if they wait at all.
   await tx.query(
     `UPDATE freshvec.space SET state = CASE id WHEN $1 THEN 'live' ELSE 'retained' END WHERE id IN ($1, $2)`,

@@ -5,8 +5,11 @@
  * limit is, and the share doubles, as TCP's slow start does (RFC 5681, section 3.1).
  */
 
-/** What a signal asks for. `slow`: half as fast, and no slower than `floor`, a part of the time. */
-export type Effect = 'rise' | 'hold' | { readonly slow: number } | 'stop';
+/**
+ * What a signal asks for. `hold`: no faster, it is near its bound; `wait`: no faster until more is known. `slow`: half as
+ * fast, and no slower than this floor, a part of the time.
+ */
+export type Effect = 'rise' | 'hold' | 'wait' | { readonly slow: number } | 'stop';
 
 /** Added to the share by a calm tick, about once a second: from nothing to everything in 20 s. */
 export const INCREASE = 0.05;
@@ -26,6 +29,6 @@ export function nextShare(share: number, effects: readonly Effect[], doublesBelo
     const floor = Math.min(...floors);
     return now > floor ? Math.max(floor, now * DECREASE) : Math.min(floor, now + INCREASE);
   }
-  if (effects.includes('hold')) return Math.max(now, FLOOR);
+  if (effects.includes('hold') || effects.includes('wait')) return Math.max(now, FLOOR);
   return Math.min(1, Math.max(now + INCREASE, Math.min(now * 2, doublesBelow)));
 }

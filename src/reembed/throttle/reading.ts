@@ -56,7 +56,7 @@ export function judge(
 
 /** There is nothing to compare with yet: nothing gets faster meanwhile. */
 export function notYet(gauge: Gauge, note: string): Reading {
-  return { signal: { ...gauge, state: 'fine', value: null, note }, effect: 'hold' };
+  return { signal: { ...gauge, state: 'fine', value: null, note }, effect: 'wait' };
 }
 
 /** Not to be had: slower, but not for ever slower still. `note` says why and what to do. */

@@ -2,13 +2,13 @@ import { createInterface } from 'node:readline/promises';
 import type { Cli } from '../../cli.js';
 import { UsageError } from '../../errors.js';
 import type { Register } from '../../register.js';
+import { dollars } from './flags.js';
 import { describeStatus } from './text.js';
 
-type Verb = 'pause' | 'resume' | 'rollback' | 'abort';
+type Verb = 'pause' | 'rollback' | 'abort';
 
 const VERBS: Readonly<Record<Verb, string>> = {
   pause: 'rest the backfill and all further steps; edits go on being embedded for both models',
-  resume: 'go on, whoever paused it or whatever parked it',
   rollback: 'answer searches with the old model again; nothing was lost',
   abort: 'give the new vectors up and drop them',
 };
@@ -35,6 +35,19 @@ export const controlCommands: Register = (reembed, act) => {
         }),
       );
   }
+
+  reembed
+    .command('resume')
+    .argument('<source>')
+    .description('go on, whoever paused it or whatever parked it')
+    .option('--spend-cap <usd>', 'the new vectors may cost so many dollars in all, until the switch', dollars)
+    .addHelpText('after', '\nExample:\n  $ freshvec reembed resume notes')
+    .action(
+      act(async (cli, source: string, { spendCap }: { spendCap?: number }) => {
+        const migration = await cli.client.reembed.resume(source, { spendCap });
+        cli.answer({ migration }, () => describeStatus(migration));
+      }),
+    );
 
   reembed
     .command('cutover')

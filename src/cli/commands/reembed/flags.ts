@@ -41,3 +41,9 @@ export function share(text: string): number {
   if (!(value > 0 && value <= 1)) throw new InvalidArgumentError('A share is needed, such as 10% or 0.1.');
   return value;
 }
+
+export function dollars(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0)) throw new InvalidArgumentError('Dollars are needed, such as 25.');
+  return value;
+}

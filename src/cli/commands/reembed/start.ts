@@ -2,7 +2,7 @@ import type { ReembedStartOptions } from '../../../client/reembed.js';
 import { UsageError } from '../../errors.js';
 import { duration } from '../../flags.js';
 import type { Register } from '../../register.js';
-import { addSpaceFlags, definitionOf, type SpaceFlags, share } from './flags.js';
+import { addSpaceFlags, definitionOf, dollars, type SpaceFlags, share } from './flags.js';
 import { queriesOf } from './measure.js';
 import { describeReembed, describeStatus } from './text.js';
 
@@ -29,7 +29,7 @@ export const startCommand: Register = (reembed, act) => {
       'drop the old vectors so long after the switch (7d); without it only `complete` does',
       duration,
     )
-    .option('--spend-cap <usd>', 'rest once the new vectors have cost so many dollars', dollars)
+    .option('--spend-cap <usd>', 'rest once the new vectors have cost so many dollars; until the switch', dollars)
     .option(
       '--queries <file>',
       'labelled queries that the new model must answer as well: JSON lines of {"query", "relevant"}',
@@ -61,9 +61,3 @@ export const startCommand: Register = (reembed, act) => {
       }),
     );
 };
-
-function dollars(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value > 0)) throw new UsageError(`--spend-cap is dollars, such as 25, not ${text}.`);
-  return value;
-}

@@ -1,0 +1,28 @@
+import type { Migration } from '../catalog/migration.js';
+import type { Source } from '../catalog/source.js';
+import { getSpace } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+import { indexState } from '../store/vector-indexes.js';
+import { pendingGate } from './gates/pending.js';
+import { standsOn } from './ground.js';
+
+/** Longest that an edit may wait for its vector in the new space when searches are switched to it, in s. */
+const PENDING_SECONDS = 60;
+
+/**
+ * Why searches must not be switched to the new space just now, with what to do; undefined where they may. The gates held
+ * when it became ready, or it was live before; this is what can have broken since, and is cheap to look at.
+ */
+export async function whyNotSwitchable(
+  db: Executor,
+  source: Source,
+  migration: Migration,
+): Promise<string | undefined> {
+  const to = await getSpace(db, migration.toSpaceId);
+  if (!to || !(await standsOn(db, migration, source, to))) return 'the new vectors are not there any more';
+  if (to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid')
+    return 'the index of the new space is not there or not valid any more: `freshvec maintain run index` builds it';
+  const { name, passed, value, note } = await pendingGate({ db, to, settings: { pendingSeconds: PENDING_SECONDS } });
+  if (passed || migration.accepted.includes(name)) return undefined;
+  return `searches would miss rows that still wait for their new vectors (${value} ${note}); \`reembed accept ${source.name} ${name}\` lets that pass`;
+}

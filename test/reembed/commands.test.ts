@@ -1,0 +1,200 @@
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { readSpaceSpend, setSpaceCap } from '../../src/budget/space-cap.js';
+import type { Gate } from '../../src/catalog/migration.js';
+import { getMigration } from '../../src/catalog/migration.js';
+import { advance } from '../../src/reembed/advance.js';
+import * as control from '../../src/reembed/control.js';
+import { controlMigration } from '../../src/reembed/controller.js';
+import { takeOver } from '../../src/reembed/transition.js';
+import { alterSource } from '../../src/source/index.js';
+import { type Fixture, openFixture } from '../support/fixture.js';
+import { deps, start, workUntil } from './support.js';
+
+let fixture: Fixture;
+beforeEach(async () => {
+  fixture = await openFixture();
+  await fixture.db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, title text);
+    INSERT INTO doc SELECT i, 'text number ' || i, 'title ' || i FROM generate_series(1, 60) i`);
+  await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8', index: 'none' });
+  await fixture.work();
+});
+afterEach(() => fixture.close());
+
+const begin = () => start(fixture, 'doc', { model: 'fake/b@12' });
+const stateOf = async (id: number) => (await getMigration(fixture.db, id))?.state;
+const step = async (id: number) => {
+  const migration = await takeOver(fixture.db, id, '00000000-0000-4000-8000-000000000001', true);
+  if (!migration) throw new Error('nothing to do');
+  return advance(deps(fixture.db), migration, new AbortController().signal);
+};
+
+describe('parked while both spaces are kept', () => {
+  test.each([
+    {
+      lost: 'the new vectors',
+      switched: control.cutover,
+      column: 'embedding_2',
+      way: control.rollback,
+      to: 'rolled_back',
+    },
+    {
+      lost: 'the old vectors',
+      switched: control.cutover,
+      column: 'embedding',
+      way: control.complete,
+      to: 'contracting',
+    },
+  ] as const)('$lost are gone: a person may choose the others', async ({ switched, column, way, to }) => {
+    const { db } = fixture;
+    const { id } = await begin();
+    await workUntil(fixture, id, ['ready']);
+    await switched(db, 'doc');
+    await db.exec(`ALTER TABLE doc DROP COLUMN ${column}`);
+    await step(id);
+    const parked = await getMigration(db, id);
+    expect(parked).toMatchObject({ state: 'parked', parkedState: 'soaking' });
+    expect(parked?.reason).toContain(to === 'contracting' ? '`complete`' : '`rollback`');
+    // Not on to what is gone.
+    if (to === 'contracting')
+      await expect(control.rollback(db, 'doc')).rejects.toThrow('the old vectors are not there');
+    await way(db, 'doc');
+    expect(await stateOf(id)).toBe(to);
+    if (to === 'rolled_back') await control.abort(db, 'doc');
+    await workUntil(fixture, id, [to === 'contracting' ? 'done' : 'aborted']);
+  });
+});
+
+describe('cutover', () => {
+  test('waits for rows that came while nobody embedded them, unless a person accepts that', async () => {
+    const { db } = fixture;
+    const { id, toSpaceId } = await begin();
+    const gate: Gate = { name: 'pending', passed: true, value: 0, bound: 5 };
+    await workUntil(fixture, id, ['ready'], { runGates: async () => [gate] });
+    await db.query(`INSERT INTO freshvec.change (space_id, key, at) VALUES ($1, '1', now() - interval '2 h')`, [
+      toSpaceId,
+    ]);
+    await expect(control.cutover(db, 'doc')).rejects.toThrow(/would miss rows .*reembed accept doc pending/);
+    await control.acceptGates(db, 'doc', ['pending']);
+    await control.cutover(db, 'doc');
+    expect(await stateOf(id)).toBe('soaking');
+  });
+
+  test('ends the cap on what the move may cost, which a person may raise before', async () => {
+    const { db } = fixture;
+    const { id, toSpaceId } = await begin();
+    await workUntil(fixture, id, ['ready']);
+    await setSpaceCap(db, toSpaceId, 5_000_000);
+    await control.resumeMigration(db, 'doc', { spendCap: 25 });
+    expect(await readSpaceSpend(db, toSpaceId)).toMatchObject({ capMicros: 25_000_000 });
+    await control.cutover(db, 'doc');
+    expect(await readSpaceSpend(db, toSpaceId)).toMatchObject({ capMicros: undefined });
+    await expect(control.resumeMigration(db, 'doc', { spendCap: 30 })).rejects.toThrow('no cap but the day');
+  });
+
+  test('does not mind an index of somebody else that is not valid', async () => {
+    const { db } = fixture;
+    const { id } = await begin();
+    await workUntil(fixture, id, ['ready']);
+    await db.exec(`CREATE INDEX other ON doc USING hnsw (embedding_2 vector_l2_ops);
+      UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'other'::regclass`);
+    expect(await step(id)).toBeGreaterThan(0);
+    expect(await stateOf(id)).toBe('ready');
+    await control.cutover(db, 'doc');
+  });
+});
+
+test('gates that do not hold are measured less and less often, and at once after a command', async () => {
+  const { db } = fixture;
+  const { id } = await begin();
+  let measured = 0;
+  const shut: Gate = { name: 'labelled', passed: false, value: 0.1, bound: 0.9 };
+  const over = {
+    runGates: async () => {
+      measured += 1;
+      return [shut];
+    },
+  };
+  const look = () => controlMigration(deps(db, over), id, new AbortController().signal);
+  const eachLook = async (n: number) => {
+    for (let i = 0; i < n; i++) await look();
+  };
+  await workUntil(fixture, id, ['verifying'], over);
+  await eachLook(3);
+  expect(measured).toBe(1);
+  const restMs = async () => {
+    await db.query(`UPDATE freshvec.migration SET gated_at = gated_at - interval '1 day'`);
+    await look();
+    return look();
+  };
+  const [first, second] = [await restMs(), await restMs()];
+  expect(measured).toBe(3);
+  expect(second).toBeGreaterThan(1.5 * (first ?? 0));
+  await control.acceptGates(db, 'doc', ['labelled']);
+  await look();
+  expect(measured).toBe(4);
+  expect(await stateOf(id)).toBe('ready');
+});
+
+test('a pause of a person’s leaves the bound of the backfill as it is', async () => {
+  const { db } = fixture;
+  const { id } = await start(fixture, 'doc', { model: 'fake/b@12' }, { until: 0.5 });
+  await control.pauseMigration(db, 'doc');
+  await control.resumeMigration(db, 'doc');
+  expect((await getMigration(db, id))?.until).toBe(0.5);
+});
+
+test('a column that somebody made since the plan is left alone', async () => {
+  const { db } = fixture;
+  const { id } = await begin();
+  await db.exec(`ALTER TABLE doc ADD COLUMN embedding_2 text DEFAULT 'theirs'`);
+  await step(id);
+  await step(id);
+  const parked = await getMigration(db, id);
+  expect(parked).toMatchObject({ state: 'parked', parkedState: 'expanding' });
+  expect(parked?.reason).toContain('embedding_2');
+  await control.abort(db, 'doc');
+  await workUntil(fixture, id, ['aborted']);
+  expect(await db.query(`SELECT count(*)::int AS n FROM doc WHERE embedding_2 = 'theirs'`)).toEqual([{ n: 60 }]);
+});
+
+test('what a step fails with is said in the status, without content', async () => {
+  const { db } = fixture;
+  const { id } = await begin();
+  await workUntil(fixture, id, ['verifying'], {
+    runGates: async () => [{ name: 'pending', passed: false, value: 9, bound: 5 }],
+  });
+  const failing = (error: Error) => deps(db, { runGates: () => Promise.reject(error) });
+  const look = (error: Error) => controlMigration(failing(error), id, new AbortController().signal);
+  await expect(look(new Error('No space left on device'))).rejects.toThrow();
+  expect((await getMigration(db, id))?.reason).toContain('No space left on device');
+  await expect(look(Object.assign(new Error('invalid input: "secret"'), { code: '22P02' }))).rejects.toThrow();
+  expect((await getMigration(db, id))?.reason).toBe('it failed and is tried again: SQLSTATE 22P02');
+});
+
+test('an alter and a migration that begins wait for the table together: capture knows of both', async () => {
+  const { db, url } = fixture;
+  const { id, fromSpaceId, toSpaceId } = await begin();
+  const app = new pg.Client({ connectionString: url });
+  await app.connect();
+  try {
+    for (const column of ['title', 'body']) {
+      await app.query('BEGIN; UPDATE doc SET id = id WHERE id = 1');
+      const altering = alterSource(db, 'doc', { content: { columns: [column] } });
+      const moving =
+        column === 'title' ? workUntil(fixture, id, ['backfilling', 'indexing', 'verifying', 'ready']) : undefined;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      await app.query('COMMIT');
+      await Promise.all([altering, moving]);
+      await fixture.work();
+      await db.query(`UPDATE doc SET ${column} = 'edited' WHERE id = 3`);
+      const changes = await db.query<{ space: number }>(
+        'SELECT DISTINCT space_id AS space FROM freshvec.change_key WHERE key = $1 ORDER BY 1',
+        ['3'],
+      );
+      expect(changes.map(({ space }) => space)).toEqual([fromSpaceId, toSpaceId]);
+    }
+  } finally {
+    await app.end();
+  }
+});
