@@ -46,6 +46,7 @@ function columnNotes(space: Space, { updateTriggers }: Hazards): string[] {
   const columns = ['', '_model', '_hash', '_stale'].map((suffix) => `${space.column}${suffix}`).join(', ');
   return [
     `The table gets the columns ${columns}: COPY and INSERT without a column list, and prepared SELECT *, meet them.`,
+    'PostgreSQL refuses ALTER COLUMN … TYPE for a column that the source reads, as for any that a trigger names: `source remove`, alter, and `source add` again takes the vectors up.',
     'Workers UPDATE the rows: a REPEATABLE READ transaction that read a row before may fail to update it, and FOR UPDATE NOWAIT may find it locked.',
     ...(updateTriggers.length === 0
       ? []
