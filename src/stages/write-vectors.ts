@@ -54,9 +54,12 @@ async function retried<T>(run: () => Promise<T>): Promise<T> {
 /** A row to be written, or tidied. */
 type Written = { readonly key: string; readonly hash: string | null };
 
+/** Where so many rows in a row are refused, and none is taken, it is not for what one of them says. */
+const MOST_REFUSED = 16;
+
 /**
  * Runs `write` with all rows; where the table refuses one of them (a constraint, a trigger of the app's), that one is
- * found by halving and set aside as a failure, and keeps nobody from the others.
+ * found by halving and set aside as a failure, and keeps nobody from the others. Throws where it refuses all.
  */
 async function apart<R extends Written>(
   context: DrainContext,
@@ -64,17 +67,25 @@ async function apart<R extends Written>(
   rows: readonly R[],
   write: (rows: readonly R[]) => Promise<Map<string, WriteOutcome>>,
 ): Promise<Map<string, WriteOutcome>> {
-  try {
-    return await retried(() => write(rows));
-  } catch (error) {
-    const [row] = rows;
-    if (row === undefined || !isOfOneRow(error)) throw error;
-    if (rows.length === 1) return setAside(context, token, row, sqlState(error));
-    const middle = rows.length >> 1;
-    const first = await apart(context, token, rows.slice(0, middle), write);
-    const second = await apart(context, token, rows.slice(middle), write);
-    return new Map([...first, ...second]);
-  }
+  const outcomes = new Map<string, WriteOutcome>();
+  const refused: { readonly row: R; readonly error: unknown }[] = [];
+  const attempt = async (some: readonly R[]): Promise<void> => {
+    try {
+      for (const [key, outcome] of await retried(() => write(some))) outcomes.set(key, outcome);
+    } catch (error) {
+      const [row] = some;
+      if (row === undefined || !isOfOneRow(error)) throw error;
+      if (some.length === 1) refused.push({ row, error });
+      if (outcomes.size === 0 && refused.length >= MOST_REFUSED) throw error;
+      if (some.length === 1) return;
+      const middle = some.length >> 1;
+      await attempt(some.slice(0, middle));
+      await attempt(some.slice(middle));
+    }
+  };
+  await attempt(rows);
+  for (const { row, error } of refused) await setAside(context, token, row, sqlState(error));
+  return outcomes;
 }
 
 /** PostgreSQL's own message is left out: it quotes the content. */
@@ -83,12 +94,11 @@ async function setAside(
   token: string,
   { key, hash }: Written,
   state: string | undefined,
-): Promise<Map<string, WriteOutcome>> {
+): Promise<void> {
   const message = `The table refuses an update of this row (SQLSTATE ${state}): a constraint or a trigger of yours. Mend the row, then \`freshvec failures retry ${store.source.name}\`.`;
   const failure: Ending = { key, end: 'fail', code: 'write_refused', message, attempts: 1, hash };
   await db.tx((tx) => settle(tx, store.space.id, token, [failure]));
   report.failed += 1;
-  return new Map();
 }
 
 async function writeChunk(

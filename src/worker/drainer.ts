@@ -16,6 +16,7 @@ import { openStore } from '../store/index.js';
 import { paysForIndex } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
+import { BROKEN_REST_MS, isMissing, isRenamed, restAfter } from './drain-errors.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
 import { newSpaceRun, type SpaceRun } from './space-run.js';
@@ -44,8 +45,6 @@ const FIRST_WRITE = { indexed: 3, plain: 200 };
 
 /** How long a space rests after a provider failure that named no time, in ms. */
 const COOL_DOWN_MS = 1000;
-/** How long a space rests after an error that a person must mend, in ms. */
-const BROKEN_REST_MS = 30_000;
 
 /** How long the catalog's word on a space is good for, in ms; a write checks that the source still means the same. */
 const CATALOG_MS = 1000;
@@ -108,7 +107,7 @@ export class Drainer {
       if (run.cut.aborted || isRenamed(error) || (await this.isOutdated(context.store, error))) return report;
       // A pause rests every worker, and is over once somebody resumes the source.
       const recorded = error instanceof EmbedError && (await this.pause(context.store.space, error));
-      if (error instanceof EmbedError ? !recorded : isHidden(error)) this.rest(spaceId, BROKEN_REST_MS);
+      if (!recorded) this.rest(spaceId, restAfter(error));
       throw error;
     } finally {
       clearInterval(watch);
@@ -143,7 +142,8 @@ export class Drainer {
   }
 
   private rest(spaceId: number, ms: number): void {
-    this.runOf(spaceId).restUntil = performance.now() + ms;
+    const run = this.runOf(spaceId);
+    run.restUntil = Math.max(run.restUntil, performance.now() + ms);
   }
 
   private runOf(spaceId: number): SpaceRun {
@@ -235,7 +235,7 @@ export class Drainer {
 
   /** A column or table is missing, and the catalog knows of it: a migration has taken it away since the store was opened. */
   private async isOutdated({ source, space }: Store, error: unknown): Promise<boolean> {
-    if (!MISSING.has(sqlState(error) ?? '')) return false;
+    if (!isMissing(error)) return false;
     const { db } = this.options;
     const now = { source: await getSourceById(db, source.id), space: await getSpace(db, space.id) };
     return !isDeepStrictEqual(now, { source, space });
@@ -286,16 +286,4 @@ export class Drainer {
     this.codec = undefined;
     throw new FreshvecError('pgvector_missing', 'pgvector is not installed in this database: CREATE EXTENSION vector.');
   }
-}
-
-/** Undefined column, undefined table. */
-const MISSING = new Set(['42703', '42P01']);
-
-function isRenamed(error: unknown): boolean {
-  return error instanceof FreshvecError && error.code === 'space_renamed';
-}
-
-/** Row-level security keeps rows from this role. */
-function isHidden(error: unknown): boolean {
-  return error instanceof FreshvecError && error.code === 'rows_hidden';
 }

@@ -49,6 +49,16 @@ describe('a row whose update the table refuses', () => {
     expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
   });
 
+  test('where it refuses every row, none is set aside: it is not for what one of them says', async () => {
+    const { db } = fixture;
+    await add();
+    await db.exec('ALTER TABLE doc ADD CHECK (embedding IS NULL)');
+    await expect(fixture.work()).rejects.toMatchObject({ code: '23514' });
+    expect(await listFailures(db, 'doc')).toEqual([]);
+    await db.exec('ALTER TABLE doc DROP CONSTRAINT doc_embedding_check');
+    expect(await fixture.work()).toMatchObject({ written: 60, failed: 0 });
+  });
+
   test('keeps nobody waiting where its vector is to go, either', async () => {
     const { db } = fixture;
     await add();

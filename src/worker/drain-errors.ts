@@ -1,0 +1,33 @@
+import { classify, FreshvecError, sqlState } from '../db/errors.js';
+import { EmbedError } from '../embed/port.js';
+
+/** How long a space rests after an error that a person must mend, in ms. */
+export const BROKEN_REST_MS = 30_000;
+/** The same after a statement that the database refused, and may refuse for a while: what was embedded is paid for again. */
+const REFUSED_REST_MS = 5_000;
+
+/** How long a space rests after what a drain of it failed with, in ms; 0 where it may be tried at once. */
+export function restAfter(error: unknown): number {
+  if (error instanceof EmbedError || hasCode(error, 'rows_hidden')) return BROKEN_REST_MS;
+  return isRefused(error) ? REFUSED_REST_MS : 0;
+}
+
+/** Source or space mean something else than when the store was opened: no error, but a reason to look again. */
+export function isRenamed(error: unknown): boolean {
+  return hasCode(error, 'space_renamed');
+}
+
+/** Undefined column, undefined table. */
+export function isMissing(error: unknown): boolean {
+  return ['42703', '42P01'].includes(sqlState(error) ?? '');
+}
+
+function isRefused(error: unknown): boolean {
+  return (
+    sqlState(error) !== undefined && !['retry', 'lock_timeout', 'connection', 'too_many'].includes(classify(error))
+  );
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof FreshvecError && error.code === code;
+}
