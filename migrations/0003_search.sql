@@ -112,7 +112,8 @@ BEGIN
 END
 $$;
 
--- The statement of `search`; its parameters are the query, the fingerprint and k.
+-- The statement of `search`; its parameters are the query, the fingerprint and k. Where the source's filter or row-level
+-- security leaves rows out, the index may give up before k of them: then the same snapshot is searched exactly.
 CREATE OR REPLACE FUNCTION search_statement(source text, fingerprint text, query_dimensions int) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -125,6 +126,9 @@ DECLARE
   model text;
   vectors text;
   distance text;
+  selected text;
+  found text;
+  hits text;
 BEGIN
   SELECT * INTO target FROM freshvec.search_target(source, fingerprint);
   IF query_dimensions IS DISTINCT FROM target.dimensions THEN
@@ -150,17 +154,27 @@ BEGIN
   distance := format('%s OPERATOR(%I.%s) $1::%I.%I(%s)', vector, target.vector_schema,
     CASE target.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END,
     target.vector_schema, target.vector_type, target.dimensions);
-  RETURN format(
-    'SELECT __fv_key, __fv_distance, __fv_stale, (SELECT to_jsonb(__fv_r) FROM (SELECT %1$s) __fv_r)
-     FROM (SELECT %2$s, %3$s AS __fv_key, %4$s AS __fv_distance, freshvec.is_stale(%5$s, %6$s) AS __fv_stale
-           FROM %7$s WHERE %8$s IS NOT NULL AND %9$s = $2 AND %10$s
-           ORDER BY %4$s LIMIT $3) __fv_h
-     WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance',
-    (SELECT string_agg('__fv_h.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)),
+  selected := format('SELECT %s, %s AS __fv_key, freshvec.is_stale(%s, %s) AS __fv_stale',
     (SELECT string_agg(tab || '.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)),
-    freshvec.key_expression(tab, target.key_columns), distance, hash,
-    freshvec.content_expression(tab, target.content_columns, target.content_sql), vectors, vector, model,
+    freshvec.key_expression(tab, target.key_columns), hash,
+    freshvec.content_expression(tab, target.content_columns, target.content_sql));
+  found := format('FROM %s WHERE %s IS NOT NULL AND %s = $2 AND %s', vectors, vector, model,
     COALESCE('(' || target.filter_sql || ')', 'true'));
+  hits := format('%1$s, %3$s AS __fv_distance %2$s ORDER BY %3$s LIMIT $3', selected, found, distance);
+  IF target.filter_sql IS NOT NULL OR row_security_active(relation::regclass) THEN
+    -- No vector index gives the order of a sum.
+    hits := format(
+      'WITH __fv_near AS (%1$s)
+       SELECT * FROM __fv_near WHERE (SELECT count(*) FROM __fv_near) >= $3
+       UNION ALL
+       SELECT * FROM (%2$s, %4$s AS __fv_distance %3$s ORDER BY %4$s LIMIT $3) __fv_exact
+       WHERE (SELECT count(*) FROM __fv_near) < $3',
+      hits, selected, found, '(' || distance || ') + 0');
+  END IF;
+  RETURN format(
+    'SELECT __fv_key, __fv_distance, __fv_stale, (SELECT to_jsonb(__fv_r) FROM (SELECT %s) __fv_r)
+     FROM (%s) __fv_h WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance',
+    (SELECT string_agg('__fv_h.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)), hits);
 END
 $$;
 
@@ -175,6 +189,8 @@ AS $$
 DECLARE
   former_ef text := NULLIF(current_setting('hnsw.ef_search', true), '');
   former_scan text := NULLIF(current_setting('hnsw.iterative_scan', true), '');
+  former_tuples text := NULLIF(current_setting('hnsw.max_scan_tuples', true), '');
+  former_memory text := NULLIF(current_setting('hnsw.scan_mem_multiplier', true), '');
   -- From the text form, [1,2,3]: pgvector's functions are not to be had by name under every search_path.
   query_dimensions int := cardinality(string_to_array(search.query::text, ','));
   statement text;
@@ -186,7 +202,10 @@ BEGIN
   END IF;
   statement := freshvec.search_statement(search.source, search.fingerprint, query_dimensions);
   PERFORM set_config('hnsw.ef_search', greatest(80, search.k, former_ef::int)::text, true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true);
+    set_config('hnsw.iterative_scan', 'relaxed_order', true),
+    -- As src/search/scan.ts has it.
+    set_config('hnsw.max_scan_tuples', greatest(50000, former_tuples::int)::text, true),
+    set_config('hnsw.scan_mem_multiplier', greatest(4, former_memory::float8)::text, true);
   RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
   IF NOT FOUND THEN
     -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it found
@@ -198,7 +217,9 @@ BEGIN
     END IF;
   END IF;
   PERFORM set_config('hnsw.ef_search', COALESCE(former_ef, '40'), true),
-    set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true);
+    set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true),
+    set_config('hnsw.max_scan_tuples', COALESCE(former_tuples, '20000'), true),
+    set_config('hnsw.scan_mem_multiplier', COALESCE(former_memory, '1'), true);
 END
 $$;
 COMMENT ON FUNCTION search IS 'The k rows of the source nearest to the query, which was embedded with the model of this fingerprint.';

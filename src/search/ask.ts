@@ -1,7 +1,8 @@
 import { fromSource } from '../catalog/expressions.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
-import { askGuarded, guardedStatement, type NearRow } from './guarded.js';
+import { askAgain, askGuarded, guardedStatement, type NearRow } from './guarded.js';
+import type { Knn } from './operator.js';
 import type { QueryVectors } from './query-vectors.js';
 import type { SearchLimits, SearchRequest } from './request.js';
 import type { SearchTarget } from './target.js';
@@ -69,6 +70,10 @@ async function missed({ db, read }: Question, target: SearchTarget, error: unkno
   throw error;
 }
 
+/**
+ * By the vector index first. Where that gives fewer than k rows of a filtered search it may have met its limits before
+ * it met the rows, so the same guarded statement is asked once more, exactly, and answers alone.
+ */
 async function attempt(
   tx: Executor,
   { vectorSchema, vectors, limits, request }: Question,
@@ -76,13 +81,14 @@ async function attempt(
 ): Promise<Attempt> {
   const query = vectors.get(target);
   if (query === undefined) return { target };
-  const statement = guardedStatement(target, vectorSchema, query, limits.k, request);
-  const filtered = request.where !== undefined || request.tenant !== undefined;
+  const statement = (knn: Knn) => guardedStatement(target, vectorSchema, query, limits.k, request, knn);
+  const conditioned = request.where !== undefined || request.tenant !== undefined;
   try {
-    const near = await askGuarded(tx, statement, limits);
-    return near ? { near, target } : { target };
+    let answer = await askGuarded(tx, statement('approximate'), limits);
+    if (answer?.filtered && answer.near.length < limits.k) answer = await askAgain(tx, statement('exact'));
+    return answer ? { near: answer.near, target } : { target };
   } catch (error) {
-    throw filtered && isBadValue(error) ? badValue(error) : error;
+    throw conditioned && isBadValue(error) ? badValue(error) : error;
   }
 }
 

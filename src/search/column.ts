@@ -1,20 +1,26 @@
 import { column, fromSource } from '../catalog/expressions.js';
 import { literal } from '../db/identifiers.js';
-import { distanceSql } from './operator.js';
+import { distanceSql, type Knn } from './operator.js';
 import { selectList } from './select-list.js';
 import type { SearchTarget } from './target.js';
 
 /** The `$2` nearest rows of a space whose vectors are a column of the source. */
-export function nearestInColumn(target: SearchTarget, vectorSchema: string, conditions: readonly string[]): string {
+export function nearestInColumn(
+  target: SearchTarget,
+  vectorSchema: string,
+  conditions: readonly string[],
+  knn: Knn,
+): string {
   const { source, space } = target;
   const vector = column(source, space.column);
   const model = column(source, `${space.column}_model`);
+  const distance = distanceSql(space, vectorSchema, vector, knn);
   const where = [`${vector} IS NOT NULL`, `${model} = ${literal(space.fingerprint)}`, ...conditions];
   return `SELECT ${selectList(target, column(source, `${space.column}_hash`))},
   ${model} AS __fv_model,
-  ${distanceSql(space, vectorSchema, vector)} AS __fv_distance
+  ${distance} AS __fv_distance
 FROM ${fromSource(source)}
 WHERE ${where.join(' AND ')}
-ORDER BY ${distanceSql(space, vectorSchema, vector)}
+ORDER BY ${distance}
 LIMIT $2`;
 }

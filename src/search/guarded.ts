@@ -3,7 +3,9 @@ import type { Executor, Row } from '../db/database.js';
 import { literal } from '../db/identifiers.js';
 import { nearestInColumn } from './column.js';
 import { type Conditions, conditions } from './filter.js';
+import type { Knn } from './operator.js';
 import type { SearchLimits, SearchRequest } from './request.js';
+import { SCAN_SETTINGS } from './scan.js';
 import { nearestInTable } from './table.js';
 import { type SearchTarget, versionSql } from './target.js';
 
@@ -13,6 +15,12 @@ export interface NearRow extends Row {
   readonly __fv_distance: number;
   readonly __fv_stale: boolean;
   readonly __fv_model: string;
+}
+
+export interface Answer {
+  readonly near: NearRow[];
+  /** The request, the source or row-level security leaves rows out, so the index may have given up before k of them. */
+  readonly filtered: boolean;
 }
 
 export interface GuardedStatement {
@@ -53,18 +61,20 @@ export function guardedStatement(
   query: Float32Array,
   k: number,
   request: SearchRequest,
+  knn: Knn = 'approximate',
 ): GuardedStatement {
   const { source, space, version } = target;
   const { check, from, value } = GUARDS[target.guard](target);
   const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
+  const filtered = filter.sql.length > 0 ? 'true' : 'pg_catalog.row_security_active(o.relation_oid)';
   return {
-    text: `SELECT __fv_p.__fv_valid, __fv_h.*
+    text: `SELECT __fv_p.__fv_valid, __fv_p.__fv_filtered, __fv_h.*
 FROM (
-  SELECT ${check} AND ${versionSql('o')} = $4::text AS __fv_valid
+  SELECT ${check} AND ${versionSql('o')} = $4::text AS __fv_valid, ${filtered} AS __fv_filtered
   FROM ${from} WHERE o.id = $5::int
   OFFSET 0
 ) __fv_p LEFT JOIN LATERAL (
-${NEAREST[space.store](target, vectorSchema, ['__fv_p.__fv_valid', ...filter.sql])}
+${NEAREST[space.store](target, vectorSchema, ['__fv_p.__fv_valid', ...filter.sql], knn)}
 ) __fv_h ON true
 ORDER BY __fv_h.__fv_distance`,
     params: [JSON.stringify(Array.from(query)), k, value, version, source.id, ...filter.params],
@@ -80,12 +90,14 @@ export async function askGuarded(
   tx: Executor,
   statement: GuardedStatement,
   { efSearch }: SearchLimits,
-): Promise<NearRow[] | undefined> {
-  await tx.query(
-    `SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
-    [String(efSearch)],
-  );
-  const rows = await tx.query<NearRow & { __fv_valid: boolean }>(statement.text, statement.params);
+): Promise<Answer | undefined> {
+  await tx.query(`SELECT ${SCAN_SETTINGS}`, [String(efSearch)]);
+  return askAgain(tx, statement);
+}
+
+/** As `askGuarded`, in a transaction that has asked before: its scan settings hold. */
+export async function askAgain(tx: Executor, { text, params }: GuardedStatement): Promise<Answer | undefined> {
+  const rows = await tx.query<NearRow & { __fv_valid: boolean; __fv_filtered: boolean }>(text, params);
   if (rows[0]?.__fv_valid !== true) return undefined;
-  return rows.filter((row) => row.__fv_key !== null);
+  return { near: rows.filter((row) => row.__fv_key !== null), filtered: rows[0].__fv_filtered };
 }

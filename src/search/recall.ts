@@ -6,6 +6,7 @@ import { ident, literal, qualified } from '../db/identifiers.js';
 import { indexedRelation } from '../store/index-state.js';
 import { distanceSql } from './operator.js';
 import { DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, MAX_K } from './request.js';
+import { SCAN_SETTINGS } from './scan.js';
 
 export interface RecallOptions {
   /** Stored vectors that are asked for, picked at random; 50 unless told. */
@@ -153,8 +154,7 @@ function askBoth(
     if (farthest === undefined) return undefined;
     await tx.query(
       `SELECT set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'off', true),
-         set_config('enable_sort', 'off', true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
-         set_config('hnsw.ef_search', $1, true)`,
+         set_config('enable_sort', 'off', true), ${SCAN_SETTINGS}`,
       [String(efSearch)],
     );
     await assertIndexed(tx, side, nearest, vector);

@@ -67,10 +67,10 @@ export async function searchSpace<T>(
       async ask(question) {
         await goBy(tx, question.way);
         const began = performance.now();
-        const rows = await askGuarded(tx, statement(question), question);
+        const answer = await askGuarded(tx, statement(question), question);
         const ms = performance.now() - began;
-        if (!rows) throw unsearchable(source.name);
-        const near = rows.map((row) => ({ key: row.__fv_key, distance: row.__fv_distance }));
+        if (!answer) throw unsearchable(source.name);
+        const near = answer.near.map((row) => ({ key: row.__fv_key, distance: row.__fv_distance }));
         // A zero vector has no cosine distance.
         return { near: near.filter(({ distance }) => !Number.isNaN(distance)), ms };
       },

@@ -92,12 +92,17 @@ function suite(database: () => Database): void {
   test('the settings of the caller stay as they were', async () => {
     const db = database();
     await db.tx(async (tx) => {
-      await tx.query(`SELECT set_config('hnsw.ef_search', '123', true), set_config('timezone', 'Asia/Tokyo', true)`);
+      await tx.query(
+        `SELECT set_config('hnsw.ef_search', '123', true), set_config('hnsw.scan_mem_multiplier', '1.5', true),
+           set_config('timezone', 'Asia/Tokyo', true)`,
+      );
       await tx.query(`SELECT * FROM freshvec.search('states', 'fake/live@3#1', '[1,0,1]', 5)`);
       const [after] = await tx.query(
-        `SELECT current_setting('hnsw.ef_search') AS ef, current_setting('hnsw.iterative_scan') AS scan, current_setting('timezone') AS zone`,
+        `SELECT current_setting('hnsw.ef_search') AS ef, current_setting('hnsw.iterative_scan') AS scan,
+           current_setting('hnsw.max_scan_tuples') AS tuples, current_setting('hnsw.scan_mem_multiplier') AS memory,
+           current_setting('timezone') AS zone`,
       );
-      expect(after).toEqual({ ef: '123', scan: 'off', zone: 'Asia/Tokyo' });
+      expect(after).toEqual({ ef: '123', scan: 'off', tuples: '20000', memory: '1.5', zone: 'Asia/Tokyo' });
     });
   });
 }

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
 import type { Source } from '../../src/catalog/source.js';
 import type { Space } from '../../src/catalog/space.js';
-import type { Database } from '../../src/db/database.js';
+import type { Database, Row } from '../../src/db/database.js';
 import { createPointerCache } from '../../src/search/pointer-cache.js';
 import { search } from '../../src/search/search.js';
+import { instead } from '../support/instead.js';
 import { addSource, addSpace, embedRows, onPglite, onPostgres, openServer, switchTo } from './fixture.js';
 
 /** Model a looks at the first two dimensions, model b at the last two: compared across, everything is at distance 1. */
@@ -71,6 +72,36 @@ function suite(database: () => Database): void {
     // After both models have been asked once, pointer and vectors are read in one snapshot.
     expect(asked).toEqual(['fake/a@4', 'fake/b@4']);
     expect(results[0]).toMatchObject({ key: 7, distance: expect.closeTo(0, 5) });
+  });
+
+  test('a switch between the two questions of a filtered search is seen', async () => {
+    const db = database();
+    const { source, b } = await moving(db, 'twice', 'column');
+    let switched = false;
+    const switching = instead(db, {
+      tx: (fn) =>
+        db.tx((tx) =>
+          fn(
+            instead(tx, {
+              query: async <R extends Row>(text: string, params?: readonly unknown[]) => {
+                const rows = await tx.query<R>(text, params);
+                if (text.includes('__fv_distance') && !switched) {
+                  switched = true;
+                  await switchTo(tx, b);
+                }
+                return rows;
+              },
+            }),
+          ),
+        ),
+    });
+    const deps = { db: switching, embedQuery, pointers: createPointerCache() };
+    const { results, epoch } = await search(deps, source.name, { text: '2', k: 5, where: { id: { lte: 2 } } });
+    expect(epoch).toBe(2);
+    expect(results.map(({ key, model }) => [key, model])).toEqual([
+      [2, 'fake/b@4#1'],
+      [1, 'fake/b@4#1'],
+    ]);
   });
 
   test('a raw vector is refused when the model was switched under it', async () => {
