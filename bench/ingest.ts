@@ -8,9 +8,9 @@ import { addSource, prepare, tableSql, textsSql } from './support/source.js';
 import { median, timed } from './support/stats.js';
 import { WorkerProcess } from './support/worker.js';
 
-const ROWS = 20_000;
+export const ROWS = 20_000;
 const DIMENSIONS = 1536;
-const MODEL = `fake/bench@${DIMENSIONS}`;
+export const MODEL = `fake/bench@${DIMENSIONS}`;
 const REPETITIONS = 3;
 const TEXT_BATCH = 500;
 
