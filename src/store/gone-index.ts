@@ -33,7 +33,7 @@ export async function goneIndexes(db: Executor, relation: VectorRelation, name: 
 }
 
 /** Whether any session builds an index of the relation. */
-export async function isBuilding(db: Executor, relation: VectorRelation): Promise<boolean> {
+export async function isBuilding(db: Executor, relation: Pick<VectorRelation, 'oid'>): Promise<boolean> {
   const builds = await db.query(
     `SELECT FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid AND datname = current_database()`,
     [relation.oid],

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lookForWork, nextDueMs } from '../claim/pending.js';
+import { FreshvecError } from '../db/errors.js';
 import { type DrainReport, emptyReport } from '../stages/context.js';
 import { Drainer, type DrainerOptions } from './drainer.js';
 import { workerName } from './run.js';
@@ -42,24 +43,29 @@ export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
           failed.set(spaceId, error);
         }
       }
+      const left = spaceIds.filter((id) => !failed.has(id));
       const dueMs = await nextDueMs(db, [...failed.keys()]);
-      const loadRestMs = Math.min(...spaceIds.map((id) => drainer.loadRestsMs(id)));
-      const waitMs = Math.max(0, ...spaceIds.map((id) => drainer.restsMs(id)), Math.min(dueMs ?? loadRestMs, 1000));
-      if (spaceIds.length === 0 && dueMs === undefined) break;
+      if (left.length === 0 && dueMs === undefined) break;
       if (performance.now() - progressAt > PATIENCE_MS) break;
+      const loadRestMs = Math.min(...left.map((id) => drainer.loadRestsMs(id)));
+      const waitMs = Math.max(0, ...left.map((id) => drainer.restsMs(id)), Math.min(dueMs ?? loadRestMs, 1000));
       await sleep(Math.max(waitMs, 5), undefined, { signal }).catch(() => {});
     }
   } finally {
     await drainer.close();
   }
-  const errors = [...failed.values()];
-  if (errors.length > 1) throw new AggregateError(errors, [...new Set(errors.map(messageOf))].join('\n'));
-  if (errors.length === 1) throw errors[0];
+  if (failed.size > 0) throw asOne([...failed.values()]);
   return total;
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+/** What several spaces failed with, with the first one's code. */
+function asOne(errors: readonly unknown[]): unknown {
+  const [first] = errors;
+  if (errors.length === 1) return first;
+  const message = [...new Set(errors.map((error) => (error instanceof Error ? error.message : String(error))))].join(
+    '\n',
+  );
+  return first instanceof FreshvecError ? new FreshvecError(first.code, message) : new AggregateError(errors, message);
 }
 
 /** Fills the slots as far as there is work for more than one, and waits for them all, whether or not one fails. */

