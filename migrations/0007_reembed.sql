@@ -21,7 +21,7 @@ CREATE TABLE migration (
   accepted text[] NOT NULL DEFAULT '{}',
   queries jsonb,
   rows bigint NOT NULL DEFAULT 0,
-  share float8 NOT NULL DEFAULT 0.1 CHECK (share >= 0 AND share <= 1),
+  share float8 NOT NULL DEFAULT 0.25 CHECK (share >= 0 AND share <= 1),
   throttle jsonb NOT NULL DEFAULT '[]',
   throttled_at timestamptz,
   gates jsonb NOT NULL DEFAULT '[]',
