@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { latestMigration, type Migration } from '../../src/catalog/migration.js';
+import { latestMigration, type Migration, type MigrationState } from '../../src/catalog/migration.js';
 import { getSource } from '../../src/catalog/source.js';
 import { getSpace, listMaintainedSpaces, liveSpace, type Space, type StoreKind } from '../../src/catalog/space.js';
 import type { Database, Executor } from '../../src/db/database.js';
@@ -265,6 +265,9 @@ const commands = fc.commands(
   { maxCommands: 50, size: 'max' },
 );
 
+/** States that some history must come to. */
+const TOLD: readonly MigrationState[] = ['aborted', 'done', 'ready', 'rolled_back', 'soaking'];
+
 describe('any history of a migration', () => {
   let fixture: Fixture;
   beforeAll(async () => {
@@ -277,7 +280,8 @@ describe('any history of a migration', () => {
   }, async () => {
     const { db } = fixture;
     const reached = new Set<string>();
-    await fc.assert(
+    const missed = () => TOLD.filter((state) => !reached.has(state));
+    const history = () =>
       fc
         .asyncProperty(commands, async (all) => {
           await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text NOT NULL);
@@ -292,11 +296,11 @@ describe('any history of a migration', () => {
         .afterEach(async () => {
           await removeSource(db, 'doc', { dropVectors: true });
           await db.exec('DROP TABLE doc');
-        }),
-      { numRuns: 20, verbose: 1 },
-    );
-    // Else little was shown.
-    expect([...reached].sort()).toEqual(expect.arrayContaining(['aborted', 'done', 'ready', 'rolled_back', 'soaking']));
+        });
+    // Twenty histories may pass a state by; else little would be shown.
+    for (let round = 0; round === 0 || (missed().length > 0 && round < 4); round++)
+      await fc.assert(history(), { numRuns: 20, verbose: 1 });
+    expect(missed()).toEqual([]);
   });
 });
 
