@@ -111,9 +111,20 @@ async function inAFreeMoment(tx: Executor, sql: string, until: number): Promise<
   }
 }
 
-/** Has autovacuum leave the table alone until the transaction ends. */
-async function endVacuum(tx: Executor, { name }: LockedTable): Promise<void> {
+/**
+ * Has autovacuum leave the table alone until the transaction ends. Not where it is an index build that holds it: who
+ * waits for that one holds a snapshot, which it waits for in turn at its end, and one of the two would fail.
+ */
+async function endVacuum(tx: Executor, { name, oid }: LockedTable): Promise<void> {
   await tx.query('SET LOCAL statement_timeout = 0');
+  const builds = await tx.query(
+    `SELECT FROM pg_locks l JOIN pg_stat_progress_create_index p ON p.pid = l.pid
+     WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+       AND l.relation IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)) LIMIT 1`,
+    [oid],
+  );
+  if (builds.length > 0) return;
   await tx.query(
     `SELECT set_config('lock_timeout', (setting::int + $1::int)::text, true) FROM pg_settings WHERE name = 'deadlock_timeout'`,
     [VACUUM_ENDS_MS],
