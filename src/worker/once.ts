@@ -84,8 +84,11 @@ async function drainSlots(
       woken = true;
       startAnother();
     };
-    const stop = AbortSignal.any([signal, AbortSignal.timeout(SLICE_MS)]);
-    const run = drainer.drain(spaceId, { stop, cut: signal, moreThanOne });
+    // Not `AbortSignal.timeout`: nothing but the joint signal would hold it, and that does so weakly.
+    const slice = new AbortController();
+    const timer = setTimeout(() => slice.abort(), SLICE_MS);
+    const stop = AbortSignal.any([signal, slice.signal]);
+    const run = drainer.drain(spaceId, { stop, cut: signal, moreThanOne }).finally(() => clearTimeout(timer));
     run.catch(() => {}); // Seen below: it may fail before it is waited for, which would end the process.
     runs.push(run);
   };
