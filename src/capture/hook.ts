@@ -55,16 +55,11 @@ export function whereNamesStand(reads: string, otherwise: string): string {
   END;`;
 }
 
-/** SQL that reads them all, whatever each is; an int. */
-export function readingAll(values: readonly string[]): string {
-  return `pg_catalog.num_nulls(${values.join(', ')})`;
-}
-
 /**
  * Defines a function that writes into freshvec's tables with its owner's rights: the app's role needs none there.
- * `body` may use `__fv_space`, the id of one of the spaces that the trigger names: it runs once for each. `reads` is for
- * `whereNamesStand`, with `__fv_nulls` to assign to: where they do not, nothing is written, and the sweeper is left to
- * find the rows.
+ * `body` may use `__fv_space`, the id of one of the spaces that the trigger names: it runs once for each. `reads` is a
+ * select list over all columns that `body` names: where one of them was renamed nothing is written, and the sweeper is
+ * left to find the rows.
  */
 export function definerFunction(
   target: CaptureTarget,
@@ -75,9 +70,8 @@ export function definerFunction(
   const name = functionName(target, verb);
   const loop = `DECLARE
   __fv_space int;
-  __fv_nulls int;
 BEGIN
-  ${reads === undefined ? '' : `${whereNamesStand(reads, 'RETURN NULL;')}\n  `}FOREACH __fv_space IN ARRAY TG_ARGV LOOP
+  ${reads === undefined ? '' : `${whereNamesStand(`PERFORM ${reads};`, 'RETURN NULL;')}\n  `}FOREACH __fv_space IN ARRAY TG_ARGV LOOP
     ${body}
   END LOOP;
   RETURN NULL;
@@ -126,7 +120,7 @@ export function statementHook(target: CaptureTarget, hook: StatementHook): Hook 
       END IF;
     END IF;
     ${DOORBELL}`,
-    `PERFORM ${[key, tenant, where].filter((part) => part !== undefined).join(', ')} FROM ${from} LIMIT 0;`,
+    `${[key, tenant, where].filter((part) => part !== undefined).join(', ')} FROM ${from} LIMIT 0`,
   );
   return {
     name,

@@ -1,6 +1,6 @@
 import { keySql } from '../catalog/expressions.js';
 import { ident } from '../db/identifiers.js';
-import { callWithSpaces, DOORBELL, definerFunction, type Hook, readingAll, tenantSql } from './hook.js';
+import { callWithSpaces, DOORBELL, definerFunction, type Hook, tenantSql } from './hook.js';
 import { type CaptureTarget, changedSql } from './target.js';
 
 /**
@@ -13,7 +13,7 @@ export function replicaHook(target: CaptureTarget): Hook {
   const body = compares ? comparing(target) : byFlag(target, ident(flag));
   const named = [compares ? changedSql(target, 'OLD', 'NEW') : `NEW.${ident(flag)}`];
   for (const row of ['old', 'new']) named.push(keySql(source.key, row), tenantSql(target, row));
-  const { name, functionSql } = definerFunction(target, 'replica', body, `__fv_nulls := ${readingAll(named)};`);
+  const { name, functionSql } = definerFunction(target, 'replica', body, named.join(', '));
   const trigger = `freshvec_replica_${source.id}`;
   const [root = ''] = target.relations;
   return {

@@ -70,11 +70,13 @@ export interface ReembedApi {
 
 export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
   const ready = async () => (await connection()).ready();
-  const then = (act: (db: Database, source: string) => Promise<unknown>) => async (source: string) => {
-    const db = await ready();
-    await act(db, source);
-    return migrationStatus(db, source);
-  };
+  const then =
+    <Rest extends unknown[]>(act: (db: Database, source: string, ...rest: Rest) => Promise<unknown>) =>
+    async (source: string, ...rest: Rest) => {
+      const db = await ready();
+      await act(db, source, ...rest);
+      return migrationStatus(db, source);
+    };
   return {
     async plan(source, definition) {
       const { models, config } = await connection();
@@ -109,21 +111,9 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
     },
     status: async (source) => migrationStatus(await ready(), source),
     pause: then(control.pauseMigration),
-    resume: async (source, options) => {
-      const db = await ready();
-      await control.resumeMigration(db, source, options);
-      return migrationStatus(db, source);
-    },
-    accept: async (source, gates) => {
-      const db = await ready();
-      await control.acceptGates(db, source, gates);
-      return migrationStatus(db, source);
-    },
-    cutover: async (source, options) => {
-      const db = await ready();
-      await control.cutover(db, source, options);
-      return migrationStatus(db, source);
-    },
+    resume: then(control.resumeMigration),
+    accept: then(control.acceptGates),
+    cutover: then(control.cutover),
     rollback: then(control.rollback),
     complete: then(control.complete),
     abort: then(control.abort),

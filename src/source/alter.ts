@@ -26,7 +26,6 @@ export interface SourceChanges {
 }
 
 export interface AlterPlan {
-  readonly before: Source;
   readonly source: Source;
   /** Empty when nothing changes. */
   readonly statements: readonly PlannedStatement[];
@@ -38,6 +37,16 @@ export interface AlterPlan {
  * choice for long texts concerns only those that are on record as too long.
  */
 export async function planAlter(db: Database, name: string, changes: SourceChanges): Promise<AlterPlan> {
+  const { before, source } = await altered(db, name, changes);
+  return { source, statements: await alterStatements(db, before, source) };
+}
+
+/** The source as it is, and as it would be. Throws SourceRefused where that cannot be. */
+async function altered(
+  db: Database,
+  name: string,
+  changes: SourceChanges,
+): Promise<{ readonly before: Source; readonly source: Source }> {
   const before = await existingSource(db, name);
   const content = changes.content ?? before.content;
   const filter = changes.where === undefined ? before.filter : (changes.where ?? undefined);
@@ -47,8 +56,7 @@ export async function planAlter(db: Database, name: string, changes: SourceChang
   const spaces = await listMaintainedSpaces(db, before.id);
   const reads = !isSame([content, filter], [before.content, before.filter]);
   const baseColumns = reads ? await checkedColumns(db, before, spaces, content, filter) : before.baseColumns;
-  const source: Source = { ...before, content, filter, longTexts, baseColumns };
-  return { before, source, statements: await alterStatements(db, before, source) };
+  return { before, source: { ...before, content, filter, longTexts, baseColumns } };
 }
 
 /** What makes of a source, as it is now, another one. */
@@ -57,7 +65,7 @@ async function alterStatements(db: Executor, before: Source, source: Source): Pr
   const retry = source.longTexts === before.longTexts ? [] : retryLongTexts(source, spaces);
   const update = (why: string) => ({ sql: updateSourceSql(source), lock: NO_LOCK, why });
   if (isSame([source.content, source.filter], [before.content, before.filter]))
-    return retry.length === 0 && source.longTexts === before.longTexts
+    return source.longTexts === before.longTexts
       ? []
       : [update('records what becomes of long texts'), ...askAgain(spaces), ...retry];
   const target = await readCaptureTarget(db, source, spaces);
@@ -107,14 +115,15 @@ export async function alterSource(
   changes: SourceChanges,
   options: ExecuteOptions = {},
 ): Promise<AlterPlan> {
-  const plan = await planAlter(db, name, changes);
+  const { before, source } = await altered(db, name, changes);
+  const plan = { source, statements: await alterStatements(db, before, source) };
   if (plan.statements.length === 0) return plan;
   const statements = async (tx: Executor) => {
-    const before = await holdSource(tx, plan.source);
-    if (!isSame(definitionOf(before), definitionOf(plan.before))) throw changedMeanwhile(name);
-    return alterStatements(tx, before, { ...before, ...definitionOf(plan.source) });
+    const held = await holdSource(tx, source);
+    if (!isSame(definitionOf(held), definitionOf(before))) throw changedMeanwhile(name);
+    return alterStatements(tx, held, { ...held, ...definitionOf(source) });
   };
-  await executeStatements(db, await lockedTable(db, plan.source), statements, options);
+  await executeStatements(db, await lockedTable(db, source), statements, options);
   return plan;
 }
 

@@ -5,7 +5,7 @@ import type { Database, Executor } from '../../db/database.js';
 import { ident, qualified } from '../../db/identifiers.js';
 import { readHazards } from '../../source/index.js';
 import { createPace } from '../../stages/pace.js';
-import { columnNames } from '../../store/column.js';
+import { columnNames, columnsOf, columnsThere } from '../../store/column.js';
 import { longSession } from '../../store/index-session.js';
 import type { StepContext } from '../operation.js';
 
@@ -22,7 +22,7 @@ const REST = 0.5;
  * triggers of its own, which would fire for every row.
  */
 export async function clearColumns({ db, source, signal }: StepContext, space: Space): Promise<void> {
-  const columns = await columnsThere(db, source.relation.oid, space);
+  const columns = (await columnsThere(db, source.relation.oid, columnsOf(space))).map(ident);
   if (!columns.includes(columnNames(space).vector)) return;
   if ((await readHazards(db, source.relation.oid)).updateTriggers.length > 0) return;
   const leaves = (await listRelations(db, source.relation.oid)).filter(({ leaf }) => leaf);
@@ -91,12 +91,3 @@ async function vacuum(db: Database, table: string): Promise<void> {
 }
 
 /** Those of the space's columns that nobody dropped or renamed, the vector first. Quoted. */
-async function columnsThere(db: Executor, oid: number, space: Space): Promise<string[]> {
-  const { vector, model, hash } = columnNames(space);
-  const rows = await db.query<{ name: string }>(
-    'SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped',
-    [oid],
-  );
-  const there = new Set(rows.map(({ name }) => ident(name)));
-  return [vector, model, hash].filter((column) => there.has(column));
-}

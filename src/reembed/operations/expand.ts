@@ -15,7 +15,7 @@ import {
   type PlannedStatement,
   spaceStatements,
 } from '../../source/index.js';
-import { columnsOf } from '../../store/column.js';
+import { columnsOf, columnsThere } from '../../store/column.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { moveSql, waitFor, wasTaken } from '../transition.js';
 
@@ -58,9 +58,11 @@ export const expand: Operation = async ({ db, migration, source, to }) => {
   };
   const extension = await db.vectorExtension();
   if (!extension) throw new FreshvecError('pgvector_missing', 'pgvector is not installed: CREATE EXTENSION vector.');
+  // A column that is adopted is there.
+  const made = columnsOf(to).slice(to.adoption === undefined ? 0 : 1);
   const statements = async (tx: Executor) => {
     const now = await holdSource(tx, source);
-    const taken = await takenColumns(tx, now, to);
+    const taken = to.store === 'column' ? await columnsThere(tx, now.relation.oid, made) : [];
     if (taken.length > 0) throw new ColumnsTaken(taken);
     const withFlag = { ...now, flagColumn: flagOf(now, to) };
     return [moving, ...(await expandStatements(tx, withFlag, planned, extension.schema))];
@@ -85,17 +87,6 @@ class ColumnsTaken extends Error {
   constructor(names: readonly string[]) {
     super(`there is a column ${names.join(', ')} by now, which somebody else made: \`abort\`, and start again`);
   }
-}
-
-async function takenColumns(db: Executor, { relation }: Source, to: Space): Promise<string[]> {
-  if (to.store !== 'column') return [];
-  const made = to.adoption === undefined ? columnsOf(to) : columnsOf(to).slice(1);
-  const rows = await db.query<{ name: string }>(
-    `SELECT attname AS name FROM pg_attribute
-     WHERE attrelid = $1::oid AND attname = ANY($2::text[]) AND NOT attisdropped ORDER BY attnum`,
-    [relation.oid, made],
-  );
-  return rows.map(({ name }) => name);
 }
 
 /** The flag stays the source's own, whatever its live space is called. */

@@ -41,8 +41,8 @@ export async function switchTo(tx: Executor, migration: Migration, direction: Di
 const PASSED_ON = 1000;
 
 /**
- * Flags are lowered by the live space only: what the former one still had to do is looked at by the new one too, else a
- * flag that is up for the former would stay up until the next sweep.
+ * A flag comes down with the last write of its row. What the former live space still has to do is looked at by the new one
+ * too, since the former may be long in doing it, and the flag says nothing of it any more.
  */
 async function passOnFlags(tx: Executor, migration: Migration, live: number, retained: number): Promise<void> {
   const pending = await tx.query<{ key: string }>(
