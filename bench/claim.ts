@@ -120,6 +120,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
     pace: createPace(KEYS),
+    staying: () => undefined,
     parked: [],
     writeGate: (write) => write(),
     stop: signal,

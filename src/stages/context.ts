@@ -27,6 +27,8 @@ export interface DrainContext {
   /** The space whose vectors are taken over, where one has the same fingerprint: no provider is asked then. */
   readonly copyFrom?: Store | undefined;
   readonly pace: Pace;
+  /** Of rows that are to stay on their page, where that spares them the table's vector indexes; else undefined. */
+  readonly staying: () => Pace | undefined;
   /** Runs one write; one at a time in this process while writes pay for a vector index. */
   readonly writeGate: <T>(write: () => Promise<T>) => Promise<T>;
   /** Vectors of rows that the app holds; shared by this process's drains of the space. */

@@ -30,9 +30,9 @@ export async function copyTexts(
     copyFrom.space.id,
     missing.map(({ key }) => key),
   );
-  for (const { key, hash, lease } of read.wanted) {
+  for (const { key, hash, page, lease } of read.wanted) {
     const found = stored.get(key);
-    if (found?.hash === hash) items.push({ key, hash, vector: found.vector, long: found.long });
+    if (found?.hash === hash) items.push({ key, hash, page, vector: found.vector, long: found.long });
     else {
       const failure = failed.get(key);
       if (failure?.hash === hash)

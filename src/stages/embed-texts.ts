@@ -17,17 +17,17 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
   let coolDownMs: number | undefined;
   const known = await fromCache(context, read.wanted);
   const wanted = read.wanted.filter(({ hash, lease }) => lease.force || !known.has(hash));
-  for (const { key, hash, lease } of read.wanted) {
+  for (const { key, hash, page, lease } of read.wanted) {
     const vector = lease.force ? undefined : known.get(hash);
-    if (vector) items.push({ key, hash, vector });
+    if (vector) items.push({ key, hash, page, vector });
   }
   if (wanted.length > 0) {
     const outcomes = await embed(context, wanted, read.priority);
     const paid: MadeVector[] = [];
-    for (const [i, { key, hash, lease }] of wanted.entries()) {
+    for (const [i, { key, hash, page, lease }] of wanted.entries()) {
       const outcome = outcomes[i];
       if (outcome === undefined) continue;
-      if ('vector' in outcome) paid.push({ key, hash, ...outcome });
+      if ('vector' in outcome) paid.push({ key, hash, page, ...outcome });
       else if ('refused' in outcome) refused.push(refusalOf(context, { key, hash, lease }, outcome.refused));
       else if ('rejected' in outcome) endings.push(rejected({ key, hash, lease }, outcome.rejected));
       else {
@@ -101,6 +101,6 @@ function pieceCache({ db, model }: DrainContext, wanted: readonly WantedText[]):
   };
 }
 
-function rejected({ key, hash, lease }: Omit<WantedText, 'text'>, reason: string): Ending {
+function rejected({ key, hash, lease }: Omit<WantedText, 'text' | 'page'>, reason: string): Ending {
   return { key, end: 'fail', code: 'input_rejected', message: reason, attempts: lease.attempts + 1, hash };
 }

@@ -13,6 +13,15 @@ export interface Pace {
   restart(initial: number): void;
 }
 
+/** How much larger than those of rows that move the writes of rows that stay may be: they may have to move after all. */
+const STAYING_TIMES = 4;
+
+/** For rows that should stay on their page, which costs a fraction of what `moving` knows. */
+export function createStayingPace(moving: Pace, initial: number): Pace {
+  const staying = createPace(initial);
+  return { ...staying, rows: () => Math.min(staying.rows(), STAYING_TIMES * moving.rows()) };
+}
+
 /**
  * Starts at `initial` rows (a live HNSW index takes about 10, a bare table hundreds) and follows the writes: shrinks at
  * once when one held its locks too long, grows by at most half a write when there was room.

@@ -11,6 +11,7 @@ export interface WantedText {
   readonly key: string;
   readonly text: string;
   readonly hash: string;
+  readonly page: string | undefined;
   readonly lease: LeasedKey;
 }
 
@@ -41,9 +42,10 @@ export async function readTexts({ db, store }: DrainContext, claim: Claim): Prom
     const lease = leases.get(row.key);
     if (lease === undefined) continue;
     const need = needOf(row, lease);
-    if (need === 'embed') wanted.push({ key: row.key, text: row.text ?? '', hash: row.hash ?? '', lease });
-    else if (need === 'confirm') confirm.push(row.key);
-    else if (need === 'remove') remove.push(row.key);
+    const { key, text, hash, page } = row;
+    if (need === 'embed') wanted.push({ key, text: text ?? '', hash: hash ?? '', page: page ?? undefined, lease });
+    else if (need === 'confirm') confirm.push(key);
+    else if (need === 'remove') remove.push(key);
     else endings.push(need);
   }
   return { token: claim.token, priority: claim.priority, wanted, confirm, remove, endings };

@@ -13,7 +13,7 @@ type TooLong = Extract<LongOutcome, { refused: unknown }>['refused'];
 /** The failure of a text that is too long, with what can be done about it. */
 export function refusalOf(
   { store: { source }, model }: Pick<DrainContext, 'store' | 'model'>,
-  { key, hash, lease }: Omit<WantedText, 'text'>,
+  { key, hash, lease }: Omit<WantedText, 'text' | 'page'>,
   { tokens, maxTokens }: TooLong,
 ): Refusal {
   const limit = maxTokens === undefined ? '' : ` ${maxTokens.toLocaleString('en-US')} tokens`;

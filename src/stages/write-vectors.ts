@@ -6,8 +6,10 @@ import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
+import type { Pace } from './pace.js';
 import type { Parked } from './parked.js';
 import { settleRefused } from './refuse-long.js';
+import { inWaves } from './waves.js';
 
 /** Longest wait of a key whose text keeps changing under the worker, in seconds. */
 const MAX_CHANGED_WAIT_SECONDS = 30;
@@ -22,15 +24,21 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
   const { token, losses } = batch;
   const locked: MadeVector[] = [];
   await settleUnpaid(context, batch);
-  for (let at = 0; at < batch.items.length; ) {
-    const chunk = batch.items.slice(at, at + context.pace.rows());
+  const waves = context.staying() ? inWaves(batch.items) : batch.items.map((row) => ({ row, wave: 0 }));
+  for (let at = 0; at < waves.length; ) {
+    const wave = waves[at]?.wave ?? 0;
+    const pace = (wave > 0 && context.staying()) || context.pace;
+    const chunk = waves
+      .slice(at, at + pace.rows())
+      .filter((next) => next.wave === wave)
+      .map(({ row }) => row);
     at += chunk.length;
-    const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, token, some, losses));
+    const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, pace, token, some, losses));
     const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
     locked.push(...held);
     // The app holds all of these, the whole table perhaps: the others are tried with the next round, and first.
     if (held.length === chunk.length) {
-      locked.unshift(...batch.items.slice(at));
+      locked.unshift(...waves.slice(at).map(({ row }) => row));
       break;
     }
   }
@@ -102,7 +110,8 @@ async function setAside(
 }
 
 async function writeChunk(
-  { db, store, pace, report, writeGate, observer }: DrainContext,
+  { db, store, report, writeGate, observer }: DrainContext,
+  pace: Pace,
   token: string,
   chunk: readonly MadeVector[],
   losses: ReadonlyMap<string, number>,

@@ -15,18 +15,24 @@ export function indexedRelation(source: Source, space: Space): { schema: string;
 }
 
 /**
- * Whether writes of the space pay for a vector index, valid or not. On the source's rows that is one on any column: a
- * new version of a row goes into every index of the table, that of another space's vectors included.
+ * Which writes of a space go into a vector index, valid or not: `none`, `each`, or those of rows that move to another
+ * page (`moved`): on the source's rows a new version that does not stay on its page goes into every index of the table,
+ * that of another space's vectors included.
  */
-export async function paysForIndex(db: Executor, source: Source, space: Space): Promise<boolean> {
-  const { schema, table } = indexedRelation(source, space);
-  const [row] = await db.query<{ pays: boolean }>(
-    `SELECT EXISTS (
-       SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+export type IndexCost = 'none' | 'moved' | 'each';
+
+/** What writes of the space pay for at present. */
+export async function indexCost(db: Executor, source: Source, space: Space): Promise<IndexCost> {
+  const { schema, table, column } = indexedRelation(source, space);
+  const [row] = await db.query<{ cost: IndexCost }>(
+    `SELECT CASE WHEN count(*) = 0 THEN 'none' WHEN bool_or(x.own) THEN 'each' ELSE 'moved' END AS cost FROM (
+       SELECT EXISTS (
+           SELECT FROM pg_attribute a
+           WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey) AND a.attname = $3) AS own FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
        JOIN pg_index i ON i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
        JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
-       WHERE n.nspname = $1 AND c.relname = $2 AND am.amname IN ('hnsw', 'ivfflat')) AS pays`,
-    [schema, table],
+       WHERE n.nspname = $1 AND c.relname = $2 AND am.amname IN ('hnsw', 'ivfflat')) x`,
+    [schema, table, column],
   );
-  return row?.pays ?? false;
+  return row?.cost ?? 'none';
 }

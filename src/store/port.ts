@@ -29,6 +29,8 @@ export interface RowText {
   readonly text: string | null;
   /** Hash of the text, by the server; null unless it is eligible. */
   readonly hash: string | null;
+  /** Where the row is: rows with the same word are on one page of one table. Null unless it is there. */
+  readonly page: string | null;
   /** The hash under which embedding this key failed before, if it did. */
   readonly failedHash: string | null;
 }

@@ -12,6 +12,7 @@ import {
 import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
+import { ident } from '../db/identifiers.js';
 import type { PageRange, RowText, StoreCount, WrittenIn } from './port.js';
 import { assertAllVisible, pagesOf, writtenSql } from './relation.js';
 import { spaceRenamed } from './stands.js';
@@ -53,12 +54,13 @@ export async function readRows(
   keys: readonly string[],
 ): Promise<RowText[]> {
   const eligible = eligibleSql(source);
+  const table = ident(source.relation.table);
   const rows = await tx.query<RowText & { stands: boolean } & Record<string, unknown>>(
     `SELECT ${view.stands} AND ${stillDefinedSql(source)} AS stands, __fv_i.__fv_key AS key, __fv_i.__fv_there AS exists,
        CASE WHEN NOT __fv_i.__fv_there OR NOT __fv_i.__fv_eligible THEN 'unwanted'
          WHEN __fv_i.__fv_fresh THEN 'fresh' ELSE 'wanted' END AS state,
        CASE WHEN __fv_i.__fv_there THEN __fv_i.__fv_untidy ELSE ${view.orphaned} END AS untidy,
-       __fv_i.__fv_text AS text, __fv_i.__fv_hash AS hash, f.hash AS "failedHash"
+       __fv_i.__fv_text AS text, __fv_i.__fv_hash AS hash, __fv_i.__fv_page AS page, f.hash AS "failedHash"
      FROM (
        SELECT __fv_i.*, __fv_r.*, __fv_r.__fv_eligible IS NOT NULL AS __fv_there
        FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
@@ -66,7 +68,8 @@ export async function readRows(
          SELECT ${eligible} AS __fv_eligible, COALESCE(${view.fresh}, false) AS __fv_fresh,
            ${view.flagUp} OR (NOT ${eligible} AND ${view.marked}) AS __fv_untidy,
            CASE WHEN ${eligible} THEN ${contentSql(source.content, source.relation.table)} END AS __fv_text,
-           CASE WHEN ${eligible} THEN ${hashSql(source)} END AS __fv_hash
+           CASE WHEN ${eligible} THEN ${hashSql(source)} END AS __fv_hash,
+           ${table}.tableoid || ':' || (${table}.ctid::text::point)[0] AS __fv_page
          FROM ${fromSource(source)} ${view.join} WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_i')}
        ) __fv_r ON true
      ) __fv_i LEFT JOIN freshvec.failure f ON f.space_id = ${space.id} AND f.key = __fv_i.__fv_key`,

@@ -13,7 +13,7 @@ import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack } from '../pipeline.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
 import { openStore } from '../store/index.js';
-import { paysForIndex } from '../store/index-state.js';
+import { indexCost } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import { BROKEN_REST_MS, isMissing, isRenamed, restAfter } from './drain-errors.js';
@@ -172,10 +172,11 @@ export class Drainer {
       batchKeys,
       cursor: state.cursor,
       pace: state.pace,
+      staying: () => (state.indexed === 'moved' ? state.staying : undefined),
       load: state.load,
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
-      writeGate: (write) => (state.indexed ? state.gate(write) : write()),
+      writeGate: (write) => (state.indexed === 'none' ? write() : state.gate(write)),
       stop: run.stop,
       cut: run.cut,
       report,
@@ -258,10 +259,11 @@ export class Drainer {
     const state = this.runOf(space.id);
     if (performance.now() - state.indexLookedAt < INDEX_LOOK_MS) return;
     state.indexLookedAt = performance.now();
-    const indexed = await paysForIndex(this.options.db, source, space);
+    const indexed = await indexCost(this.options.db, source, space);
     if (indexed === state.indexed) return;
     state.indexed = indexed;
-    state.pace.restart(indexed ? FIRST_WRITE.indexed : FIRST_WRITE.plain);
+    state.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);
+    state.staying.restart(FIRST_WRITE.indexed);
   }
 
   /**

@@ -2,14 +2,16 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import type { EmbeddingModel } from '../embed/port.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { LoadDuty } from '../stages/load-duty.js';
-import { createPace, type Pace } from '../stages/pace.js';
+import { createPace, createStayingPace, type Pace } from '../stages/pace.js';
 import type { Parked } from '../stages/parked.js';
+import type { IndexCost } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 
 /** What this process remembers of a space from drain to drain. */
 export interface SpaceRun {
   readonly cursor: ClaimCursor;
   readonly pace: Pace;
+  readonly staying: Pace;
   readonly load: LoadDuty;
   readonly parked: Parked[];
   readonly gate: LimitFunction;
@@ -21,7 +23,7 @@ export interface SpaceRun {
         readonly copyFrom: Store | undefined;
       }
     | undefined;
-  indexed: boolean | undefined;
+  indexed: IndexCost | undefined;
   indexLookedAt: number;
   /** When it was found to be not paused, by whichever slot. */
   workedOnAt: number;
@@ -32,9 +34,11 @@ export interface SpaceRun {
 
 /** Of a space that nothing is known of yet. `rows`: in its first write. */
 export function newSpaceRun(rows: number): SpaceRun {
+  const pace = createPace(rows);
   return {
     cursor: new ClaimCursor(),
-    pace: createPace(rows),
+    pace,
+    staying: createStayingPace(pace, rows),
     load: new LoadDuty(),
     parked: [],
     gate: pLimit(1),

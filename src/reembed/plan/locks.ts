@@ -1,8 +1,10 @@
 import { lockBudgetMs } from '../../source/index.js';
 import type { Findings, PlanContext } from './context.js';
+import { backfillHotShare } from './hot.js';
 
 /** What the app may have to wait for, when, and for how long; and whose triggers fire meanwhile. */
-export async function measureLocks({ db, source, from, to, rows, table, hazards }: PlanContext): Promise<Findings> {
+export async function measureLocks(context: PlanContext): Promise<Findings> {
+  const { db, source, from, to, rows, table, hazards } = context;
   const relations = table.partitions + 1;
   const below = table.partitions > 0 ? ` and its ${table.partitions} partitions` : '';
   const onRows = to.store === 'column';
@@ -48,7 +50,7 @@ export async function measureLocks({ db, source, from, to, rows, table, hazards 
         : []),
       ...(onRows && table.vectorIndexes.length > 0
         ? [
-            `The table has a vector index (${table.vectorIndexes.join(', ')}): each row that the backfill updates and that is not HOT goes into it again, about ten times as slow as into a table of its own. Use \`--store table\`.`,
+            `The table has a vector index (${table.vectorIndexes.join(', ')}): each row that the backfill moves to another page goes into it again (${Math.round(100 * (1 - backfillHotShare(context, table.fillfactor)))} % of them, by the room on the pages), about ten times as slow as one that stays. \`--store table\` spares it all.`,
           ]
         : []),
       ...(oldest !== undefined && to.index.kind !== 'none'

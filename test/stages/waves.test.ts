@@ -1,0 +1,64 @@
+import fc from 'fast-check';
+import { afterEach, describe, expect, test } from 'vitest';
+import { inWaves } from '../../src/stages/waves.js';
+import { type Fixture, openFixture } from '../support/fixture.js';
+
+const ROWS = 400;
+
+let fixture: Fixture | undefined;
+afterEach(async () => {
+  await fixture?.close();
+  fixture = undefined;
+});
+
+/** Where each row is: its table and page. */
+const PLACES = `SELECT id, tableoid || ':' || (ctid::text::point)[0] AS page FROM doc ORDER BY id`;
+
+describe.each(['plain', 'partitioned'] as const)('beside an index on other vectors, %s', (kind) => {
+  test('most rows of full pages stay on their page, and out of that index', async () => {
+    fixture = await openFixture();
+    const { db } = fixture;
+    const leaves =
+      'CREATE TABLE doc_0 PARTITION OF doc FOR VALUES FROM (0) TO (201); CREATE TABLE doc_1 PARTITION OF doc DEFAULT;';
+    await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(384)) ${kind === 'plain' ? '' : 'PARTITION BY RANGE (id)'};
+      ${kind === 'plain' ? '' : leaves}
+      INSERT INTO doc SELECT i, 'text ' || i, (SELECT array_agg(sin(i * j)) FROM generate_series(1, 384) j)::vector FROM generate_series(1, ${ROWS}) i;
+      CREATE INDEX ON doc USING hnsw (other vector_l2_ops)`);
+    const { store } = await fixture.add({
+      table: 'doc',
+      content: { columns: ['body'] },
+      model: 'fake/a@768',
+      store: 'column',
+      index: 'none',
+    });
+    const before = await db.query(PLACES);
+    await fixture.work();
+    expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: ROWS, fresh: ROWS });
+    const after = await db.query(PLACES);
+    const stayed = after.filter(({ page }, i) => page === before[i]?.page).length;
+    expect(stayed / ROWS).toBeGreaterThan(0.35);
+  });
+});
+
+test('waves have every row once, in their order, and share out the rows of a page', () => {
+  const rows = fc.array(fc.option(fc.integer({ min: 0, max: 5 }), { nil: undefined }), { maxLength: 80 });
+  fc.assert(
+    fc.property(rows, (pages) => {
+      const given = pages.map((page, at) => ({ at, page: page === undefined ? undefined : `1:${page}` }));
+      const waves = inWaves(given);
+      expect(waves.map(({ row }) => row.at).sort((a, b) => a - b)).toEqual(given.map(({ at }) => at));
+      for (const [i, { row, wave }] of waves.entries()) {
+        const next = waves[i + 1];
+        if (next) expect(next.wave > wave || (next.wave === wave && next.row.at > row.at)).toBe(true);
+        if (row.page === undefined) expect(wave).toBe(0);
+      }
+      for (const page of new Set(given.flatMap((row) => row.page ?? []))) {
+        const count = given.filter((row) => row.page === page).length;
+        const sizes = new Map<number, number>();
+        for (const { row, wave } of waves) if (row.page === page) sizes.set(wave, (sizes.get(wave) ?? 0) + 1);
+        expect(sizes.size).toBe(Math.min(8, count));
+        expect(Math.max(...sizes.values())).toBe(Math.ceil(count / 8));
+      }
+    }),
+  );
+});
