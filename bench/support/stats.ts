@@ -10,6 +10,10 @@ export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
 
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 /** Milliseconds that `fn` takes. */
 export async function timed(fn: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
