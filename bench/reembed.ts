@@ -14,7 +14,7 @@ import type { Bench, Lab } from './support/lab.js';
 import { migrationAt, secondsIn, startMigration, timesIn, type Watched } from './support/migration.js';
 import { addSource, prepare } from './support/source.js';
 import { median, quantile, timed } from './support/stats.js';
-import { partitioned, plain, type Table } from './support/tables.js';
+import { FILLFACTOR, partitioned, plain, type Table } from './support/tables.js';
 import { type Lag, watchLag, watchLocks } from './support/watch.js';
 import { WorkerProcess } from './support/worker.js';
 
@@ -51,7 +51,7 @@ export const reembed: Bench = async (lab) => {
     for (const figure of await run(lab, rows)) figures.push({ ...figure, what: `${part}: ${figure.what}` });
   }
   lab.setup.push(
-    `${rows} rows, ${FROM} to ${TO}, HNSW on the old column, ${RATES.writes} writes and ${RATES.searches} searches a second, a replica on this machine`,
+    `${rows} rows, ${FROM} to ${TO}, HNSW on the old column, fillfactor ${FILLFACTOR}, ${RATES.writes} writes and ${RATES.searches} searches a second, a replica on this machine`,
   );
   return figures;
 };

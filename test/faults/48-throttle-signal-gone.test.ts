@@ -93,7 +93,7 @@ async function slowsDownFor({ named, lose, restore }: Loss, system: System, db: 
   };
   const [row] = await system.db.query<{ oid: number }>(`SELECT 'doc'::regclass::oid AS oid`);
   const relation = { oid: row?.oid ?? 0, schema: 'public', table: 'doc' };
-  const throttle = createThrottle(db, settings, { source: { relation, key: [{ name: 'id', type: 'bigint' }] } });
+  const throttle = createThrottle(db, settings, { source: { id: 0, relation, key: [{ name: 'id', type: 'bigint' }] } });
   let share = 1;
   const shares: number[] = [];
   const tick = async () => {

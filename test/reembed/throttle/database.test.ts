@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { pauseWork, resumeWork } from '../../../src/catalog/pause.js';
 import { THROTTLE_DEFAULTS } from '../../../src/config/throttle.js';
 import { openDatabase } from '../../../src/db/open.js';
 import { createThrottle, type ThrottleTarget } from '../../../src/reembed/throttle/create-throttle.js';
@@ -296,6 +297,30 @@ describe('disk', () => {
   });
 });
 
+describe('edits', () => {
+  test('that wait for workers slow it down, unless they wait for a person', async () => {
+    const { db } = fixture;
+    await db.query('TRUNCATE freshvec.change');
+    const watched = new Watched(db, target, { editWaitSeconds: 5 });
+    await watched.tick();
+    expect(watched.signal('edits_waiting')).toMatchObject({ state: 'fine', value: 0 });
+    await db.query(`UPDATE doc SET body = body || '!' WHERE id = 1`);
+    await watched.tick();
+    expect(watched.signal('edits_waiting').state).toBe('fine');
+    await db.query(`UPDATE freshvec.change SET at = at - interval '1 minute'`);
+    await watched.tick();
+    expect(watched.signal('edits_waiting')).toMatchObject({ state: 'pressed', note: expect.stringMatching(/workers/) });
+    expect(watched.share).toBe(0.5);
+    await pauseWork(db, { sourceId: target.source.id }, { kind: 'person', reason: 'holidays' });
+    await watched.until('edits_waiting', { state: 'fine', value: 0 });
+    await resumeWork(db, { sourceId: target.source.id });
+    await watched.until('edits_waiting', { state: 'pressed' });
+    await db.query('TRUNCATE freshvec.change');
+    await watched.until('edits_waiting', { state: 'fine', value: 0 });
+    await watched.close();
+  });
+});
+
 describe('provider', () => {
   test('its pause is shown with its reason', async () => {
     const watched = new Watched(fixture.db, { ...target, accounts: ['one m', 'two m'] }, { providerWaitSeconds: 5 });
@@ -336,6 +361,7 @@ describe('the throttle', () => {
       'xmin_age',
       'vacuum',
       'dead_rows',
+      'edits_waiting',
       'disk_used',
       'app_latency',
     ]);
@@ -395,7 +421,7 @@ describe('the throttle', () => {
     const embedded = await openFixture('pglite');
     const throttle = createThrottle(embedded.db, { ...THROTTLE_DEFAULTS, maxDatabaseBytes: 2 ** 40 }, target);
     const { share, signals } = await throttle.tick(0.25);
-    expect(signals).toMatchObject([{ name: 'database_size', state: 'fine' }]);
+    expect(signals).toMatchObject(['edits_waiting', 'database_size'].map((name) => ({ name, state: 'fine' })));
     expect(share).toBe(0.5);
     await throttle.close();
     await embedded.close();

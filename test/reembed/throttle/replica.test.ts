@@ -26,7 +26,7 @@ beforeAll(async () => {
   await db.exec('CREATE TABLE doc (id int PRIMARY KEY, body text)');
   const [row] = await db.query<{ oid: number }>(`SELECT 'doc'::regclass::oid AS oid`);
   const relation = { oid: row?.oid ?? 0, schema: 'public', table: 'doc' };
-  target = { source: { relation, key: [{ name: 'id', type: 'integer' }] } };
+  target = { source: { id: 0, relation, key: [{ name: 'id', type: 'integer' }] } };
 }, 120_000);
 afterAll(async () => {
   await db?.close();

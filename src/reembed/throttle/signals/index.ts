@@ -7,6 +7,7 @@ import { checkpoints } from './checkpoints.js';
 import { databaseSize } from './database-size.js';
 import { deadRows } from './dead-rows.js';
 import { disk } from './disk.js';
+import { editsWaiting } from './edits-waiting.js';
 import { lockWaiters } from './lock-waiters.js';
 import { oldTransactions } from './old-transactions.js';
 import { provider } from './provider.js';
@@ -17,7 +18,7 @@ import { walDirectory } from './wal-directory.js';
 import { walRate } from './wal-rate.js';
 
 export interface ThrottleTarget {
-  readonly source: Pick<Source, 'relation' | 'key'>;
+  readonly source: Pick<Source, 'id' | 'relation' | 'key'>;
   /** Other tables that the backfill writes, by oid: that of a table store. */
   readonly writes?: readonly number[];
   /** Names of `freshvec.account` that the new model is asked through; empty for one that runs here. */
@@ -26,11 +27,16 @@ export interface ThrottleTarget {
 
 /**
  * The signals that are switched on. The embedded database has one connection, no replicas and no autovacuum: there, only
- * its size, its disk and the provider can be pressed.
+ * edits, its size, its disk and the provider can be pressed.
  */
 export function openReaders(kind: DatabaseKind, settings: ThrottleSettings, target: ThrottleTarget): Reader[] {
   const relations = [target.source.relation.oid, ...(target.writes ?? [])];
-  const everywhere = [disk(settings), databaseSize(settings), provider(settings, target.accounts ?? [])];
+  const everywhere = [
+    editsWaiting(settings, target.source.id),
+    disk(settings),
+    databaseSize(settings),
+    provider(settings, target.accounts ?? []),
+  ];
   const ofServers = () => [
     replicaLag(settings),
     slots(settings),
