@@ -15,6 +15,15 @@ export interface VectorExtension {
   readonly version: string;
 }
 
+export interface TxOptions {
+  /**
+   * False: the commit gives its locks up without waiting for the disk or for synchronous replicas. A server that crashes
+   * may take such transactions back, those of the last 0.6 s at most (three times wal_writer_delay), and none without all
+   * that came after it. True unless told.
+   */
+  readonly flushed?: boolean;
+}
+
 /**
  * One database, behind node-postgres or PGlite. All of freshvec talks through this and through nothing else.
  *
@@ -26,7 +35,7 @@ export interface Database extends Executor {
   query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]>;
   readonly kind: DatabaseKind;
   /** READ COMMITTED transaction with pinned settings. Rolls back and rethrows when `fn` throws. Not nested. */
-  tx<T>(fn: (tx: Executor) => Promise<T>): Promise<T>;
+  tx<T>(fn: (tx: Executor) => Promise<T>, options?: TxOptions): Promise<T>;
   /** One connection outside a transaction, on the direct URL: CREATE INDEX CONCURRENTLY, SET that must last. */
   session<T>(fn: (session: Executor) => Promise<T>): Promise<T>;
   /** Several statements without parameters, as one simple query (migrations). */

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { Database, Executor, Row, VectorExtension } from './database.js';
+import type { Database, Executor, Row, TxOptions, VectorExtension } from './database.js';
 import { FreshvecError, sqlState } from './errors.js';
 import { executor, PINNED_SETTINGS, readVectorExtension } from './executor.js';
 import { startListening } from './listen.js';
@@ -24,6 +24,7 @@ const KEEP_ALIVE_MS = 10_000;
 /** A process that is stopped, or cut off, in mid-transaction must not keep the app's rows locked until TCP gives up. */
 const IDLE_IN_TX_MS = 5_000;
 const BEGIN = `BEGIN ISOLATION LEVEL READ COMMITTED; ${PINNED_SETTINGS}; SET LOCAL idle_in_transaction_session_timeout = ${IDLE_IN_TX_MS}`;
+const BEGIN_UNFLUSHED = `${BEGIN}; SET LOCAL synchronous_commit = off`;
 const SERIALIZATION_FAILURE = '40001';
 const asText: TextParser = (text) => text;
 
@@ -72,9 +73,9 @@ class PostgresDatabase implements Database {
     });
   }
 
-  tx<T>(fn: (tx: Executor) => Promise<T>): Promise<T> {
+  tx<T>(fn: (tx: Executor) => Promise<T>, { flushed = true }: TxOptions = {}): Promise<T> {
     return this.#withClient(async (client, discard) => {
-      await client.query(BEGIN).catch((error: unknown) => {
+      await client.query(flushed ? BEGIN : BEGIN_UNFLUSHED).catch((error: unknown) => {
         discard();
         throw error;
       });

@@ -2,6 +2,7 @@ import type { Database } from '../db/database.js';
 import type { Gate, Priority } from '../embed/gate.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import type { StageObserver } from '../observe/metrics.js';
+import type { IndexCost } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import type { ClaimCursor } from './claim-cursor.js';
 import type { LoadDuty } from './load-duty.js';
@@ -27,8 +28,10 @@ export interface DrainContext {
   /** The space whose vectors are taken over, where one has the same fingerprint: no provider is asked then. */
   readonly copyFrom?: Store | undefined;
   readonly pace: Pace;
-  /** Of rows that are to stay on their page, where that spares them the table's vector indexes; else undefined. */
-  readonly staying: () => Pace | undefined;
+  /** The same of rows that are to stay on their page, where that spares them the table's vector indexes. */
+  readonly staying: Pace;
+  /** What writes pay for at present. */
+  readonly indexed: () => IndexCost;
   /** Runs one write; one at a time in this process while writes pay for a vector index. */
   readonly writeGate: <T>(write: () => Promise<T>) => Promise<T>;
   /** Vectors of rows that the app holds; shared by this process's drains of the space. */

@@ -23,7 +23,7 @@ export interface SpaceRun {
         readonly copyFrom: Store | undefined;
       }
     | undefined;
-  indexed: IndexCost | undefined;
+  indexed: IndexCost;
   indexLookedAt: number;
   /** When it was found to be not paused, by whichever slot. */
   workedOnAt: number;
@@ -43,7 +43,7 @@ export function newSpaceRun(rows: number): SpaceRun {
     parked: [],
     gate: pLimit(1),
     opened: undefined,
-    indexed: undefined,
+    indexed: 'each',
     indexLookedAt: Number.NEGATIVE_INFINITY,
     workedOnAt: Number.NEGATIVE_INFINITY,
     running: new Set(),

@@ -41,6 +41,15 @@ test('a connection that dies inside a transaction fails that transaction only', 
   await db.close();
 });
 
+test('a transaction that need not be flushed says so to the server, and no other does', async () => {
+  const db = open({ poolSize: 1 });
+  const sql = `SELECT current_setting('synchronous_commit') AS commit`;
+  expect(await db.tx((tx) => tx.query(sql), { flushed: false })).toEqual([{ commit: 'off' }]);
+  expect(await db.tx((tx) => tx.query(sql))).toEqual([{ commit: 'on' }]);
+  expect(await db.query(sql)).toEqual([{ commit: 'on' }]);
+  await db.close();
+});
+
 test('a listener whose connection is killed listens again, and says that it may have missed something', async () => {
   const got: string[] = [];
   const db = open();
