@@ -20,7 +20,10 @@ import type { EmbeddedTexts } from './stages/embedded-texts.js';
 import { readTexts } from './stages/read-texts.js';
 import { writeVectors } from './stages/write-vectors.js';
 
-/** How often rows that the app holds are asked for again, in ms: first, and at most; claims go on at `look` meanwhile. */
+/**
+ * How often rows that the app holds are asked for again, in ms: first and whenever some were free, and at most; claims go
+ * on at `look` meanwhile.
+ */
 const LOCKED_RETRY_MS = { first: 25, most: 1000, look: 50 };
 
 /** Share of a batch from which on a claim counts as full. */
@@ -51,8 +54,9 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     while (!context.stop.aborted && coolDownMs === undefined) {
       if (parked.length > 0 && performance.now() >= retryAt) {
         await writing;
+        const before = parkedRows();
         await retryParked();
-        retryMs = parked.length === 0 ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
+        retryMs = parkedRows() < before ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
         retryAt = performance.now() + retryMs;
       }
       const began = performance.now();
@@ -112,6 +116,10 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     held.delete(batch.token);
     if (rest.items.length > 0) parked.push(rest);
     else leases.drop(batch.token);
+  }
+
+  function parkedRows(): number {
+    return parked.reduce((sum, { items }) => sum + items.length, 0);
   }
 
   async function retryParked(): Promise<void> {

@@ -17,12 +17,19 @@ const MAX_CHANGED_WAIT_SECONDS = 30;
 const LOCKED_WAIT_SECONDS = 0.25;
 
 /**
+ * So many rows that somebody holds, one after the other, end a round. Fewer may be what is being written to another space
+ * of the source just now: the workers of both come by the same rows in the same order.
+ */
+const MOST_HELD = 16;
+
+/**
  * Writes a batch in transactions that hold their locks for a moment only, and ends the leases in those transactions.
  * Resolves to what could not be written because the app holds the rows.
  */
 export async function writeVectors(context: DrainContext, batch: EmbeddedTexts): Promise<Parked> {
   const { token, losses } = batch;
   const locked: MadeVector[] = [];
+  let heldInRow = 0;
   await settleUnpaid(context, batch);
   const waves = context.indexed() === 'moved' ? inWaves(batch.items) : batch.items.map((row) => ({ row, wave: 0 }));
   for (let at = 0; at < waves.length; ) {
@@ -36,8 +43,9 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
     const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, pace, token, some, losses));
     const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
     locked.push(...held);
-    // The app holds all of these, the whole table perhaps: the others are tried with the next round, and first.
-    if (held.length === chunk.length) {
+    heldInRow = held.length === chunk.length ? heldInRow + held.length : 0;
+    // The app holds the whole table perhaps: the others are tried with the next round, and first.
+    if (heldInRow >= MOST_HELD) {
       locked.unshift(...waves.slice(at).map(({ row }) => row));
       break;
     }
