@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { getSource } from '../src/catalog/source.js';
-import { liveSpace } from '../src/catalog/space.js';
+import { liveSpace, type StoreKind } from '../src/catalog/space.js';
 import type { Database } from '../src/db/database.js';
 import { cutover, rollback } from '../src/reembed/control.js';
 import type { MigrationStatus } from '../src/reembed/status.js';
@@ -38,7 +38,7 @@ const SPEED_REPETITIONS = 3;
 /**
  * Moves a source to another model beside an app that writes and searches at a fixed rate, with a replica attached: what
  * the app feels against the same load before, and whether the way back loses anything. REEMBED_ROWS and REEMBED_PARTS
- * (`plain,partitioned,speed`) make it shorter; REEMBED_RATE, statements of each kind a second, easier.
+ * (`plain,table,partitioned,speed`) make it shorter; REEMBED_RATE, statements of each kind a second, easier.
  */
 export const reembed: Bench = async (lab) => {
   const rows = Number(process.env.REEMBED_ROWS ?? 100_000);
@@ -57,12 +57,14 @@ export const reembed: Bench = async (lab) => {
 };
 
 const PARTS: Readonly<Record<string, (lab: Lab, rows: number) => Promise<Figure[]>>> = {
-  plain: (lab, rows) => besideApp(lab, plain(rows)),
-  partitioned: (lab, rows) => besideApp(lab, partitioned(rows)),
+  plain: (lab, rows) => besideApp(lab, plain(rows), 'column'),
+  table: (lab, rows) => besideApp(lab, plain(rows), 'table'),
+  partitioned: (lab, rows) => besideApp(lab, partitioned(rows), 'column'),
   speed,
 };
 
-async function besideApp(lab: Lab, table: Table): Promise<Figure[]> {
+/** `store`: where the new vectors go; the old ones are on the rows. */
+async function besideApp(lab: Lab, table: Table, store: StoreKind): Promise<Figure[]> {
   const url = await lab.postgres();
   const [db, client] = [lab.database(url), await lab.client(url)];
   await loadTable(lab, db, url, table);
@@ -79,8 +81,8 @@ async function besideApp(lab: Lab, table: Table): Promise<Figure[]> {
   await client.query('CHECKPOINT');
 
   lab.say('the app beside the migration');
-  models.to = (await startMigration(db, table.name, TO)).to;
-  const during = await observed(lab, url, () => migrate(lab, db, client, table, app));
+  models.to = (await startMigration(db, table.name, TO, store)).to;
+  const during = await observed(lab, url, () => migrate(lab, db, client, { table, store }, app));
   const { watched, fresh, switchMs } = during.result;
   await settled(client);
 
@@ -175,12 +177,12 @@ async function migrate(
   lab: Lab,
   db: Database,
   client: Client,
-  table: Table,
+  { table, store }: { table: Table; store: StoreKind },
   app: App,
 ): Promise<{ watched: Watched; fresh: number[]; switchMs: number; seen: Seen }> {
   const running = app.start(RATES);
   await migrationAt(lab, db, table.name, ['backfilling', 'indexing', 'verifying', 'ready']);
-  const probe = editProbe(client, table);
+  const probe = editProbe(client, table, store);
   const filled = await migrationAt(lab, db, table.name, ['indexing', 'verifying', 'ready']);
   const fresh = await probe.stop();
   const { status } = await migrationAt(lab, db, table.name, ['ready']);

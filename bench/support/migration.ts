@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { StoreKind } from '../../src/catalog/space.js';
 import type { Database } from '../../src/db/database.js';
 import { openModel } from '../../src/embed/open.js';
 import { planReembed } from '../../src/reembed/plan.js';
@@ -10,9 +11,14 @@ import type { Lab } from './lab.js';
 const LOOK_MS = 500;
 const SAY_MS = 15_000;
 
-/** Starts the move of a source to this model, as `freshvec reembed start` does. */
-export async function startMigration(db: Database, source: string, model: string): Promise<MigrationStatus> {
-  const plan = await planReembed(db, source, { model }, await openModel(model, { requestTimeoutMs: 30_000 }));
+/** Starts the move of a source to this model and store, as `freshvec reembed start` does. */
+export async function startMigration(
+  db: Database,
+  source: string,
+  model: string,
+  store: StoreKind = 'column',
+): Promise<MigrationStatus> {
+  const plan = await planReembed(db, source, { model, store }, await openModel(model, { requestTimeoutMs: 30_000 }));
   await startReembed(db, plan);
   return migrationStatus(db, source);
 }
