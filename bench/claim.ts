@@ -122,6 +122,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     pace: createPace(KEYS),
     staying: createPace(KEYS),
     indexed: () => 'none',
+    flushesAll: () => true,
     parked: [],
     writeGate: (write) => write(),
     stop: signal,

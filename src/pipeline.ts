@@ -54,9 +54,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     while (!context.stop.aborted && coolDownMs === undefined) {
       if (parked.length > 0 && performance.now() >= retryAt) {
         await writing;
-        const before = parkedRows();
-        await retryParked();
-        retryMs = parkedRows() < before ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
+        retryMs = (await retryParked()) ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
         retryAt = performance.now() + retryMs;
       }
       const began = performance.now();
@@ -111,23 +109,27 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     leases.drop(token);
   }
 
-  async function write(batch: EmbeddedTexts): Promise<void> {
+  /** Resolves to how many rows it had to park. */
+  async function write(batch: EmbeddedTexts): Promise<number> {
     const rest = await writeVectors(context, batch);
     held.delete(batch.token);
     if (rest.items.length > 0) parked.push(rest);
     else leases.drop(batch.token);
+    return rest.items.length;
   }
 
-  function parkedRows(): number {
-    return parked.reduce((sum, { items }) => sum + items.length, 0);
-  }
-
-  async function retryParked(): Promise<void> {
+  /** Resolves to whether some of the rows were free, or another slot has taken them all. */
+  async function retryParked(): Promise<boolean> {
     const taken = parked.splice(0);
     for (const { token } of taken) held.add(token);
+    let free = taken.length === 0;
     for (const { token, items, losses } of taken) {
-      await write({ token, items, losses, confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined });
+      const batch = { confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined };
+      if ((await write({ token, items, losses, ...batch })) < items.length) free = true;
+      // A crash may have taken back what was written beside these rows, after which nobody looked for it.
+      if (!parked.some((rest) => rest.token === token)) await release(context.db, context.store.space.id, token);
     }
+    return free;
   }
 }
 

@@ -32,6 +32,8 @@ export interface DrainContext {
   readonly staying: Pace;
   /** What writes pay for at present. */
   readonly indexed: () => IndexCost;
+  /** Every commit of a write waits for the disk: it is short enough, or the app's own triggers may tell the world of it. */
+  readonly flushesAll: () => boolean;
   /** Runs one write; one at a time in this process while writes pay for a vector index. */
   readonly writeGate: <T>(write: () => Promise<T>) => Promise<T>;
   /** Vectors of rows that the app holds; shared by this process's drains of the space. */

@@ -40,7 +40,10 @@ export async function writeVectors(context: DrainContext, batch: EmbeddedTexts):
       .filter((next) => next.wave === wave)
       .map(({ row }) => row);
     at += chunk.length;
-    const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, pace, token, some, losses));
+    // The last one waits for the disk for all: with it the batch is done, and nobody holds its leases any more.
+    const flushed = at === waves.length || context.flushesAll();
+    const how = { pace, flushed };
+    const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, how, token, some, losses));
     const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
     locked.push(...held);
     heldInRow = held.length === chunk.length ? heldInRow + held.length : 0;
@@ -118,8 +121,8 @@ async function setAside(
 }
 
 async function writeChunk(
-  { db, store, report, indexed, writeGate, observer }: DrainContext,
-  pace: Pace,
+  { db, store, report, writeGate, observer }: DrainContext,
+  { pace, flushed }: { pace: Pace; flushed: boolean },
   token: string,
   chunk: readonly MadeVector[],
   losses: ReadonlyMap<string, number>,
@@ -143,9 +146,7 @@ async function writeChunk(
     return written;
   };
   const outcomes = await writeGate(async () => {
-    // An index lets so few rows into a transaction that the wait for the disk would hold their locks as long again; what a
-    // crash takes back is fewer rows than a batch, whose leases are then still there.
-    const result = await db.tx(inTransaction, { flushed: indexed() === 'none' });
+    const result = await db.tx(inTransaction, { flushed });
     // Locks last until the commit is done; rows that were not written cost next to nothing and tell nothing.
     const heldMs = performance.now() - began;
     pace.observe(ends.filter(({ end }) => end === 'done').length, heldMs);

@@ -11,6 +11,7 @@ import { type EmbeddingModel, EmbedError, NEEDS_PERSON } from '../embed/port.js'
 import { probeModel } from '../embed/probe.js';
 import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack } from '../pipeline.js';
+import { readHazards } from '../source/hazards.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
@@ -174,6 +175,7 @@ export class Drainer {
       pace: state.pace,
       staying: state.staying,
       indexed: () => state.indexed,
+      flushesAll: () => state.indexed === 'none' || state.triggers,
       load: state.load,
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
@@ -260,7 +262,9 @@ export class Drainer {
     const state = this.runOf(space.id);
     if (performance.now() - state.indexLookedAt < INDEX_LOOK_MS) return;
     state.indexLookedAt = performance.now();
-    const indexed = await indexCost(this.options.db, source, space);
+    const { db } = this.options;
+    state.triggers = space.store === 'column' && (await readHazards(db, source.relation.oid)).updateTriggers.length > 0;
+    const indexed = await indexCost(db, source, space);
     if (indexed === state.indexed) return;
     state.indexed = indexed;
     state.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);

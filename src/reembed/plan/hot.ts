@@ -26,7 +26,10 @@ export function backfillHotShare({ table, sizes }: Pages, fillfactor: number): n
   const grown = growthOf(sizes);
   const free = (100 - fillfactor) / fillfactor;
   if (table.vectorIndexes.length === 0) return Math.min(1, free / grown);
-  const firstWave = 1 / Math.max(1, Math.min(MOST_WAVES, Math.floor(PAGE / Math.max(sizes.rowBefore, 1))));
+  const onPage = Math.max(1, Math.floor(PAGE / Math.max(sizes.rowBefore, 1)));
+  // Where a wave is one row, what it leaves is too small for the next, which has grown: a second one moves.
+  const wave = Math.max(Math.ceil(onPage / MOST_WAVES), grown > 1 ? 2 : 1);
+  const firstWave = Math.min(1, wave / onPage);
   const moved = free >= firstWave * grown ? 0 : firstWave - free / grown;
   return Math.min(1 - moved, (1 + free) / grown);
 }
@@ -68,7 +71,7 @@ export function measureHot({ source, to, table, sizes }: PlanContext): Findings 
       },
     ],
     notes:
-      expected < USEFUL && shareAt(best) >= USEFUL
+      (expected < USEFUL || table.vectorIndexes.length > 0) && expected < shareAt(best) && shareAt(best) >= USEFUL
         ? [
             `A lower fillfactor leaves room for more HOT updates on pages that are written after it: ALTER TABLE ${qualified(source.relation.schema, source.relation.table)} SET (fillfactor = ${best}), and a rewrite of the table for the pages that are there.`,
           ]

@@ -50,7 +50,7 @@ export async function measureLocks(context: PlanContext): Promise<Findings> {
         : []),
       ...(onRows && table.vectorIndexes.length > 0
         ? [
-            `The table has a vector index (${table.vectorIndexes.join(', ')}): each row that the backfill moves to another page goes into it again (${Math.round(100 * (1 - backfillHotShare(context, table.fillfactor)))} % of them, by the room on the pages), about ten times as slow as one that stays. Once the new index stands, each edit goes into both with every write to its row, until \`complete\`. \`--store table\` spares all of it.`,
+            `The table has a vector index (${table.vectorIndexes.join(', ')}): each row that the backfill moves to another page goes into it again (${Math.round(100 * (1 - backfillHotShare(context, table.fillfactor)))} % of all rows, by the room on the pages), about ten times as slow as one that stays.${to.index.kind === 'none' ? '' : ' Once the new index stands, each edit goes into both with every write to its row, until `complete`.'} \`--store table\` spares all of it.`,
           ]
         : []),
       ...(oldest !== undefined && to.index.kind !== 'none'

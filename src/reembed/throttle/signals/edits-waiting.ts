@@ -6,7 +6,7 @@ import { readOnly } from '../../../db/snapshot.js';
 import { BACKGROUND_FLOOR, HOLD_FROM, judge, READ_MS, type Reader } from '../reading.js';
 
 /**
- * How long the source's oldest edit has waited for a worker, in whichever space: the workers do not keep up, and what the
+ * How long the oldest edit that no worker has taken yet has waited, in whichever space: the workers do not keep up, and what the
  * backfill takes of them and of the database is missing there. Spaces that are paused wait for a person.
  */
 export function editsWaiting(

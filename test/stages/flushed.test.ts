@@ -1,0 +1,45 @@
+import { afterEach, expect, test } from 'vitest';
+import { createGates } from '../../src/budget/gates.js';
+import type { Database } from '../../src/db/database.js';
+import { Drainer } from '../../src/worker/drainer.js';
+import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
+
+const INDEX = 'CREATE INDEX ON doc USING hnsw (other vector_l2_ops);';
+const TRIGGER = `CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+  CREATE TRIGGER tell AFTER UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION tell();`;
+
+let fixture: Fixture | undefined;
+afterEach(async () => {
+  await fixture?.close();
+  fixture = undefined;
+});
+
+test.each([
+  { what: 'beside a vector index, but for the last of a batch', more: INDEX, waits: false },
+  { what: 'without one', more: '', waits: true },
+  { what: "beside one, where the app's triggers may tell the world", more: INDEX + TRIGGER, waits: true },
+])('writes wait for the disk: $waits, $what', async ({ more, waits }) => {
+  fixture = await openFixture();
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(3));
+    INSERT INTO doc SELECT i, 'text ' || i, ARRAY[i, 1, 0]::vector FROM generate_series(1, 60) i; ${more}`);
+  const definition = { table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8' };
+  const { space, store } = await fixture.add({ ...definition, store: 'column', index: 'none' });
+  const flushed: boolean[] = [];
+  const watched: Database = instead(db, {
+    tx(fn, options) {
+      flushed.push(options?.flushed ?? true);
+      return db.tx(fn, options);
+    },
+  });
+  const gates = createGates(db, {}, () => {});
+  const drainer = new Drainer({ db: watched, models: fixture.models, gates, worker: 'test', batchKeys: 100 });
+  const { signal } = new AbortController();
+  await drainer.drain(space.id, { stop: signal, cut: signal });
+  await drainer.close();
+  await gates.close();
+  expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
+  expect(flushed.every((each) => each)).toBe(waits);
+  expect(flushed.at(-1)).toBe(true);
+});
