@@ -10,7 +10,8 @@ export interface Hazards {
   readonly allTables: readonly string[];
 }
 
-export async function readHazards(db: Executor, oid: number): Promise<Hazards> {
+/** Enabled UPDATE triggers of the app's own on a table and its partitions, by name. */
+export async function readUpdateTriggers(db: Executor, oid: number): Promise<string[]> {
   const triggers = await db.query<{ name: string }>(
     `SELECT DISTINCT t.tgname AS name FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
      WHERE t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))
@@ -19,6 +20,10 @@ export async function readHazards(db: Executor, oid: number): Promise<Hazards> {
      ORDER BY 1`,
     [oid],
   );
+  return triggers.map(({ name }) => name);
+}
+
+export async function readHazards(db: Executor, oid: number): Promise<Hazards> {
   const publications = await db.query<{ name: string; all_tables: boolean }>(
     `WITH related AS (
        SELECT $1::oid AS oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)
@@ -33,7 +38,7 @@ export async function readHazards(db: Executor, oid: number): Promise<Hazards> {
     [oid],
   );
   return {
-    updateTriggers: triggers.map(({ name }) => name),
+    updateTriggers: await readUpdateTriggers(db, oid),
     publications: publications.map(({ name }) => name),
     allTables: publications.filter((p) => p.all_tables).map(({ name }) => name),
   };

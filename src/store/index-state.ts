@@ -29,7 +29,8 @@ export async function indexCost(db: Executor, source: Source, space: Space): Pro
        SELECT EXISTS (
            SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
            WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
-             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND a.attname = $3) AS own FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND a.attname = $3) AS own
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
        JOIN pg_index i ON i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
        JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
        WHERE n.nspname = $1 AND c.relname = $2 AND am.amname IN ('hnsw', 'ivfflat')) x`,

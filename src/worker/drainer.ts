@@ -11,7 +11,7 @@ import { type EmbeddingModel, EmbedError, NEEDS_PERSON } from '../embed/port.js'
 import { probeModel } from '../embed/probe.js';
 import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack } from '../pipeline.js';
-import { readHazards } from '../source/hazards.js';
+import { readUpdateTriggers } from '../source/hazards.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
@@ -175,7 +175,7 @@ export class Drainer {
       pace: state.pace,
       staying: state.staying,
       indexed: () => state.indexed,
-      flushesAll: () => state.indexed === 'none' || state.triggers,
+      flushesAll: () => state.flushesAll,
       load: state.load,
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
@@ -263,8 +263,10 @@ export class Drainer {
     if (performance.now() - state.indexLookedAt < INDEX_LOOK_MS) return;
     state.indexLookedAt = performance.now();
     const { db } = this.options;
-    state.triggers = space.store === 'column' && (await readHazards(db, source.relation.oid)).updateTriggers.length > 0;
     const indexed = await indexCost(db, source, space);
+    state.flushesAll =
+      indexed === 'none' ||
+      (space.store === 'column' && (await readUpdateTriggers(db, source.relation.oid)).length > 0);
     if (indexed === state.indexed) return;
     state.indexed = indexed;
     state.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);

@@ -24,8 +24,8 @@ export interface SpaceRun {
       }
     | undefined;
   indexed: IndexCost;
-  /** The app has UPDATE triggers of its own on the rows that are written. */
-  triggers: boolean;
+  /** As the context has it. */
+  flushesAll: boolean;
   indexLookedAt: number;
   /** When it was found to be not paused, by whichever slot. */
   workedOnAt: number;
@@ -46,7 +46,7 @@ export function newSpaceRun(rows: number): SpaceRun {
     gate: pLimit(1),
     opened: undefined,
     indexed: 'each',
-    triggers: true,
+    flushesAll: true,
     indexLookedAt: Number.NEGATIVE_INFINITY,
     workedOnAt: Number.NEGATIVE_INFINITY,
     running: new Set(),

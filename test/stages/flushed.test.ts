@@ -1,7 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
-import { createGates } from '../../src/budget/gates.js';
 import type { Database } from '../../src/db/database.js';
-import { Drainer } from '../../src/worker/drainer.js';
+import { drainAlone } from '../support/drain-alone.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { instead } from '../support/instead.js';
 
@@ -33,12 +32,7 @@ test.each([
       return db.tx(fn, options);
     },
   });
-  const gates = createGates(db, {}, () => {});
-  const drainer = new Drainer({ db: watched, models: fixture.models, gates, worker: 'test', batchKeys: 100 });
-  const { signal } = new AbortController();
-  await drainer.drain(space.id, { stop: signal, cut: signal });
-  await drainer.close();
-  await gates.close();
+  await drainAlone({ db: watched, models: fixture.models }, space.id, 100);
   expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
   expect(flushed.every((each) => each)).toBe(waits);
   expect(flushed.at(-1)).toBe(true);

@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import { createGates } from '../../src/budget/gates.js';
 import { inWaves } from '../../src/stages/waves.js';
-import { Drainer } from '../../src/worker/drainer.js';
+import { drainAlone } from '../support/drain-alone.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 const ROWS = 400;
@@ -35,12 +34,7 @@ describe.each(['plain', 'partitioned'] as const)('beside an index on other vecto
     });
     const before = await db.query(PLACES);
     // By one slot: transactions of others may see what a wave left behind, which is then not free yet.
-    const gates = createGates(db, {}, () => {});
-    const drainer = new Drainer({ db, models: fixture.models, gates, worker: 'test', batchKeys: ROWS });
-    const { signal } = new AbortController();
-    await drainer.drain(space.id, { stop: signal, cut: signal });
-    await drainer.close();
-    await gates.close();
+    await drainAlone(fixture, space.id, ROWS);
     expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: ROWS, fresh: ROWS });
     const after = await db.query(PLACES);
     const stayed = after.filter(({ page }, i) => page === before[i]?.page).length;

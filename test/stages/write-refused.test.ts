@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createGates } from '../../src/budget/gates.js';
 import type { StoreKind } from '../../src/catalog/space.js';
 import { discardFailures, listFailures, retryFailures } from '../../src/claim/failures.js';
 import { alterSource } from '../../src/source/index.js';
-import { Drainer } from '../../src/worker/drainer.js';
+import { drainAlone } from '../support/drain-alone.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -56,13 +55,7 @@ describe('a row whose update the table refuses', () => {
     const { space } = await add();
     await db.exec('ALTER TABLE doc ADD CHECK (embedding IS NULL)');
     // All in one batch: several workers would share them out.
-    const gates = createGates(db, {}, () => {});
-    const drainer = new Drainer({ db, models: fixture.models, gates, worker: 'test', batchKeys: 100 });
-    const { signal } = new AbortController();
-    const draining = drainer.drain(space.id, { stop: signal, cut: signal });
-    await expect(draining).rejects.toMatchObject({ code: '23514' });
-    await drainer.close();
-    await gates.close();
+    await expect(drainAlone(fixture, space.id, 100)).rejects.toMatchObject({ code: '23514' });
     expect(await listFailures(db, 'doc')).toEqual([]);
     await db.exec('ALTER TABLE doc DROP CONSTRAINT doc_embedding_check');
     expect(await fixture.work()).toMatchObject({ written: 60, failed: 0 });
