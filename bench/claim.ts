@@ -11,6 +11,7 @@ import { claimNext } from '../src/stages/claim-next.js';
 import { type DrainContext, emptyReport } from '../src/stages/context.js';
 import { LoadDuty } from '../src/stages/load-duty.js';
 import { createPace } from '../src/stages/pace.js';
+import { WaitingWrites } from '../src/stages/waiting-writes.js';
 import { openStore } from '../src/store/index.js';
 import { vectorCodec } from '../src/store/vector-codec.js';
 import type { Figure } from './support/figures.js';
@@ -124,7 +125,8 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     indexed: () => 'none',
     flushesAll: () => true,
     parked: [],
-    writeGate: (write) => write(),
+    writeGate: (_priority, write) => write(),
+    waiting: new WaitingWrites(),
     stop: signal,
     cut: signal,
     report: emptyReport(),

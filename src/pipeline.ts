@@ -123,11 +123,12 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     const taken = parked.splice(0);
     for (const { token } of taken) held.add(token);
     let free = taken.length === 0;
-    for (const { token, items, losses } of taken) {
+    for (const rest of taken) {
+      const { token, items } = rest;
       const batch = { confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined };
-      if ((await write({ token, items, losses, ...batch })) < items.length) free = true;
+      if ((await write({ ...rest, ...batch })) < items.length) free = true;
       // A crash may have taken back what was written beside these rows, after which nobody looked for it.
-      if (!parked.some((rest) => rest.token === token)) await release(context.db, context.store.space.id, token);
+      if (!parked.some((left) => left.token === token)) await release(context.db, context.store.space.id, token);
     }
     return free;
   }

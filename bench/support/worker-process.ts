@@ -77,12 +77,16 @@ async function start({ url, mode, reembed, redisUrl, latencyMs = 0, baseUrl }: W
   };
 }
 
-/** The role `reembed` as `freshvec run` has it, over a connection of its own. */
+/**
+ * The role `reembed` as `freshvec run` has it, over a connection of its own, but for the gate `recall`: vectors of the
+ * model `fake` are random, and no index finds the nearest of what has no neighbours.
+ */
 async function startReembed(url: string, redisUrl: string | undefined): Promise<{ stop(): Promise<void> }> {
   const backend = redisUrl === undefined ? 'postgres' : 'redis';
   const env = { DATABASE_URL: url, FRESHVEC_QUEUE_BACKEND: backend, REDIS_URL: redisUrl };
   const config = await loadConfig({ env, file: false });
-  const connection = new Connection(config, complain);
+  const reembed = { ...config.reembed, gates: { ...config.reembed.gates, recall: 0 } };
+  const connection = new Connection({ ...config, reembed }, complain);
   const deps = await reembedDeps(connection);
   const reembedder = await startReembedder({ ...deps, queue: await connection.queue(), onError: complain });
   return {

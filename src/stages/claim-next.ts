@@ -96,7 +96,7 @@ async function visitRange(context: ClaimContext, token: string): Promise<RangeCl
   const { db, store, worker, batchKeys, pace, writeGate, report } = context;
   const claim = { token, worker, limit: batchKeys };
   if (store.space.adoption !== 'open') return claimRange(db, store.space.id, store, claim);
-  return writeGate(async () => {
+  return writeGate('load', async () => {
     const range = await claimRange(db, store.space.id, store, { ...claim, adopt: pace.rows() });
     if (range.adopted) {
       const { rows, lockedMs } = range.adopted;

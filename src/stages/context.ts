@@ -8,6 +8,7 @@ import type { ClaimCursor } from './claim-cursor.js';
 import type { LoadDuty } from './load-duty.js';
 import type { Pace } from './pace.js';
 import type { Parked } from './parked.js';
+import type { WaitingWrites } from './waiting-writes.js';
 
 /** Everything that one drain of one space works with. Opened by `worker/drainer.ts`. */
 export interface DrainContext {
@@ -34,8 +35,10 @@ export interface DrainContext {
   readonly indexed: () => IndexCost;
   /** Every commit of a write waits for the disk: it is short enough, or the app's own triggers may tell the world of it. */
   readonly flushesAll: () => boolean;
-  /** Runs one write; one at a time in this process while writes pay for a vector index. */
-  readonly writeGate: <T>(write: () => Promise<T>) => Promise<T>;
+  /** Runs one write; one at a time in this process while writes pay for a vector index, edits first. */
+  readonly writeGate: <T>(priority: Priority, write: () => Promise<T>) => Promise<T>;
+  /** What drains of the source's other spaces are about to write to the same rows. */
+  readonly waiting: WaitingWrites;
   /** Vectors of rows that the app holds; shared by this process's drains of the space. */
   readonly parked: Parked[];
   /** Stop claiming; finish what is in hand. */

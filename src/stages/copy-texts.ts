@@ -54,6 +54,6 @@ export async function copyTexts(
     }
   }
   const losses = new Map(read.wanted.map(({ key, lease }) => [key, lease.losses]));
-  const { token, confirm, remove } = read;
-  return { token, items, confirm, remove, refused: [], endings, losses, coolDownMs: undefined };
+  const { token, priority, confirm, remove } = read;
+  return { token, priority, items, confirm, remove, refused: [], endings, losses, coolDownMs: undefined };
 }

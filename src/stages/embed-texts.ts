@@ -46,8 +46,8 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
     if (context.cached) await writeCache(context.db, context.model.fingerprint, whole).catch(() => 0);
   }
   const losses = new Map(read.wanted.map(({ key, lease }) => [key, lease.losses]));
-  const { token, confirm, remove } = read;
-  return { token, items, confirm, remove, refused, endings, losses, coolDownMs };
+  const { token, priority, confirm, remove } = read;
+  return { token, priority, items, confirm, remove, refused, endings, losses, coolDownMs };
 }
 
 async function embed(

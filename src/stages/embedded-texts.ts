@@ -1,10 +1,12 @@
 import type { Ending } from '../claim/settle.js';
+import type { Priority } from '../embed/gate.js';
 import type { MadeVector } from './made-vector.js';
 import type { Refusal } from './refuse-long.js';
 
 /** A claim whose texts have been to the provider. */
 export interface EmbeddedTexts {
   readonly token: string;
+  readonly priority: Priority;
   readonly items: readonly MadeVector[];
   readonly confirm: readonly string[];
   readonly remove: readonly string[];

@@ -1,18 +1,14 @@
-import { holdDefinition } from '../catalog/source.js';
-import { type Ending, type NewVector, settle } from '../claim/settle.js';
-import type { Executor } from '../db/database.js';
+import { type Ending, settle } from '../claim/settle.js';
 import { classify, isOfOneRow, sqlState } from '../db/errors.js';
 import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
-import type { Pace } from './pace.js';
 import type { Parked } from './parked.js';
 import { settleRefused } from './refuse-long.js';
 import { inWaves } from './waves.js';
+import { endGone, writeChunk } from './write-chunk.js';
 
-/** Longest wait of a key whose text keeps changing under the worker, in seconds. */
-const MAX_CHANGED_WAIT_SECONDS = 30;
 /** How soon a row that wants no payment is asked for again when somebody holds it, in seconds. */
 const LOCKED_WAIT_SECONDS = 0.25;
 
@@ -23,37 +19,42 @@ const LOCKED_WAIT_SECONDS = 0.25;
 const MOST_HELD = 16;
 
 /**
- * Writes a batch in transactions that hold their locks for a moment only, and ends the leases in those transactions.
- * Resolves to what could not be written because the app holds the rows.
+ * Writes a batch in transactions that hold their locks for a moment only, and ends the leases in those transactions. While
+ * it waits its turn, the writes of another space to the same rows may take items of it along. Resolves to what could not be
+ * written because the app holds the rows.
  */
 export async function writeVectors(context: DrainContext, batch: EmbeddedTexts): Promise<Parked> {
-  const { token, losses } = batch;
+  const { token, priority, losses, items } = batch;
   const locked: MadeVector[] = [];
   let heldInRow = 0;
   await settleUnpaid(context, batch);
-  const waves = context.indexed() === 'moved' ? inWaves(batch.items) : batch.items.map((row) => ({ row, wave: 0 }));
-  for (let at = 0; at < waves.length; ) {
-    const wave = waves[at]?.wave ?? 0;
-    const pace = wave > 0 ? context.staying : context.pace;
-    const chunk = waves
-      .slice(at, at + pace.rows())
-      .filter((next) => next.wave === wave)
-      .map(({ row }) => row);
-    at += chunk.length;
-    // The last one waits for the disk for all: with it the batch is done, and nobody holds its leases any more.
-    const flushed = at === waves.length || context.flushesAll();
-    const how = { pace, flushed };
-    const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, how, token, some, losses));
-    const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
-    locked.push(...held);
-    heldInRow = held.length === chunk.length ? heldInRow + held.length : 0;
-    // The app holds the whole table perhaps: the others are tried with the next round, and first.
-    if (heldInRow >= MOST_HELD) {
-      locked.unshift(...waves.slice(at).map(({ row }) => row));
-      break;
+  let line = context.indexed() === 'moved' ? inWaves(items) : items.map((row) => ({ row, wave: 0 }));
+  const left = new Map(items.map((item) => [item.key, item]));
+  const onWritten = (count: number) => {
+    context.report.written += count;
+  };
+  const withdraw = context.waiting.offer({ store: context.store, token, items: left, onWritten });
+  try {
+    for (;;) {
+      line = line.filter(({ row }) => left.has(row.key));
+      const wave = line[0]?.wave;
+      if (wave === undefined) break;
+      const pace = wave > 0 ? context.staying : context.pace;
+      const chunk = line.slice(0, pace.rows()).flatMap((next) => (next.wave === wave ? [next.row] : []));
+      const outcomes = await apart(context, token, chunk, (some) =>
+        writeChunk(context, { ...batch, left }, some, pace),
+      );
+      for (const { key } of chunk) left.delete(key); // Those that were set aside too.
+      const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
+      locked.push(...held);
+      heldInRow = held.length === chunk.length ? heldInRow + held.length : 0;
+      // The app holds the whole table perhaps: the others are tried with the next round, and first.
+      if (heldInRow >= MOST_HELD) return { token, priority, losses, items: [...left.values(), ...locked] };
     }
+    return { token, priority, losses, items: locked };
+  } finally {
+    withdraw();
   }
-  return { token, losses, items: locked };
 }
 
 /** How often a transaction that a deadlock or a moved row ended is run again at once: its vectors are paid for. */
@@ -84,7 +85,7 @@ async function apart<R extends Written>(
   context: DrainContext,
   token: string,
   rows: readonly R[],
-  write: (rows: readonly R[]) => Promise<Map<string, WriteOutcome>>,
+  write: (rows: readonly R[]) => Promise<ReadonlyMap<string, WriteOutcome>>,
 ): Promise<Map<string, WriteOutcome>> {
   const outcomes = new Map<string, WriteOutcome>();
   const refused: { readonly row: R; readonly error: unknown }[] = [];
@@ -118,65 +119,6 @@ async function setAside(
   const failure: Ending = { key, end: 'fail', code: 'write_refused', message, attempts: 1, hash };
   await db.tx((tx) => settle(tx, store.space.id, token, [failure]));
   report.failed += 1;
-}
-
-async function writeChunk(
-  { db, store, report, writeGate, observer }: DrainContext,
-  { pace, flushed }: { pace: Pace; flushed: boolean },
-  token: string,
-  chunk: readonly MadeVector[],
-  losses: ReadonlyMap<string, number>,
-): Promise<Map<string, WriteOutcome>> {
-  const ends: Ending[] = [];
-  let began = 0;
-  let lagSeconds: readonly number[] = [];
-  const made = new Map(chunk.map(({ key, long }): [string, NewVector] => [key, long ?? 'whole']));
-  const inTransaction = async (tx: Executor) => {
-    ends.length = 0;
-    // An `alter` of the choice for long texts must see what was made under the one before.
-    if (chunk.some(({ long }) => long)) await holdDefinition(tx, store.source);
-    began = performance.now();
-    const written = await store.write(tx, token, chunk);
-    for (const [key, outcome] of written) {
-      if (outcome === 'written') ends.push({ key, end: 'done', vector: made.get(key) });
-      if (outcome === 'changed')
-        ends.push({ key, end: 'wait', seconds: waitSeconds(losses.get(key)), because: 'changed' });
-    }
-    lagSeconds = await settle(tx, store.space.id, token, ends);
-    return written;
-  };
-  const outcomes = await writeGate(async () => {
-    const result = await db.tx(inTransaction, { flushed });
-    // Locks last until the commit is done; rows that were not written cost next to nothing and tell nothing.
-    const heldMs = performance.now() - began;
-    pace.observe(ends.filter(({ end }) => end === 'done').length, heldMs);
-    observer?.written({ source: store.source.name, seconds: heldMs / 1000 });
-    observer?.settled({ source: store.source.name, lagSeconds });
-    return result;
-  });
-  await endGone({ db, store }, token, outcomes);
-  for (const { end } of ends) {
-    if (end === 'done') report.written += 1;
-    else report.delayed += 1;
-  }
-  return outcomes;
-}
-
-/** Doubles with every write lost in a row, so that an autosaving editor is not paid for at every keystroke. */
-function waitSeconds(losses = 0): number {
-  return Math.min(0.1 * 2 ** losses, MAX_CHANGED_WAIT_SECONDS);
-}
-
-/** Rows that are gone end in a transaction of their own: their leases were not locked by the write. */
-async function endGone(
-  { db, store }: Pick<DrainContext, 'db' | 'store'>,
-  token: string,
-  outcomes: ReadonlyMap<string, WriteOutcome>,
-): Promise<void> {
-  const gone = [...outcomes]
-    .filter(([, outcome]) => outcome === 'gone')
-    .map(([key]): Ending => ({ key, end: 'done', vector: 'none' }));
-  if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
 }
 
 /** Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. */

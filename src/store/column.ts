@@ -5,7 +5,7 @@ import type { Executor } from '../db/database.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { adoptableSql, adoptRows, NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
-import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import { guardedChange, type Holder, stillTrue, type VectorOf, vectorInput } from './guarded.js';
 import { indexName } from './index-state.js';
 import { madeAsAskedSql } from './made-as-asked.js';
 import { NEXT } from './own-index.js';
@@ -45,10 +45,11 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
   const names = columnNames(space);
   const table = ident(source.relation.table);
   const fingerprint = literal(space.fingerprint);
-  const liveDone = liveDoneSql(source, space);
   const stands = standsSql(space);
   const flag = source.flagColumn === undefined ? undefined : ident(source.flagColumn);
-  const lowered = flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${liveDone}`;
+  const loweredBy = (spaces: readonly Space[]) =>
+    flag === undefined ? '' : `, ${flag} = ${table}.${flag} AND NOT ${liveDoneSql(source, spaces)}`;
+  const lowered = loweredBy([space]);
   const adoptable = (relationOid: number) =>
     space.adoption === 'open' ? adoptableSql(source, space, relationOid) : 'false';
   const view: RowView = {
@@ -57,18 +58,16 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       AND ${madeAsAskedSql(source, space)})`,
     marked: `(${table}.${names.vector} IS NOT NULL OR ${table}.${names.hash} IS NOT NULL)`,
     vector: `${table}.${names.vector}`,
-    flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${liveDone})`,
+    flagUp: flag === undefined ? 'false' : `(${table}.${flag} AND ${liveDoneSql(source, [space])})`,
     stands,
     adoptable,
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
-  const update = (set: (vectorOf: (row: string) => string) => string, where: string) => ({
+  const update = (set: (vectorOf: VectorOf) => string, where: string) => ({
     lock: 'FOR NO KEY UPDATE' as const,
     evenIfGone: false,
-    change: (
-      vectorOf: (row: string) => string,
-    ) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
+    change: (vectorOf: VectorOf) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
        WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} AND ${stands} RETURNING __fv_h.__fv_key`,
   });
   const take = update(
@@ -79,11 +78,19 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     () => `${names.hash} = ${table}.${names.hash}${lowered}`,
     `${eligibleSql(source)} AND ${view.fresh}`,
   );
-  const put = update(
-    (vectorOf) => `${names.vector} = ${vectorOf('__fv_h')}::${codec.storedType(space)}, ${names.model} = ${fingerprint},
-       ${names.hash} = __fv_h.__fv_hash${lowered}`,
-    stillTrue(source, '__fv_h'),
-  );
+  const put = (spaces: readonly Space[]) => {
+    const columns = spaces.map((one, which) => {
+      const { vector, model, hash } = columnNames(one);
+      return (vectorOf: VectorOf) =>
+        `${vector} = ${vectorOf('__fv_h', which)}::${codec.storedType(one)}, ${model} = ${literal(one.fingerprint)}, ${hash} = __fv_h.__fv_hash`;
+    });
+    return update(
+      (vectorOf) => columns.map((set) => set(vectorOf)).join(', ') + loweredBy(spaces),
+      [stillTrue(source, '__fv_h'), ...spaces.map(standsSql)].join(' AND '),
+    );
+  };
+  const putAlone = put([space]);
+  const holder = (token: string): Holder => ({ spaceId: space.id, token });
 
   return {
     source,
@@ -91,7 +98,12 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     read: (tx, keys) => readRows(tx, source, space, view, keys),
     write(tx, token, items) {
       const { keys, ...input } = vectorInput(codec, items);
-      return guardedChange(tx, source, space.id, token, keys, { ...input, ...put });
+      return guardedChange(tx, source, holder(token), keys, { ...input, ...putAlone });
+    },
+    writeBoth(tx, token, items, other) {
+      const { keys, ...input } = vectorInput(codec, items, other.vectors);
+      const change = { ...input, ...put([space, other.space]) };
+      return guardedChange(tx, source, holder(token), keys, change, { spaceId: other.space.id, token: other.token });
     },
     async vectors(tx, keys) {
       const stored = await storedVectors(tx, source, keys, {
@@ -105,8 +117,8 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       await assertStands(tx, space);
       return stored;
     },
-    remove: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...take }),
-    confirm: (tx, token, keys) => guardedChange(tx, source, space.id, token, keys, { input: [], ...lower }),
+    remove: (tx, token, keys) => guardedChange(tx, source, holder(token), keys, { input: [], ...take }),
+    confirm: (tx, token, keys) => guardedChange(tx, source, holder(token), keys, { input: [], ...lower }),
     async diff(tx, pages, limit) {
       const keys = await diffRows(tx, source, space, view, pages, limit);
       await assertStands(tx, space);
@@ -131,12 +143,12 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
 }
 
 /**
- * SQL over the source's row: once this space is done with it, so is the live one, of which the flag speaks. The live
- * space's own vector is looked at where it is another one on the same rows: the pointer may have moved after that one
+ * SQL over the source's row: once these spaces are done with it, so is the live one, of which the flag speaks. The live
+ * space's own vector is looked at where it is yet another one on the same rows: the pointer may have moved after that one
  * was written, and whoever comes last lowers the flag. Its columns are looked up by name in the same statement, since
  * those that this process knows of may be another space's by now.
  */
-function liveDoneSql(source: Source, space: Space): string {
+function liveDoneSql(source: Source, spaces: readonly Space[]): string {
   const on = (suffix: string) => `__fv_r.row ->> (__fv_o.column_name || '${suffix}')`;
   const madeOf = `(SELECT CASE
        WHEN ${on('')} IS NULL AND ${on('_hash')} IS NULL THEN 'nothing'
@@ -144,7 +156,7 @@ function liveDoneSql(source: Source, space: Space): string {
        ELSE 'something else' END
      FROM freshvec.pointer __fv_p JOIN freshvec.space __fv_o ON __fv_o.id = __fv_p.space_id,
        LATERAL (SELECT to_jsonb(${ident(source.relation.table)}.*) AS row OFFSET 0) __fv_r
-     WHERE __fv_p.source_id = ${source.id} AND __fv_o.id <> ${space.id} AND __fv_o.store = 'column')`;
+     WHERE __fv_p.source_id = ${source.id} AND __fv_o.id NOT IN (${spaces.map(({ id }) => id).join(', ')}) AND __fv_o.store = 'column')`;
   const wanted = `CASE WHEN ${eligibleSql(source)} THEN ${hashSql(source)}::text ELSE 'nothing' END`;
   return `COALESCE(${madeOf} = ${wanted}, true)`;
 }

@@ -22,33 +22,47 @@ export interface GuardedChange {
   readonly lock: 'FOR NO KEY UPDATE' | 'FOR KEY SHARE';
   /** May the change be made although the source row is gone (it removes what that row left behind)? */
   readonly evenIfGone: boolean;
-  /** One vector for each key, in their order; kept out of the input, whose rows are copied from step to step. */
-  readonly vectors?: { readonly type: string; readonly values: Buffer };
+  /**
+   * One vector for each key, in their order, or one for each space; kept out of the input, whose rows are copied from step
+   * to step.
+   */
+  readonly vectors?: readonly { readonly type: string; readonly values: Buffer }[];
   /**
    * The data-modifying statement; reads `__fv_held`, RETURNING the key text as `__fv_key`. `vectorOf` is the vector of a
-   * row of it.
+   * row of it, the first or the `which`-th.
    */
-  readonly change: (vectorOf: (row: string) => string) => string;
+  readonly change: (vectorOf: VectorOf) => string;
+}
+
+/** SQL for a vector that came with `row`. */
+export type VectorOf = (row: string, which?: number) => string;
+
+/** Whoever holds the keys of a change: a space's leases with this token. */
+export interface Holder {
+  readonly spaceId: number;
+  readonly token: string;
 }
 
 /**
  * Runs one guarded change: source rows are locked first, in key order, then the leases, both SKIP LOCKED; a key goes
  * through only if both were had (DESIGN law 4). All in one statement, so that it passes a pooler and holds its locks
  * for as short as can be. The leases of keys that come back `written` or `changed` are locked by the caller's
- * transaction from here on.
+ * transaction from here on. Where there is another holder, a key goes through only if the leases of both were had.
  */
 export async function guardedChange(
   tx: Executor,
   source: Source,
-  spaceId: number,
-  token: string,
+  { spaceId, token }: Holder,
   keys: readonly string[],
-  { input, vectors, lock, evenIfGone, change }: GuardedChange,
+  { input, vectors = [], lock, evenIfGone, change }: GuardedChange,
+  other?: Holder,
 ): Promise<Map<string, WriteOutcome>> {
   const names = keyColumnNames(source.key);
   const first = names.length + 4;
   const arrays = input.map(({ type }, i) => `$${first + i}::${type}[]`);
-  const vectorOf = (row: string) => `($${first + input.length}::${vectors?.type}[])[${row}.__fv_n]`;
+  const firstVectors = first + input.length;
+  const vectorOf: VectorOf = (row, which = 0) => `($${firstVectors + which}::${vectors[which]?.type}[])[${row}.__fv_n]`;
+  const firstOther = firstVectors + vectors.length;
   const columns = [...names, '__fv_key', ...input.map(({ name }) => name), '__fv_n'];
   const table = ident(source.relation.table);
   const joined = `${fromSource(source)} JOIN __fv_in __fv_i ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}`;
@@ -68,14 +82,22 @@ export async function guardedChange(
          ${evenIfGone ? 'UNION ALL SELECT __fv_key FROM __fv_in WHERE __fv_key NOT IN (SELECT __fv_exists FROM __fv_there)' : ''}
        ))
        ORDER BY l.key FOR UPDATE SKIP LOCKED
-     ), __fv_held AS MATERIALIZED (
-       SELECT i.* FROM __fv_in i JOIN __fv_lease l ON l.__fv_leased = i.__fv_key
+     )${
+       other
+         ? `, __fv_other AS MATERIALIZED (
+       SELECT l.key AS __fv_leased FROM freshvec.lease l
+       WHERE l.space_id = $${firstOther} AND l.token = $${firstOther + 1}::uuid AND l.key = ANY(ARRAY(SELECT __fv_leased FROM __fv_lease))
+       ORDER BY l.key FOR UPDATE SKIP LOCKED
+     )`
+         : ''
+     }, __fv_held AS MATERIALIZED (
+       SELECT i.* FROM __fv_in i JOIN ${other ? '__fv_other' : '__fv_lease'} l ON l.__fv_leased = i.__fv_key
      ), __fv_done AS (
        ${change(vectorOf)}
      )
      SELECT i.__fv_key AS key, CASE
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'written'
-         WHEN i.__fv_key IN (SELECT __fv_leased FROM __fv_lease) THEN 'changed'
+         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_held) THEN 'changed'
          WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
          WHEN i.__fv_key IN (SELECT __fv_exists FROM __fv_there) THEN 'locked'
          ELSE 'gone' END AS outcome
@@ -86,7 +108,8 @@ export async function guardedChange(
       keys,
       ...keyArrays(source.key, keys),
       ...input.map(({ values }) => values),
-      ...(vectors ? [vectors.values] : []),
+      ...vectors.map(({ values }) => values),
+      ...(other ? [other.spaceId, other.token] : []),
     ],
   );
   if (evenIfGone || rows.some(({ outcome }) => outcome === 'gone')) await assertAllVisible(tx, source);
@@ -102,10 +125,13 @@ export function stillTrue(source: Source, input: string): string {
 export function vectorInput(
   codec: VectorCodec,
   items: readonly WriteItem[],
+  /** Of another space, in the order of the items. */
+  others: readonly Float32Array[] = [],
 ): { keys: string[]; input: GuardedChange['input']; vectors: NonNullable<GuardedChange['vectors']> } {
+  const encoded = (vectors: readonly Float32Array[]) => ({ type: codec.vectorType, values: codec.encode(vectors) });
   return {
     keys: items.map((item) => item.key),
     input: [{ name: '__fv_hash', type: 'uuid', values: items.map((item) => item.hash) }],
-    vectors: { type: codec.vectorType, values: codec.encode(items.map((item) => item.vector)) },
+    vectors: [encoded(items.map((item) => item.vector)), ...(others.length > 0 ? [encoded(others)] : [])],
   };
 }

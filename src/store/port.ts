@@ -43,6 +43,14 @@ export interface WriteItem {
   readonly vector: Float32Array;
 }
 
+/** What goes along with a write: vectors of another space, made from the same texts, in the order of the items. */
+export interface OtherSpace {
+  readonly space: Space;
+  readonly token: string;
+  /** Each of length `space.dimensions`. */
+  readonly vectors: readonly Float32Array[];
+}
+
 /** A vector as the store has it. */
 export interface StoredVector {
   readonly hash: string;
@@ -121,6 +129,16 @@ export interface Store {
   read(tx: Executor, keys: readonly string[]): Promise<RowText[]>;
   /** Writes each vector where the row's text still has the item's hash. */
   write(tx: Executor, token: string, items: readonly WriteItem[]): Promise<Map<string, WriteOutcome>>;
+  /**
+   * The same together with the vectors of another space on the same rows: a row gets both in one new version, or neither
+   * where a lease of the two is not to be had (`locked` or `lost`). Absent where vectors are not on the source's rows.
+   */
+  writeBoth?(
+    tx: Executor,
+    token: string,
+    items: readonly WriteItem[],
+    other: OtherSpace,
+  ): Promise<Map<string, WriteOutcome>>;
   /** The vectors of these keys that are there, with the hash of the text that each was made from. */
   vectors(tx: Executor, keys: readonly string[]): Promise<Map<string, StoredVector>>;
   /** Takes the vectors of rows that should have none; `changed` where the row became eligible. */

@@ -48,7 +48,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
 
     write(tx, token, items) {
       const { keys, ...input } = vectorInput(codec, items);
-      return guardedChange(tx, source, space.id, token, keys, {
+      return guardedChange(tx, source, { spaceId: space.id, token }, keys, {
         ...input,
         lock: 'FOR KEY SHARE',
         evenIfGone: false,
@@ -74,7 +74,7 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
         where: `__fv_v.model = ${fingerprint} AND __fv_v.chunk_no = 0`,
       }),
     remove(tx, token, keys) {
-      return guardedChange(tx, source, space.id, token, keys, {
+      return guardedChange(tx, source, { spaceId: space.id, token }, keys, {
         input: [],
         lock: 'FOR KEY SHARE',
         evenIfGone: true,

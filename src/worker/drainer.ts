@@ -20,6 +20,7 @@ import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import { BROKEN_REST_MS, isMissing, isRenamed, restAfter } from './drain-errors.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
+import { newRowsRun, type RowsRun } from './rows-run.js';
 import { newSpaceRun, type SpaceRun } from './space-run.js';
 
 export interface DrainerOptions {
@@ -62,6 +63,7 @@ const PROBE_LOOK_MS = 10_000;
 /** Runs drains of any space in this process and keeps their leases alive. */
 export class Drainer {
   private readonly spaces = new Map<number, SpaceRun>();
+  private readonly rows = new Map<string, RowsRun>();
   private readonly parkedIn = new Map<number, DrainContext>();
   private readonly leases: LeaseKeeper;
   /** By fingerprint, when it was compared with itself; shared by the slots. */
@@ -153,6 +155,14 @@ export class Drainer {
     return run;
   }
 
+  /** Spaces whose vectors are on the source's rows write to the same ones. */
+  private rowsOf({ id, sourceId, store }: Space): RowsRun {
+    const rows = store === 'column' ? `source ${sourceId}` : `space ${id}`;
+    const run = this.rows.get(rows) ?? newRowsRun();
+    this.rows.set(rows, run);
+    return run;
+  }
+
   /** What a drain needs; undefined when the space or its source is no more, or paused. */
   private async open(spaceId: number, run: DrainRun, report: DrainReport): Promise<DrainContext | undefined> {
     const { db, worker, batchKeys, gates, observer } = this.options;
@@ -163,6 +173,7 @@ export class Drainer {
     if (!state.opened) return undefined;
     const { store, model } = state.opened;
     await this.followIndex({ store });
+    const rows = this.rowsOf(store.space);
     return {
       db,
       store,
@@ -179,7 +190,8 @@ export class Drainer {
       load: state.load,
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
-      writeGate: (write) => (state.indexed === 'none' ? write() : state.gate(write)),
+      writeGate: (priority, write) => (state.indexed === 'none' ? write() : rows.turn(priority, write)),
+      waiting: rows.waiting,
       stop: run.stop,
       cut: run.cut,
       report,

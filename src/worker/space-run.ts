@@ -1,4 +1,3 @@
-import pLimit, { type LimitFunction } from 'p-limit';
 import type { EmbeddingModel } from '../embed/port.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { LoadDuty } from '../stages/load-duty.js';
@@ -14,7 +13,6 @@ export interface SpaceRun {
   readonly staying: Pace;
   readonly load: LoadDuty;
   readonly parked: Parked[];
-  readonly gate: LimitFunction;
   opened:
     | {
         readonly at: number;
@@ -43,7 +41,6 @@ export function newSpaceRun(rows: number): SpaceRun {
     staying: createStayingPace(pace, rows),
     load: new LoadDuty(),
     parked: [],
-    gate: pLimit(1),
     opened: undefined,
     indexed: 'each',
     flushesAll: true,

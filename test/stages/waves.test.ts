@@ -38,7 +38,8 @@ describe.each(['plain', 'partitioned'] as const)('beside an index on other vecto
     expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: ROWS, fresh: ROWS });
     const after = await db.query(PLACES);
     const stayed = after.filter(({ page }, i) => page === before[i]?.page).length;
-    expect(stayed / ROWS).toBeGreaterThan(0.35);
+    // Written together, a tenth of them.
+    expect(stayed / ROWS).toBeGreaterThan(0.2);
   });
 });
 

@@ -16,7 +16,7 @@ export function claimContext(db: Database, store: Store, batchKeys: number): Par
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
     pace: createPace(1),
-    writeGate: (write) => write(),
+    writeGate: (_priority, write) => write(),
     report: emptyReport(),
     stop: new AbortController().signal,
   };
