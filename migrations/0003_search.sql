@@ -191,6 +191,7 @@ DECLARE
   former_scan text := NULLIF(current_setting('hnsw.iterative_scan', true), '');
   former_tuples text := NULLIF(current_setting('hnsw.max_scan_tuples', true), '');
   former_memory text := NULLIF(current_setting('hnsw.scan_mem_multiplier', true), '');
+  former_seqscan text := current_setting('enable_seqscan');
   -- From the text form, [1,2,3]: pgvector's functions are not to be had by name under every search_path.
   query_dimensions int := cardinality(string_to_array(search.query::text, ','));
   statement text;
@@ -206,6 +207,11 @@ BEGIN
     -- As src/search/scan.ts has it.
     set_config('hnsw.max_scan_tuples', greatest(50000, former_tuples::int)::text, true),
     set_config('hnsw.scan_mem_multiplier', greatest(4, former_memory::float8)::text, true);
+  -- Likewise: the planner takes a table of vectors that are kept out of line for a small one.
+  PERFORM set_config('enable_seqscan', 'off', true)
+  FROM freshvec.search_target(search.source, search.fingerprint) t
+    JOIN pg_catalog.pg_class c ON c.relname = 'vector_' || t.space_id AND c.relnamespace = 'freshvec'::regnamespace
+  WHERE t.store = 'table' AND c.reltuples >= 10000;
   RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
   IF NOT FOUND THEN
     -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it found
@@ -219,7 +225,8 @@ BEGIN
   PERFORM set_config('hnsw.ef_search', COALESCE(former_ef, '40'), true),
     set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true),
     set_config('hnsw.max_scan_tuples', COALESCE(former_tuples, '20000'), true),
-    set_config('hnsw.scan_mem_multiplier', COALESCE(former_memory, '1'), true);
+    set_config('hnsw.scan_mem_multiplier', COALESCE(former_memory, '1'), true),
+    set_config('enable_seqscan', former_seqscan, true);
 END
 $$;
 COMMENT ON FUNCTION search IS 'The k rows of the source nearest to the query, which was embedded with the model of this fingerprint.';

@@ -1,11 +1,12 @@
 import type { Space } from '../catalog/space.js';
 import type { Executor, Row } from '../db/database.js';
 import { literal } from '../db/identifiers.js';
+import { vectorTable } from '../store/table.js';
 import { nearestInColumn } from './column.js';
 import { type Conditions, conditions } from './filter.js';
 import type { Knn } from './operator.js';
 import type { SearchLimits, SearchRequest } from './request.js';
-import { SCAN_SETTINGS } from './scan.js';
+import { SCAN_SETTINGS, withoutSeqScan } from './scan.js';
 import { nearestInTable } from './table.js';
 import { type SearchTarget, versionSql } from './target.js';
 
@@ -26,6 +27,8 @@ export interface Answer {
 export interface GuardedStatement {
   readonly text: string;
   readonly params: unknown[];
+  /** Select-list items that set how it is planned, until the transaction ends. */
+  readonly planning: readonly string[];
 }
 
 const NEAREST: Readonly<Record<Space['store'], typeof nearestInColumn>> = {
@@ -67,7 +70,10 @@ export function guardedStatement(
   const { check, from, value } = GUARDS[target.guard](target);
   const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
   const filtered = filter.sql.length > 0 ? 'true' : 'pg_catalog.row_security_active(o.relation_oid)';
+  // A filter may have an index of its own, or leave so few rows that reading them all is best.
+  const ownTable = knn === 'approximate' && space.store === 'table' && !request.where && request.tenant === undefined;
   return {
+    planning: ownTable ? [withoutSeqScan(vectorTable(space))] : [],
     text: `SELECT __fv_p.__fv_valid, __fv_p.__fv_filtered, __fv_h.*
 FROM (
   SELECT ${check} AND ${versionSql('o')} = $4::text AS __fv_valid, ${filtered} AS __fv_filtered
@@ -91,7 +97,7 @@ export async function askGuarded(
   statement: GuardedStatement,
   { efSearch }: SearchLimits,
 ): Promise<Answer | undefined> {
-  await tx.query(`SELECT ${SCAN_SETTINGS}`, [String(efSearch)]);
+  await tx.query(`SELECT ${[SCAN_SETTINGS, ...statement.planning].join(', ')}`, [String(efSearch)]);
   return askAgain(tx, statement);
 }
 

@@ -1,7 +1,12 @@
+import { literal } from '../db/identifiers.js';
+
 /** pgvector's default is 20,000. To visit 60,000 rows of 64 dimensions took 0.2 s here; what is farther is for the exact search. */
 const MAX_SCAN_TUPLES = 50_000;
 /** Of work_mem. pgvector's default is 1, which ended that scan after 20,000 rows at 4 MB. */
 const SCAN_MEM_MULTIPLIER = 4;
+
+/** Rows from which on a whole table of vectors is not worth reading for one search. */
+const LARGE_ROWS = 10_000;
 
 /** NULL where nobody has set it and the session has not loaded pgvector yet. */
 const current = (name: string) => `NULLIF(pg_catalog.current_setting('${name}', true), '')`;
@@ -15,3 +20,13 @@ export const SCAN_SETTINGS = `set_config('hnsw.ef_search', $1, true), set_config
   set_config('hnsw.max_scan_tuples', greatest(${MAX_SCAN_TUPLES}, ${current('hnsw.max_scan_tuples')}::int)::text, true),
   set_config('hnsw.scan_mem_multiplier',
     greatest(${SCAN_MEM_MULTIPLIER}, ${current('hnsw.scan_mem_multiplier')}::float8)::text, true)`;
+
+/**
+ * For the same list: leaves the vector index of a large table of vectors as the way to go, until the transaction ends. Most
+ * vectors are kept out of line (TOAST), and the planner, which does not count that, takes such a table for a small one:
+ * at 100,000 rows of 768 dimensions it read all of them. migrations/0003_search.sql has the same number.
+ */
+export function withoutSeqScan(vectorTable: string): string {
+  return `set_config('enable_seqscan',
+    CASE WHEN (SELECT reltuples FROM pg_catalog.pg_class WHERE oid = ${literal(vectorTable)}::regclass) >= ${LARGE_ROWS} THEN 'off' END, true)`;
+}

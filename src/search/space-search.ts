@@ -61,7 +61,10 @@ export async function searchSpace<T>(
     await tx.query('SET LOCAL jit = off');
     const live = await readTarget(tx, source.name);
     if (!live) throw unsearchable(source.name);
-    const statement = ({ query, k }: Question) => guardedStatement({ ...live, space }, schema, query, k, {});
+    const statement = ({ query, k, way }: Question) => {
+      const made = guardedStatement({ ...live, space }, schema, query, k, {});
+      return way === 'planner' ? made : { ...made, planning: [] };
+    };
     return fn({
       tx,
       async ask(question) {
@@ -76,7 +79,8 @@ export async function searchSpace<T>(
       },
       async explain(question) {
         await goBy(tx, question.way);
-        const { text, params } = statement(question);
+        const { text, params, planning } = statement(question);
+        if (planning.length > 0) await tx.query(`SELECT ${planning.join(', ')}`);
         const [row] = await tx.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
           `EXPLAIN (VERBOSE, FORMAT JSON) ${text}`,
           params,
