@@ -111,10 +111,16 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
 
   /** Resolves to how many rows it had to park. */
   async function write(batch: EmbeddedTexts): Promise<number> {
+    const { token } = batch;
     const rest = await writeVectors(context, batch);
-    held.delete(batch.token);
-    if (rest.items.length > 0) parked.push(rest);
-    else leases.drop(batch.token);
+    if (rest.items.length > 0) {
+      held.delete(token);
+      parked.push(rest);
+    } else {
+      // Between two of its writes, or while it was parked, a crash may have taken back what did not wait for the disk.
+      if (!context.flushesAll()) await release(context.db, context.store.space.id, token);
+      drop(token);
+    }
     return rest.items.length;
   }
 
@@ -124,11 +130,8 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     for (const { token } of taken) held.add(token);
     let free = taken.length === 0;
     for (const rest of taken) {
-      const { token, items } = rest;
       const batch = { confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined };
-      if ((await write({ ...rest, ...batch })) < items.length) free = true;
-      // A crash may have taken back what was written beside these rows, after which nobody looked for it.
-      if (!parked.some((left) => left.token === token)) await release(context.db, context.store.space.id, token);
+      if ((await write({ ...rest, ...batch })) < rest.items.length) free = true;
     }
     return free;
   }

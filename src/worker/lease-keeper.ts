@@ -33,7 +33,7 @@ export class LeaseKeeper implements LeaseWatch {
     this.owed.set(token, spaceId);
     this.paying ??= setInterval(() => {
       this.payOwed().then(
-        () => this.stopPaying(),
+        () => this.owed.size === 0 && this.stopPaying(),
         () => {}, // Still away.
       );
     }, OWED_MS);
