@@ -126,6 +126,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     flushesAll: () => true,
     parked: [],
     writeGate: (_priority, write) => write(),
+    visitGate: (visit) => visit(),
     waiting: new WaitingWrites(),
     stop: signal,
     cut: signal,

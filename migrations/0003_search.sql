@@ -207,11 +207,16 @@ BEGIN
     -- As src/search/scan.ts has it.
     set_config('hnsw.max_scan_tuples', greatest(50000, former_tuples::int)::text, true),
     set_config('hnsw.scan_mem_multiplier', greatest(4, former_memory::float8)::text, true);
-  -- Likewise: the planner takes a table of vectors that are kept out of line for a small one.
+  -- Likewise: the planner takes a table of vectors that are kept out of line for a small one. Where rows are left out, an
+  -- exact search may have to follow, which reads them all.
   PERFORM set_config('enable_seqscan', 'off', true)
   FROM freshvec.search_target(search.source, search.fingerprint) t
     JOIN pg_catalog.pg_class c ON c.relname = 'vector_' || t.space_id AND c.relnamespace = 'freshvec'::regnamespace
-  WHERE t.store = 'table' AND c.reltuples >= 10000;
+  WHERE t.store = 'table' AND c.reltuples >= 10000 AND t.filter_sql IS NULL
+    AND NOT row_security_active(format('%I.%I', t.schema_name, t.table_name)::regclass)
+    AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+      JOIN pg_catalog.pg_am a ON a.oid = x.relam
+      WHERE i.indrelid = c.oid AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat'));
   RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
   IF NOT FOUND THEN
     -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it found

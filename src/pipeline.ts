@@ -12,7 +12,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { release } from './claim/settle.js';
+import { endUnflushed, release } from './claim/settle.js';
 import { claimNext } from './stages/claim-next.js';
 import type { DrainContext } from './stages/context.js';
 import { embedTexts } from './stages/embed-texts.js';
@@ -117,8 +117,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
       held.delete(token);
       parked.push(rest);
     } else {
-      // Between two of its writes, or while it was parked, a crash may have taken back what did not wait for the disk.
-      if (!context.flushesAll()) await release(context.db, context.store.space.id, token);
+      if (rest.unflushed) await endUnflushed(context.db, context.store.space.id, token);
       drop(token);
     }
     return rest.items.length;

@@ -1,5 +1,5 @@
 import type { LongText } from '../catalog/long-texts.js';
-import type { Executor } from '../db/database.js';
+import type { Database, Executor } from '../db/database.js';
 
 /**
  * How a lease ends. `done` drops it, and any failure of the key with it; `skip` drops it and leaves a failure as it is;
@@ -180,4 +180,16 @@ export async function release(db: Executor, spaceId: number, token: string): Pro
      SELECT $1, lane, key, tenant, NULLIF(force, false), since FROM ended`,
     [spaceId, token],
   );
+}
+
+/**
+ * Ends a batch of which some transactions did not wait for the disk: waits for it for all of them, and gives back what a
+ * crash between them took back, which a worker that was waiting for its turn meanwhile has not noticed.
+ */
+export async function endUnflushed(db: Database, spaceId: number, token: string): Promise<void> {
+  await db.tx(async (tx) => {
+    // The commit of a transaction without an id waits for nothing.
+    await tx.query('SELECT pg_current_xact_id()');
+    await release(tx, spaceId, token);
+  });
 }

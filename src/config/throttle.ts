@@ -40,6 +40,8 @@ export interface ThrottleSettings {
   readonly probeBaselineTimes: number | null;
   /** One read-only statement; else a row of the source by its key. */
   readonly probeSql: string | null;
+  /** Part of the time that a backfill may take while searches go by an index of the live vectors. */
+  readonly indexedShare: number | null;
   /** How long an edit of the source may have waited for a worker. */
   readonly editWaitSeconds: number | null;
   /** How long a provider may make us wait. */
@@ -71,6 +73,7 @@ export const THROTTLE_DEFAULTS: ThrottleSettings = Object.freeze({
   probeMs: 100,
   probeBaselineTimes: null,
   probeSql: null,
+  indexedShare: 0.5,
   editWaitSeconds: 5,
   providerWaitSeconds: 5,
   unknownStopsSeconds: 900,
@@ -105,6 +108,7 @@ export const throttleSchema = z
     probeMs: z.number().positive().max(2_000, 'must be at most 2000').nullable(),
     probeBaselineTimes: z.number().gt(1, 'must be over 1').max(1e6).nullable(),
     probeSql: text.nullable(),
+    indexedShare: share.nullable(),
     editWaitSeconds: seconds.nullable(),
     providerWaitSeconds: z.number().min(0).max(31_536_000).nullable(),
     unknownStopsSeconds: seconds.nullable(),

@@ -6,7 +6,7 @@ import { nearestInColumn } from './column.js';
 import { type Conditions, conditions } from './filter.js';
 import type { Knn } from './operator.js';
 import type { SearchLimits, SearchRequest } from './request.js';
-import { SCAN_SETTINGS, withoutSeqScan } from './scan.js';
+import { SCAN_SETTINGS, WITH_SEQ_SCAN, withoutSeqScan } from './scan.js';
 import { nearestInTable } from './table.js';
 import { type SearchTarget, versionSql } from './target.js';
 
@@ -71,9 +71,9 @@ export function guardedStatement(
   const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
   const filtered = filter.sql.length > 0 ? 'true' : 'pg_catalog.row_security_active(o.relation_oid)';
   // A filter may have an index of its own, or leave so few rows that reading them all is best.
-  const ownTable = knn === 'approximate' && space.store === 'table' && !request.where && request.tenant === undefined;
+  const ownTable = space.store === 'table' && !request.where && request.tenant === undefined;
   return {
-    planning: ownTable ? [withoutSeqScan(vectorTable(space))] : [],
+    planning: ownTable ? [knn === 'exact' ? WITH_SEQ_SCAN : withoutSeqScan(vectorTable(space))] : [],
     text: `SELECT __fv_p.__fv_valid, __fv_p.__fv_filtered, __fv_h.*
 FROM (
   SELECT ${check} AND ${versionSql('o')} = $4::text AS __fv_valid, ${filtered} AS __fv_filtered
@@ -98,11 +98,16 @@ export async function askGuarded(
   { efSearch }: SearchLimits,
 ): Promise<Answer | undefined> {
   await tx.query(`SELECT ${[SCAN_SETTINGS, ...statement.planning].join(', ')}`, [String(efSearch)]);
-  return askAgain(tx, statement);
+  return answerTo(tx, statement);
 }
 
 /** As `askGuarded`, in a transaction that has asked before: its scan settings hold. */
-export async function askAgain(tx: Executor, { text, params }: GuardedStatement): Promise<Answer | undefined> {
+export async function askAgain(tx: Executor, statement: GuardedStatement): Promise<Answer | undefined> {
+  if (statement.planning.length > 0) await tx.query(`SELECT ${statement.planning.join(', ')}`);
+  return answerTo(tx, statement);
+}
+
+async function answerTo(tx: Executor, { text, params }: GuardedStatement): Promise<Answer | undefined> {
   const rows = await tx.query<NearRow & { __fv_valid: boolean; __fv_filtered: boolean }>(text, params);
   if (rows[0]?.__fv_valid !== true) return undefined;
   return { near: rows.filter((row) => row.__fv_key !== null), filtered: rows[0].__fv_filtered };

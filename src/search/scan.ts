@@ -24,9 +24,15 @@ export const SCAN_SETTINGS = `set_config('hnsw.ef_search', $1, true), set_config
 /**
  * For the same list: leaves the vector index of a large table of vectors as the way to go, until the transaction ends. Most
  * vectors are kept out of line (TOAST), and the planner, which does not count that, takes such a table for a small one:
- * at 100,000 rows of 768 dimensions it read all of them. migrations/0003_search.sql has the same number.
+ * at 100,000 rows of 768 dimensions it read all of them. migrations/0003_search.sql does the same.
  */
 export function withoutSeqScan(vectorTable: string): string {
-  return `set_config('enable_seqscan',
-    CASE WHEN (SELECT reltuples FROM pg_catalog.pg_class WHERE oid = ${literal(vectorTable)}::regclass) >= ${LARGE_ROWS} THEN 'off' END, true)`;
+  return `set_config('enable_seqscan', (
+    SELECT 'off' FROM pg_catalog.pg_class c WHERE c.oid = ${literal(vectorTable)}::regclass AND c.reltuples >= ${LARGE_ROWS}
+      AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+        JOIN pg_catalog.pg_am a ON a.oid = x.relam
+        WHERE i.indrelid = c.oid AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat'))), true)`;
 }
+
+/** For the same list: takes that back. */
+export const WITH_SEQ_SCAN = `set_config('enable_seqscan', NULL, true)`;

@@ -15,7 +15,7 @@ export interface Claim {
 
 type ClaimContext = Pick<
   DrainContext,
-  'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'stop' | 'pace' | 'writeGate' | 'report'
+  'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'stop' | 'pace' | 'visitGate' | 'report'
 >;
 
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
@@ -93,10 +93,10 @@ async function fromRanges(context: ClaimContext, token: string): Promise<readonl
 
 /** While vectors are taken over a visit writes, so it keeps to the pace of writes. */
 async function visitRange(context: ClaimContext, token: string): Promise<RangeClaim> {
-  const { db, store, worker, batchKeys, pace, writeGate, report } = context;
+  const { db, store, worker, batchKeys, pace, visitGate, report } = context;
   const claim = { token, worker, limit: batchKeys };
   if (store.space.adoption !== 'open') return claimRange(db, store.space.id, store, claim);
-  return writeGate('load', async () => {
+  return visitGate(async () => {
     const range = await claimRange(db, store.space.id, store, { ...claim, adopt: pace.rows() });
     if (range.adopted) {
       const { rows, lockedMs } = range.adopted;

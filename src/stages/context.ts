@@ -35,8 +35,13 @@ export interface DrainContext {
   readonly indexed: () => IndexCost;
   /** Every commit of a write waits for the disk: it is short enough, or the app's own triggers may tell the world of it. */
   readonly flushesAll: () => boolean;
-  /** Runs one write; one at a time in this process while writes pay for a vector index, edits first. */
+  /**
+   * Runs one write. While writes pay for a vector index, one at a time goes to the rows of a source in this process, and
+   * an edit waits behind no more than one that is none.
+   */
   readonly writeGate: <T>(priority: Priority, write: () => Promise<T>) => Promise<T>;
+  /** Runs one visit that takes vectors over; one at a time as well. */
+  readonly visitGate: <T>(visit: () => Promise<T>) => Promise<T>;
   /** What drains of the source's other spaces are about to write to the same rows. */
   readonly waiting: WaitingWrites;
   /** Vectors of rows that the app holds; shared by this process's drains of the space. */

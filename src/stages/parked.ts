@@ -7,4 +7,6 @@ export interface Parked {
   readonly priority: Priority;
   readonly losses: ReadonlyMap<string, number>;
   readonly items: readonly MadeVector[];
+  /** Others of the batch were written without waiting for the disk. */
+  readonly unflushed: boolean;
 }

@@ -1,13 +1,15 @@
 import { stillDefinedSql } from '../catalog/source.js';
 import type { OtherSpace, Store } from '../store/port.js';
+import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
 
-/** Vectors of one batch that are still to be written. */
-export interface WaitingBatch {
+/** A batch that is being written. */
+export interface WritingBatch extends Pick<EmbeddedTexts, 'token' | 'priority' | 'losses'> {
   readonly store: Store;
-  readonly token: string;
-  /** By key. Whoever writes one takes it out. */
-  readonly items: Map<string, MadeVector>;
+  /** What is still to be written, by key. Whoever writes one takes it out. */
+  readonly left: Map<string, MadeVector>;
+  /** Something of it was committed without waiting for the disk. */
+  unflushed: boolean;
   /** Told how many were written by the write of another space. */
   readonly onWritten: (count: number) => void;
 }
@@ -15,9 +17,7 @@ export interface WaitingBatch {
 /** Items of a write that can be written together with their counterparts of another space's batch. */
 export interface Companions {
   readonly items: readonly MadeVector[];
-  readonly batch: WaitingBatch;
-  /** In the order of `items`. */
-  readonly theirs: readonly MadeVector[];
+  readonly batch: WritingBatch;
   readonly other: OtherSpace;
 }
 
@@ -27,15 +27,21 @@ export interface Companions {
  * carries both, and every vector index of the table gets one entry for it, not two.
  */
 export class WaitingWrites {
-  private readonly batches = new Set<WaitingBatch>();
+  private readonly batches = new Set<WritingBatch>();
 
-  /** Offers a batch to the writes of other spaces, until it is withdrawn. */
-  offer(batch: WaitingBatch): () => void {
+  /** Lets the writes of other spaces take items of it along, until it is withdrawn. */
+  offer(batch: WritingBatch): void {
     this.batches.add(batch);
-    return () => this.batches.delete(batch);
   }
 
-  /** Those of these items of `store` that another space's batch has the same text of; of the batch that has most. */
+  withdraw(batch: WritingBatch): void {
+    this.batches.delete(batch);
+  }
+
+  /**
+   * Those of these items of `store` that another space's batch has the same text of; of the batch that has most. Texts
+   * that were too long are left out: to record how they were made waits for an `alter`.
+   */
   beside(store: Store, items: readonly MadeVector[]): Companions | undefined {
     if (!store.writeBoth) return undefined;
     const defined = stillDefinedSql(store.source);
@@ -44,13 +50,12 @@ export class WaitingWrites {
       const { space, source, writeBoth } = batch.store;
       if (space.id === store.space.id || !writeBoth || stillDefinedSql(source) !== defined) continue;
       const pairs = items.flatMap((item) => {
-        const their = batch.items.get(item.key);
-        return their?.hash === item.hash ? [{ item, their }] : [];
+        const their = batch.left.get(item.key);
+        return their && their.hash === item.hash && !their.long ? [{ item, vector: their.vector }] : [];
       });
       if (pairs.length <= (best?.items.length ?? 0)) continue;
-      const theirs = pairs.map(({ their }) => their);
-      const other = { space, token: batch.token, vectors: theirs.map(({ vector }) => vector) };
-      best = { items: pairs.map(({ item }) => item), batch, theirs, other };
+      const other = { space, token: batch.token, vectors: pairs.map(({ vector }) => vector) };
+      best = { items: pairs.map(({ item }) => item), batch, other };
     }
     return best;
   }

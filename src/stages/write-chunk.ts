@@ -2,19 +2,12 @@ import { holdDefinition } from '../catalog/source.js';
 import { type Ending, settle } from '../claim/settle.js';
 import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
-import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
 import type { Pace } from './pace.js';
-import type { Companions } from './waiting-writes.js';
+import type { Companions, WritingBatch } from './waiting-writes.js';
 
 /** Longest wait of a key whose text keeps changing under the worker, in seconds. */
 const MAX_CHANGED_WAIT_SECONDS = 30;
-
-/** The batch that a chunk is of. */
-type OfBatch = Pick<EmbeddedTexts, 'token' | 'priority' | 'losses'> & {
-  /** What is still to be written of it; other spaces' writes take items along meanwhile. */
-  readonly left: Map<string, MadeVector>;
-};
 
 /** What one transaction did. */
 interface Done {
@@ -23,47 +16,55 @@ interface Done {
   /** Keys whose rows got the other space's vector too. */
   readonly along: readonly string[];
   readonly lagSeconds: readonly number[];
-  /** How long it held its locks, which last until the commit is done. */
-  readonly heldMs: number;
+}
+
+/** How a chunk is written: in the measure of this pace, and with what another space has ready, or alone. */
+export interface ChunkStyle {
+  readonly pace: Pace;
+  readonly alone: boolean;
 }
 
 /**
- * Writes what is left of a chunk in one transaction once its turn has come, and with it what another space has ready for
- * the same rows. Resolves to what became of the rows.
+ * Writes what is left of a chunk in one transaction once its turn has come. Resolves to what became of its rows, those
+ * included that another space's write took along meanwhile.
  */
 export async function writeChunk(
   context: DrainContext,
-  batch: OfBatch,
+  batch: WritingBatch,
   chunk: readonly MadeVector[],
-  pace: Pace,
+  { pace, alone }: ChunkStyle,
 ): Promise<ReadonlyMap<string, WriteOutcome>> {
   const { store, report, writeGate, observer } = context;
   const { source } = store;
-  const done = await writeGate(batch.priority, async () => {
+  return writeGate(batch.priority, async () => {
     const items = chunk.filter(({ key }) => batch.left.has(key));
-    if (items.length === 0) return undefined;
-    const companions = context.indexed() === 'none' ? undefined : context.waiting.beside(store, items);
-    const result = await together(context, batch, items, companions);
-    for (const key of result.outcomes.keys()) batch.left.delete(key);
+    const outcomes = new Map(chunk.map(({ key }): [string, WriteOutcome] => [key, 'written']));
+    if (items.length === 0) return outcomes;
+    const companions = alone || context.indexed() === 'none' ? undefined : context.waiting.beside(store, items);
+    const began = performance.now();
+    const done = await together(context, batch, items, companions);
+    // Locks last until the commit is done.
+    const heldMs = performance.now() - began;
     // Rows that were not written cost next to nothing and tell nothing.
-    pace.observe(result.ends.filter(({ end }) => end === 'done').length, result.heldMs);
-    observer?.written({ source: source.name, seconds: result.heldMs / 1000 });
-    observer?.settled({ source: source.name, lagSeconds: result.lagSeconds });
-    return result;
+    pace.observe(done.ends.filter(({ end }) => end === 'done').length, heldMs);
+    observer?.written({ source: source.name, seconds: heldMs / 1000 });
+    observer?.settled({ source: source.name, lagSeconds: done.lagSeconds });
+    for (const { end } of done.ends) {
+      if (end === 'done') report.written += 1;
+      else report.delayed += 1;
+    }
+    for (const [key, outcome] of done.outcomes) {
+      outcomes.set(key, outcome);
+      batch.left.delete(key);
+    }
+    return outcomes;
   });
-  if (!done) return new Map();
-  await endGone(context, batch.token, done.outcomes);
-  for (const { end } of done.ends) {
-    if (end === 'done') report.written += 1;
-    else report.delayed += 1;
-  }
-  return done.outcomes;
 }
 
-/** The other space's trouble is not ours: what cannot be done together is done alone. */
+/** The other space's trouble is not ours: what cannot be done together is done alone, and that batch left to itself. */
 async function together(
   context: DrainContext,
-  batch: OfBatch,
+  batch: WritingBatch,
   items: readonly MadeVector[],
   companions: Companions | undefined,
 ): Promise<Done> {
@@ -72,55 +73,52 @@ async function together(
   try {
     done = await transaction(context, batch, items, companions);
   } catch {
+    context.waiting.withdraw(companions.batch);
     return transaction(context, batch, items);
   }
-  for (const key of done.along) companions.batch.items.delete(key);
+  for (const key of done.along) companions.batch.left.delete(key);
   companions.batch.onWritten(done.along.length);
   return done;
 }
 
 async function transaction(
   { db, store, flushesAll }: DrainContext,
-  { token, losses, left }: OfBatch,
+  batch: WritingBatch,
   items: readonly MadeVector[],
   companions?: Companions,
 ): Promise<Done> {
+  const { token, left, losses } = batch;
   const made = new Map(items.map((item) => [item.key, item]));
-  const theirLeft = companions?.batch.items.size ?? Number.POSITIVE_INFINITY;
-  // The last one of a batch waits for the disk for all: with it the batch is done, and nobody holds its leases any more.
-  const isLast = left.size <= items.length || theirLeft <= (companions?.items.length ?? 0);
-  let began = 0;
-  const done = await db.tx(
+  // One that is the whole batch waits for the disk itself; else the end of the batch does, for all of them.
+  const flushed = flushesAll() || (!batch.unflushed && left.size <= items.length);
+  if (!flushed) {
+    batch.unflushed = true;
+    if (companions) companions.batch.unflushed = true;
+  }
+  return db.tx(
     async (tx) => {
       // An `alter` of the choice for long texts must see what was made under the one before.
-      if ([...items, ...(companions?.theirs ?? [])].some(({ long }) => long)) await holdDefinition(tx, store.source);
-      began = performance.now();
+      if (items.some(({ long }) => long)) await holdDefinition(tx, store.source);
       const both = companions && (await store.writeBoth?.(tx, token, companions.items, companions.other));
-      const along = (companions?.theirs ?? []).filter(({ key }) => both?.get(key) === 'written');
-      const outcomes = new Map<string, WriteOutcome>(along.map(({ key }) => [key, 'written']));
+      const along = [...(both ?? [])].flatMap(([key, outcome]) => (outcome === 'written' ? [key] : []));
+      const outcomes = new Map<string, WriteOutcome>(along.map((key) => [key, 'written']));
       const alone = items.filter(({ key }) => !outcomes.has(key));
       if (alone.length > 0)
         for (const [key, outcome] of await store.write(tx, token, alone)) outcomes.set(key, outcome);
       const ends = [...outcomes].flatMap(([key, outcome]) => endOf(made.get(key), outcome, losses));
       const lags = [await settle(tx, store.space.id, token, ends)];
       if (companions && along.length > 0) {
-        const { space, token } = companions.other;
-        const theirs = along.flatMap((item) => endOf(item, 'written'));
-        lags.push(await settle(tx, space.id, token, theirs));
+        const theirs = along.map((key): Ending => ({ key, end: 'done', vector: 'whole' }));
+        lags.push(await settle(tx, companions.other.space.id, companions.other.token, theirs));
       }
-      return { outcomes, ends, along: along.map(({ key }) => key), lagSeconds: lags.flat() };
+      return { outcomes, ends, along, lagSeconds: lags.flat() };
     },
-    { flushed: isLast || flushesAll() },
+    { flushed },
   );
-  return { ...done, heldMs: performance.now() - began };
 }
 
 /** How the lease of an item ends by what became of its row; those that nothing was done for keep it. */
-function endOf(
-  item: MadeVector | undefined,
-  outcome: WriteOutcome,
-  losses: ReadonlyMap<string, number> = new Map(),
-): Ending[] {
+function endOf(item: MadeVector | undefined, outcome: WriteOutcome, losses: ReadonlyMap<string, number>): Ending[] {
   if (item === undefined) return [];
   const { key, long = 'whole' } = item;
   if (outcome === 'written') return [{ key, end: 'done', vector: long }];
@@ -131,16 +129,4 @@ function endOf(
 /** Doubles with every write lost in a row, so that an autosaving editor is not paid for at every keystroke. */
 function waitSeconds(losses = 0): number {
   return Math.min(0.1 * 2 ** losses, MAX_CHANGED_WAIT_SECONDS);
-}
-
-/** Rows that are gone end in a transaction of their own: their leases were not locked by the write. */
-export async function endGone(
-  { db, store }: Pick<DrainContext, 'db' | 'store'>,
-  token: string,
-  outcomes: ReadonlyMap<string, WriteOutcome>,
-): Promise<void> {
-  const gone = [...outcomes]
-    .filter(([, outcome]) => outcome === 'gone')
-    .map(([key]): Ending => ({ key, end: 'done', vector: 'none' }));
-  if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
 }

@@ -6,8 +6,9 @@ import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
 import type { Parked } from './parked.js';
 import { settleRefused } from './refuse-long.js';
+import type { WritingBatch } from './waiting-writes.js';
 import { inWaves } from './waves.js';
-import { endGone, writeChunk } from './write-chunk.js';
+import { writeChunk } from './write-chunk.js';
 
 /** How soon a row that wants no payment is asked for again when somebody holds it, in seconds. */
 const LOCKED_WAIT_SECONDS = 0.25;
@@ -21,39 +22,44 @@ const MOST_HELD = 16;
 /**
  * Writes a batch in transactions that hold their locks for a moment only, and ends the leases in those transactions. While
  * it waits its turn, the writes of another space to the same rows may take items of it along. Resolves to what could not be
- * written because the app holds the rows.
+ * written because the app holds the rows, and whether anything did not wait for the disk.
  */
-export async function writeVectors(context: DrainContext, batch: EmbeddedTexts): Promise<Parked> {
-  const { token, priority, losses, items } = batch;
+export async function writeVectors(context: DrainContext, embedded: EmbeddedTexts & Partial<Parked>): Promise<Parked> {
+  const { token, priority, losses, items, unflushed = false } = embedded;
+  const { store, waiting, report } = context;
   const locked: MadeVector[] = [];
   let heldInRow = 0;
-  await settleUnpaid(context, batch);
+  await settleUnpaid(context, embedded);
   let line = context.indexed() === 'moved' ? inWaves(items) : items.map((row) => ({ row, wave: 0 }));
   const left = new Map(items.map((item) => [item.key, item]));
   const onWritten = (count: number) => {
-    context.report.written += count;
+    report.written += count;
   };
-  const withdraw = context.waiting.offer({ store: context.store, token, items: left, onWritten });
+  const batch: WritingBatch = { store, token, priority, losses, left, unflushed, onWritten };
+  waiting.offer(batch);
   try {
     for (;;) {
       line = line.filter(({ row }) => left.has(row.key));
       const wave = line[0]?.wave;
       if (wave === undefined) break;
-      const pace = wave > 0 ? context.staying : context.pace;
-      const chunk = line.slice(0, pace.rows()).flatMap((next) => (next.wave === wave ? [next.row] : []));
-      const outcomes = await apart(context, token, chunk, (some) =>
-        writeChunk(context, { ...batch, left }, some, pace),
-      );
+      // Rows that are to stay on their page would not, were an indexed vector of another space to change as well.
+      const style = wave > 0 ? { pace: context.staying, alone: true } : { pace: context.pace, alone: false };
+      const chunk = line.slice(0, style.pace.rows()).flatMap((next) => (next.wave === wave ? [next.row] : []));
+      const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, batch, some, style));
+      await endGone(context, token, outcomes);
       for (const { key } of chunk) left.delete(key); // Those that were set aside too.
       const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
       locked.push(...held);
       heldInRow = held.length === chunk.length ? heldInRow + held.length : 0;
       // The app holds the whole table perhaps: the others are tried with the next round, and first.
-      if (heldInRow >= MOST_HELD) return { token, priority, losses, items: [...left.values(), ...locked] };
+      if (heldInRow >= MOST_HELD) {
+        locked.unshift(...left.values());
+        break;
+      }
     }
-    return { token, priority, losses, items: locked };
+    return { token, priority, losses, items: locked, unflushed: batch.unflushed };
   } finally {
-    withdraw();
+    waiting.withdraw(batch);
   }
 }
 
@@ -119,6 +125,18 @@ async function setAside(
   const failure: Ending = { key, end: 'fail', code: 'write_refused', message, attempts: 1, hash };
   await db.tx((tx) => settle(tx, store.space.id, token, [failure]));
   report.failed += 1;
+}
+
+/** Rows that are gone end in a transaction of their own: their leases were not locked by the write. */
+async function endGone(
+  { db, store }: Pick<DrainContext, 'db' | 'store'>,
+  token: string,
+  outcomes: ReadonlyMap<string, WriteOutcome>,
+): Promise<void> {
+  const gone = [...outcomes]
+    .filter(([, outcome]) => outcome === 'gone')
+    .map(([key]): Ending => ({ key, end: 'done', vector: 'none' }));
+  if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
 }
 
 /** Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. */

@@ -8,7 +8,10 @@ export function indexName(space: Pick<Space, 'id'>): string {
 }
 
 /** Schema and name of the relation that a space's index is on. */
-export function indexedRelation(source: Source, space: Space): { schema: string; table: string; column: string } {
+export function indexedRelation(
+  source: Pick<Source, 'relation'>,
+  space: Space,
+): { schema: string; table: string; column: string } {
   return space.store === 'column'
     ? { schema: source.relation.schema, table: source.relation.table, column: space.column }
     : { schema: 'freshvec', table: `vector_${space.id}`, column: 'embedding' };
@@ -22,7 +25,7 @@ export function indexedRelation(source: Source, space: Space): { schema: string;
 export type IndexCost = 'none' | 'moved' | 'each';
 
 /** What writes of the space pay for at present. */
-export async function indexCost(db: Executor, source: Source, space: Space): Promise<IndexCost> {
+export async function indexCost(db: Executor, source: Pick<Source, 'relation'>, space: Space): Promise<IndexCost> {
   const { schema, table, column } = indexedRelation(source, space);
   const [row] = await db.query<{ cost: IndexCost }>(
     `SELECT CASE WHEN count(*) = 0 THEN 'none' WHEN bool_or(x.own) THEN 'each' ELSE 'moved' END AS cost FROM (

@@ -191,6 +191,7 @@ export class Drainer {
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
       writeGate: (priority, write) => (state.indexed === 'none' ? write() : rows.turn(priority, write)),
+      visitGate: (visit) => (state.indexed === 'none' ? visit() : state.visits(visit)),
       waiting: rows.waiting,
       stop: run.stop,
       cut: run.cut,

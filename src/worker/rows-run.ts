@@ -5,7 +5,7 @@ import { WaitingWrites } from '../stages/waiting-writes.js';
 /** Where the drains of this process meet that write to the same rows. */
 export interface RowsRun {
   readonly waiting: WaitingWrites;
-  /** Runs one write at a time; one that is no edit's stands before an edit's at most, besides the one that runs. */
+  /** Runs one write at a time; no more than one that is no edit's waits before an edit's. */
   turn<T>(priority: Priority, write: () => Promise<T>): Promise<T>;
 }
 

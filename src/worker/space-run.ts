@@ -1,3 +1,4 @@
+import pLimit, { type LimitFunction } from 'p-limit';
 import type { EmbeddingModel } from '../embed/port.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { LoadDuty } from '../stages/load-duty.js';
@@ -13,6 +14,7 @@ export interface SpaceRun {
   readonly staying: Pace;
   readonly load: LoadDuty;
   readonly parked: Parked[];
+  readonly visits: LimitFunction;
   opened:
     | {
         readonly at: number;
@@ -41,6 +43,7 @@ export function newSpaceRun(rows: number): SpaceRun {
     staying: createStayingPace(pace, rows),
     load: new LoadDuty(),
     parked: [],
+    visits: pLimit(1),
     opened: undefined,
     indexed: 'each',
     flushesAll: true,

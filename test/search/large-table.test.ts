@@ -39,5 +39,8 @@ onPostgres((database) => {
     await db.query('UPDATE pg_class SET reltuples = 10000 WHERE oid = $1::regclass', [vectors]);
     expect(await scans()).toMatchObject({ node: 'Index Scan', index: 'large_hnsw' });
     expect(await bySql()).toEqual([{ seqscan: 'on', scans: 1 }]);
+    // With no valid index there is no other way.
+    await db.exec(`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'freshvec.large_hnsw'::regclass`);
+    expect(await scans()).not.toMatchObject({ index: 'large_hnsw' });
   });
 });

@@ -37,3 +37,34 @@ test.each([
   expect(flushed.every((each) => each)).toBe(waits);
   expect(flushed.at(-1)).toBe(true);
 });
+
+test('what a crash between the writes of a batch takes back is done again', async () => {
+  fixture = await openFixture();
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(3));
+    INSERT INTO doc SELECT i, 'text ' || i, ARRAY[i, 1, 0]::vector FROM generate_series(1, 60) i; ${INDEX}`);
+  const definition = { table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8' };
+  const { space, store } = await fixture.add({ ...definition, store: 'column', index: 'none' });
+  let taken: readonly { key: string }[] = [];
+  const crashing: Database = instead(db, {
+    async tx(fn, options) {
+      const result = await db.tx(fn, options);
+      if (options?.flushed !== false || taken.length > 0) return result;
+      // Vector and lease ended in one transaction: without it both are as they were before.
+      taken = await db.query(
+        `INSERT INTO freshvec.lease (space_id, key, token, worker, expires_at, lane, since)
+         SELECT $1, d.id::text, l.token, l.worker, l.expires_at, l.lane, l.since
+         FROM (SELECT id FROM doc WHERE embedding IS NOT NULL LIMIT 2) d,
+           (SELECT * FROM freshvec.lease WHERE space_id = $1 AND token IS NOT NULL LIMIT 1) l RETURNING key`,
+        [space.id],
+      );
+      const keys = taken.map(({ key }) => Number(key));
+      await db.query('UPDATE doc SET embedding = NULL, embedding_hash = NULL WHERE id = ANY($1::int[])', [keys]);
+      return result;
+    },
+  });
+  await drainAlone({ db: crashing, models: fixture.models }, space.id, 100);
+  expect(taken).toHaveLength(2);
+  expect(await db.query('SELECT FROM freshvec.lease')).toEqual([]);
+  expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
+});

@@ -4,6 +4,7 @@ import type { Source } from '../../src/catalog/source.js';
 import { getSpace, type Space } from '../../src/catalog/space.js';
 import type { Database } from '../../src/db/database.js';
 import type { EmbeddingModel } from '../../src/embed/port.js';
+import { ensureIndex } from '../../src/store/build-index.js';
 import { openStore } from '../../src/store/index.js';
 import { vectorCodec } from '../../src/store/vector-codec.js';
 import { Drainer } from '../../src/worker/drainer.js';
@@ -65,6 +66,7 @@ onBoth((fixture) => {
     if (!next) throw new Error('no space');
     source = added.source;
     spaces = [added.space, next];
+    await ensureIndex(db, source, added.space);
     await db.exec(`CREATE TABLE ${table}_log (id int, old boolean, new boolean);
       CREATE FUNCTION ${table}_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         INSERT INTO ${table}_log VALUES (NEW.id, OLD.embedding::text IS DISTINCT FROM NEW.embedding::text, OLD.embedding_2::text IS DISTINCT FROM NEW.embedding_2::text);
@@ -116,6 +118,7 @@ onBoth((fixture) => {
       { fresh: ROWS, failed: 0 },
       { fresh: ROWS - 1, failed: 1 },
     ]);
+    expect(await together(fixture())).toBeGreaterThan(0);
     expect(await db.query('SELECT space_id AS space, key, code FROM freshvec.failure')).toEqual([
       { space: spaces[1].id, key: '7', code: 'write_refused' },
     ]);

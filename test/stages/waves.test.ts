@@ -25,6 +25,9 @@ describe.each(['plain', 'partitioned'] as const)('beside an index on other vecto
       ${kind === 'plain' ? '' : leaves}
       INSERT INTO doc SELECT i, 'text ' || i, (SELECT array_agg(sin(i * j)) FROM generate_series(1, 384) j)::vector FROM generate_series(1, ${ROWS}) i;
       CREATE INDEX ON doc USING hnsw (other vector_l2_ops)`);
+    // A vacuum's snapshot would keep what a wave leaves behind from being free.
+    for (const leaf of kind === 'plain' ? ['doc'] : ['doc_0', 'doc_1'])
+      await db.exec(`ALTER TABLE ${leaf} SET (autovacuum_enabled = off)`);
     const { space, store } = await fixture.add({
       table: 'doc',
       content: { columns: ['body'] },
@@ -39,7 +42,7 @@ describe.each(['plain', 'partitioned'] as const)('beside an index on other vecto
     const after = await db.query(PLACES);
     const stayed = after.filter(({ page }, i) => page === before[i]?.page).length;
     // Written together, a tenth of them.
-    expect(stayed / ROWS).toBeGreaterThan(0.2);
+    expect(stayed / ROWS).toBeGreaterThan(0.35);
   });
 });
 

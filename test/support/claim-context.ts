@@ -16,7 +16,7 @@ export function claimContext(db: Database, store: Store, batchKeys: number): Par
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
     pace: createPace(1),
-    writeGate: (_priority, write) => write(),
+    visitGate: (visit) => visit(),
     report: emptyReport(),
     stop: new AbortController().signal,
   };

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pauseWork, resumeWork } from '../../../src/catalog/pause.js';
+import { liveSpace } from '../../../src/catalog/space.js';
 import { THROTTLE_DEFAULTS } from '../../../src/config/throttle.js';
 import { openDatabase } from '../../../src/db/open.js';
 import { createThrottle, type ThrottleTarget } from '../../../src/reembed/throttle/create-throttle.js';
@@ -321,6 +322,27 @@ describe('edits', () => {
   });
 });
 
+describe('searches', () => {
+  test('by an index of the live vectors leave half of the time', async () => {
+    const { db } = fixture;
+    const live = await liveSpace(db, target.source.id);
+    const watched = new Watched(db, target, { indexedShare: 0.5 });
+    await watched.tick();
+    expect(watched.signal('vector_index')).toMatchObject({ state: 'fine', value: 0 });
+    await db.exec(`CREATE INDEX in_use ON freshvec.vector_${live?.space.id} USING hnsw (embedding vector_cosine_ops)`);
+    for (let i = 0; i < 3; i++) await watched.tick();
+    expect(watched.signal('vector_index')).toMatchObject({
+      state: 'pressed',
+      note: expect.stringMatching(/at most 50 %/),
+    });
+    expect(watched.share).toBe(0.5);
+    await db.exec('DROP INDEX freshvec.in_use');
+    await watched.tick();
+    expect(watched.share).toBeGreaterThan(0.5);
+    await watched.close();
+  });
+});
+
 describe('provider', () => {
   test('its pause is shown with its reason', async () => {
     const watched = new Watched(fixture.db, { ...target, accounts: ['one m', 'two m'] }, { providerWaitSeconds: 5 });
@@ -362,6 +384,7 @@ describe('the throttle', () => {
       'vacuum',
       'dead_rows',
       'edits_waiting',
+      'vector_index',
       'disk_used',
       'app_latency',
     ]);
@@ -421,7 +444,9 @@ describe('the throttle', () => {
     const embedded = await openFixture('pglite');
     const throttle = createThrottle(embedded.db, { ...THROTTLE_DEFAULTS, maxDatabaseBytes: 2 ** 40 }, target);
     const { share, signals } = await throttle.tick(0.25);
-    expect(signals).toMatchObject(['edits_waiting', 'database_size'].map((name) => ({ name, state: 'fine' })));
+    expect(signals).toMatchObject(
+      ['edits_waiting', 'vector_index', 'database_size'].map((name) => ({ name, state: 'fine' })),
+    );
     expect(share).toBe(0.5);
     await throttle.close();
     await embedded.close();

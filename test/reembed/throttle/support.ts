@@ -22,6 +22,7 @@ export const OFF: ThrottleSettings = {
   deadRowShare: null,
   maxDatabaseBytes: 2 ** 50,
   probeMs: null,
+  indexedShare: null,
   editWaitSeconds: null,
   providerWaitSeconds: null,
 };

@@ -14,6 +14,7 @@ import { provider } from './provider.js';
 import { replicaLag } from './replica-lag.js';
 import { slots } from './slots.js';
 import { vacuum } from './vacuum.js';
+import { vectorIndex } from './vector-index.js';
 import { walDirectory } from './wal-directory.js';
 import { walRate } from './wal-rate.js';
 
@@ -27,12 +28,13 @@ export interface ThrottleTarget {
 
 /**
  * The signals that are switched on. The embedded database has one connection, no replicas and no autovacuum: there, only
- * edits, its size, its disk and the provider can be pressed.
+ * edits, searches, its size, its disk and the provider can be pressed.
  */
 export function openReaders(kind: DatabaseKind, settings: ThrottleSettings, target: ThrottleTarget): Reader[] {
   const relations = [target.source.relation.oid, ...(target.writes ?? [])];
   const everywhere = [
     editsWaiting(settings, target.source.id),
+    vectorIndex(settings, target.source),
     disk(settings),
     databaseSize(settings),
     provider(settings, target.accounts ?? []),
