@@ -42,9 +42,7 @@ export async function cutover(
     await assertSwitchable(tx, await getSource(tx, source), migration);
     return switchTo(tx, migration, 'soaking');
   };
-  const migration = await (rename
-    ? commandRenaming(db, source, 'cutover', () => true, act)
-    : command(db, source, 'cutover', act));
+  const migration = await (rename ? commandRenaming(db, source, 'cutover', act) : command(db, source, 'cutover', act));
   if (rename && !migration.renamed) {
     const why = 'it is switched already, without new names: `rollback`, then `cutover --rename`';
     throw refused(source, 'cutover', migration, why);
@@ -53,14 +51,18 @@ export async function cutover(
 }
 
 /** Switches searches back to the old space, which was kept fresh; and names that the cutover exchanged. */
-export function rollback(db: Database, source: string): Promise<Migration> {
+export async function rollback(db: Database, source: string): Promise<Migration> {
+  const recorded = await latestMigration(db, (await getSource(db, source)).id);
+  const renames = recorded?.renamed === true;
   const act = async (tx: Executor, migration: Migration) => {
+    if (migration.renamed !== renames) return false;
     const from = await getSpace(tx, migration.fromSpaceId);
     if (!from || !(await standsOn(tx, migration, await getSource(tx, source), from)))
       throw refused(source, 'rollback', migration, 'the old vectors are not there any more: `reembed status` says why');
     return switchTo(tx, migration, 'rolled_back');
   };
-  return commandRenaming(db, source, 'rollback', ({ renamed }) => renamed, act);
+  // Without names to exchange it takes no lock on the table, and a third fewer round trips.
+  return renames ? commandRenaming(db, source, 'rollback', act) : command(db, source, 'rollback', act);
 }
 
 /** Has the old space dropped; there is no way back. Refused while a process still searches it. */
@@ -143,12 +145,11 @@ async function command(
   return change(db, source, fn, within);
 }
 
-/** A command whose switch may exchange the columns' names: the table is then locked, at the end of its transaction. */
+/** A command whose switch exchanges the columns' names: the table is locked, at the end of its transaction. */
 async function commandRenaming(
   db: Database,
   sourceName: string,
   event: 'cutover' | 'rollback',
-  wanted: (migration: Migration) => boolean,
   act: Act,
 ): Promise<Migration> {
   const recorded = await getSource(db, sourceName);
@@ -158,7 +159,7 @@ async function commandRenaming(
   const renaming: Act = async (tx, migration) => {
     if (!(await act(tx, migration))) return false;
     // After what `act` checks, which looks at the columns under their present names.
-    if (wanted(migration)) statements = await exchangeNames(tx, source, migration, event);
+    statements = await exchangeNames(tx, source, migration, event);
     return true;
   };
   return command(db, sourceName, event, renaming, async (work) => {

@@ -37,17 +37,16 @@ export async function move(
   { what, reason = null }: Note,
 ): Promise<boolean> {
   const [moved] = await tx.query(
-    `UPDATE freshvec.migration
+    `WITH moved AS (UPDATE freshvec.migration
      SET state = $4, reason = $5, tries = 0,
          parked_state = CASE WHEN $4 = 'parked' THEN state END,
          switched_at = CASE WHEN $4 = 'soaking' THEN clock_timestamp() ELSE switched_at END,
          ended_at = CASE WHEN $4 IN ('done', 'aborted') THEN clock_timestamp() END
-     WHERE ${OURS} RETURNING 1`,
-    [...oursParams(migration), state, reason],
+     WHERE ${OURS} RETURNING id)
+     INSERT INTO freshvec.migration_event (migration_id, state, what) SELECT id, $4, $6 FROM moved RETURNING 1`,
+    [...oursParams(migration), state, reason, what],
   );
-  if (!moved) return false;
-  await record(tx, migration.id, state, what);
-  return true;
+  return moved !== undefined;
 }
 
 export async function record(tx: Executor, migrationId: number, state: MigrationState, what: string): Promise<void> {

@@ -1,10 +1,10 @@
 import { stillDefinedSql } from '../catalog/source.js';
 import type { OtherSpace, Store } from '../store/port.js';
-import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
+import type { Parked } from './parked.js';
 
 /** A batch that is being written. */
-export interface WritingBatch extends Pick<EmbeddedTexts, 'token' | 'priority' | 'losses'> {
+export interface WritingBatch extends Pick<Parked, 'token' | 'priority' | 'losses'> {
   readonly store: Store;
   /** What is still to be written, by key. Whoever writes one takes it out. */
   readonly left: Map<string, MadeVector>;

@@ -14,17 +14,22 @@ afterEach(async () => {
   fixture = undefined;
 });
 
+/** A source of 60 rows; `more` is made on its table. */
+async function open(more: string) {
+  fixture = await openFixture();
+  await fixture.db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(3));
+    INSERT INTO doc SELECT i, 'text ' || i, ARRAY[i, 1, 0]::vector FROM generate_series(1, 60) i; ${more}`);
+  const definition = { table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8' };
+  const added = await fixture.add({ ...definition, store: 'column', index: 'none' });
+  return { ...added, db: fixture.db, models: fixture.models };
+}
+
 test.each([
   { what: 'beside a vector index, but for the last of a batch', more: INDEX, waits: false },
   { what: 'without one', more: '', waits: true },
   { what: "beside one, where the app's triggers may tell the world", more: INDEX + TRIGGER, waits: true },
 ])('writes wait for the disk: $waits, $what', async ({ more, waits }) => {
-  fixture = await openFixture();
-  const { db } = fixture;
-  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(3));
-    INSERT INTO doc SELECT i, 'text ' || i, ARRAY[i, 1, 0]::vector FROM generate_series(1, 60) i; ${more}`);
-  const definition = { table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8' };
-  const { space, store } = await fixture.add({ ...definition, store: 'column', index: 'none' });
+  const { db, models, space, store } = await open(more);
   const flushed: boolean[] = [];
   const watched: Database = instead(db, {
     tx(fn, options) {
@@ -32,19 +37,14 @@ test.each([
       return db.tx(fn, options);
     },
   });
-  await drainAlone({ db: watched, models: fixture.models }, space.id, 100);
+  await drainAlone({ db: watched, models }, space.id, 100);
   expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
   expect(flushed.every((each) => each)).toBe(waits);
   expect(flushed.at(-1)).toBe(true);
 });
 
 test('what a crash between the writes of a batch takes back is done again', async () => {
-  fixture = await openFixture();
-  const { db } = fixture;
-  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(3));
-    INSERT INTO doc SELECT i, 'text ' || i, ARRAY[i, 1, 0]::vector FROM generate_series(1, 60) i; ${INDEX}`);
-  const definition = { table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8' };
-  const { space, store } = await fixture.add({ ...definition, store: 'column', index: 'none' });
+  const { db, models, space, store } = await open(INDEX);
   let taken: readonly { key: string }[] = [];
   const crashing: Database = instead(db, {
     async tx(fn, options) {
@@ -63,7 +63,7 @@ test('what a crash between the writes of a batch takes back is done again', asyn
       return result;
     },
   });
-  await drainAlone({ db: crashing, models: fixture.models }, space.id, 100);
+  await drainAlone({ db: crashing, models }, space.id, 100);
   expect(taken).toHaveLength(2);
   expect(await db.query('SELECT FROM freshvec.lease')).toEqual([]);
   expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });

@@ -53,6 +53,7 @@ async function passOnFlags(tx: Executor, migration: Migration, live: number, ret
   );
   if (pending.length <= PASSED_ON) {
     const keys = pending.map(({ key }) => key);
+    if (keys.length === 0) return;
     await tx.query('INSERT INTO freshvec.change (space_id, lane, key) SELECT $1, 1, unnest($2::text[])', [live, keys]);
     return;
   }
