@@ -16,6 +16,8 @@ interface Done {
   /** Keys whose rows got the other space's vector too. */
   readonly along: readonly string[];
   readonly lagSeconds: readonly number[];
+  /** How long it held its locks, which last until the commit is done. */
+  readonly heldMs: number;
 }
 
 /** How a chunk is written: in the measure of this pace, and with what another space has ready, or alone. */
@@ -41,13 +43,10 @@ export async function writeChunk(
     const outcomes = new Map(chunk.map(({ key }): [string, WriteOutcome] => [key, 'written']));
     if (items.length === 0) return outcomes;
     const companions = alone || context.indexed() === 'none' ? undefined : context.waiting.beside(store, items);
-    const began = performance.now();
     const done = await together(context, batch, items, companions);
-    // Locks last until the commit is done.
-    const heldMs = performance.now() - began;
     // Rows that were not written cost next to nothing and tell nothing.
-    pace.observe(done.ends.filter(({ end }) => end === 'done').length, heldMs);
-    observer?.written({ source: source.name, seconds: heldMs / 1000 });
+    pace.observe(done.ends.filter(({ end }) => end === 'done').length, done.heldMs);
+    observer?.written({ source: source.name, seconds: done.heldMs / 1000 });
     observer?.settled({ source: source.name, lagSeconds: done.lagSeconds });
     for (const { end } of done.ends) {
       if (end === 'done') report.written += 1;
@@ -95,10 +94,12 @@ async function transaction(
     batch.unflushed = true;
     if (companions) companions.batch.unflushed = true;
   }
-  return db.tx(
+  let began = 0;
+  const done = await db.tx(
     async (tx) => {
       // An `alter` of the choice for long texts must see what was made under the one before.
       if (items.some(({ long }) => long)) await holdDefinition(tx, store.source);
+      began = performance.now();
       const both = companions && (await store.writeBoth?.(tx, token, companions.items, companions.other));
       const along = [...(both ?? [])].flatMap(([key, outcome]) => (outcome === 'written' ? [key] : []));
       const outcomes = new Map<string, WriteOutcome>(along.map((key) => [key, 'written']));
@@ -115,6 +116,7 @@ async function transaction(
     },
     { flushed },
   );
+  return { ...done, heldMs: performance.now() - began };
 }
 
 /** How the lease of an item ends by what became of its row; those that nothing was done for keep it. */

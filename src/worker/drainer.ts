@@ -190,7 +190,12 @@ export class Drainer {
       load: state.load,
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
-      writeGate: (priority, write) => (state.indexed === 'none' ? write() : rows.turn(priority, write)),
+      writeGate: (priority, write) => {
+        if (state.indexed === 'none') return write();
+        const inTurn = () => rows.turn(priority, write);
+        // A space that takes vectors over does not write what it visits; the others do not wait for that.
+        return store.space.adoption === 'open' ? state.visits(inTurn) : inTurn();
+      },
       visitGate: (visit) => (state.indexed === 'none' ? visit() : state.visits(visit)),
       waiting: rows.waiting,
       stop: run.stop,

@@ -29,7 +29,7 @@ const TIMEOUT_MS = 300_000;
  * lease has run out (the database's clock is put on) and goes on to `end`; the first wakes and sends it all the same.
  */
 const SLEEPS: readonly { at: string; end: MigrationState; asks?: readonly ('cutover' | 'complete' | 'abort')[] }[] = [
-  { at: '^planned, before: UPDATE freshvec.migration SET state', end: 'ready' },
+  { at: '^planned, before: WITH moved AS \\(UPDATE freshvec.migration SET state', end: 'ready' },
   { at: '^expanding, before: DO ', end: 'ready' },
   { at: '^expanding, before: COMMIT', end: 'ready' },
   { at: '^backfilling, before: UPDATE freshvec.migration SET share', end: 'ready' },

@@ -90,7 +90,9 @@ async function slowsDownFor({ named, lose, restore }: Loss, system: System, db: 
     probeMs: null,
     vacuum: false,
     requestedCheckpoints: null,
-    editWaitSeconds: null, // The watcher has no business in freshvec's tables.
+    // The watcher has no business in freshvec's tables.
+    editWaitSeconds: null,
+    indexedShare: null,
   };
   const [row] = await system.db.query<{ oid: number }>(`SELECT 'doc'::regclass::oid AS oid`);
   const relation = { oid: row?.oid ?? 0, schema: 'public', table: 'doc' };

@@ -6,6 +6,7 @@ const floors = fc.constantFrom(FLOOR, 0.1);
 const effect: fc.Arbitrary<Effect> = fc.oneof(
   fc.constantFrom<Effect>('rise', 'hold', 'wait', 'stop'),
   floors.map((slow) => ({ slow })),
+  fc.constantFrom(0.3, 0.5).map((atMost) => ({ atMost })),
 );
 const effects = fc.array(effect, { maxLength: 6 });
 const share = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom(0, 1, FLOOR, 0.1));
@@ -96,6 +97,14 @@ describe('nextShare', () => {
         expect(Math.min(...seen)).toBeGreaterThanOrEqual(limit / 2 - 1e-9);
         // With room for a step between 80 % of the limit and the limit it comes to rest.
         if (limit * 0.2 > INCREASE) expect(new Set(seen).size).toBe(1);
+      }),
+    );
+  });
+
+  it('is never above a cap, and below it goes by the others', () => {
+    fc.assert(
+      fc.property(share, effects, fc.double({ min: FLOOR, max: 1, noNaN: true }), (now, each, atMost) => {
+        expect(nextShare(now, [...each, { atMost }])).toBe(Math.min(atMost, nextShare(now, each)));
       }),
     );
   });

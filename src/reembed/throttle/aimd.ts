@@ -7,9 +7,9 @@
 
 /**
  * What a signal asks for. `hold`: no faster, it is near its bound; `wait`: no faster until more is known. `slow`: half as
- * fast, and no slower than this floor, a part of the time.
+ * fast, and no slower than this floor, a part of the time; `atMost`: never more than this part, whatever the others say.
  */
-export type Effect = 'rise' | 'hold' | 'wait' | { readonly slow: number } | 'stop';
+export type Effect = 'rise' | 'hold' | 'wait' | { readonly slow: number } | { readonly atMost: number } | 'stop';
 
 /** Added to the share by a calm tick, about once a second: from nothing to everything in 20 s. */
 export const INCREASE = 0.05;
@@ -22,9 +22,14 @@ export const FLOOR = 0.02;
  * lowest floor. Below `doublesBelow` a calm tick doubles the share, if that is more than `INCREASE`.
  */
 export function nextShare(share: number, effects: readonly Effect[], doublesBelow = 0): number {
+  const caps = effects.flatMap((effect) => (typeof effect === 'object' && 'atMost' in effect ? [effect.atMost] : []));
+  return Math.min(uncapped(share, effects, doublesBelow), ...caps);
+}
+
+function uncapped(share: number, effects: readonly Effect[], doublesBelow: number): number {
   const now = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
   if (effects.includes('stop')) return 0;
-  const floors = effects.flatMap((effect) => (typeof effect === 'object' ? [effect.slow] : []));
+  const floors = effects.flatMap((effect) => (typeof effect === 'object' && 'slow' in effect ? [effect.slow] : []));
   if (floors.length > 0) {
     const floor = Math.min(...floors);
     return now > floor ? Math.max(floor, now * DECREASE) : Math.min(floor, now + INCREASE);

@@ -66,7 +66,11 @@ class DatabaseThrottle implements Throttle {
     const judged = readings.map((reading) => this.#judgeFailure(reading));
     const effects = judged.map(({ effect }) => effect);
     const next = nextShare(share, effects, this.#doublesBelow);
-    if (effects.some((effect) => effect !== 'rise' && effect !== 'wait'))
+    if (
+      effects.some(
+        (effect) => effect !== 'rise' && effect !== 'wait' && !(typeof effect === 'object' && 'atMost' in effect),
+      )
+    )
       this.#doublesBelow = Math.min(this.#doublesBelow, next);
     return { share: next, signals: judged.map(({ signal }) => signal) };
   }

@@ -26,8 +26,8 @@ export const READ_MS = 1_000;
 export const BACKGROUND_FLOOR = SLOWEST_SHARE;
 
 export interface Judgement {
-  /** The share that it slows down to. */
-  readonly floor: number;
+  /** The share that it slows down to, or holds the backfill below. */
+  readonly floor: number | { readonly atMost: number };
   /** Part of the bound from which on it does not get faster: it settles there rather than swing about the bound. */
   readonly holdFrom?: number;
   /** Over this value, or where it is true, the backfill rests. */
@@ -48,7 +48,7 @@ export function judge(
   if (stops || value > bound) {
     const told = why ?? note;
     const signal: Signal = { ...gauge, state: 'pressed', value, ...(told !== undefined && { note: told }) };
-    return { signal, effect: stops ? 'stop' : { slow: floor } };
+    return { signal, effect: stops ? 'stop' : typeof floor === 'number' ? { slow: floor } : floor };
   }
   const signal: Signal = { ...gauge, state: 'fine', value, ...(note !== undefined && { note }) };
   return { signal, effect: holdFrom < 1 && value > bound * holdFrom ? 'hold' : 'rise' };

@@ -4,7 +4,7 @@ import { judge, READ_MS, type Reader } from '../reading.js';
 import { RELATIONS } from './relations.js';
 
 /** The backfill's own updates call for vacuums: were it to nearly stop for each, a large table would take for ever. */
-const VACUUM_FLOOR = 0.5;
+const BESIDE_VACUUM = { atMost: 0.5 };
 
 /**
  * A vacuum, automatic or not, of the backfill's tables: it reads and writes the same pages, and is what the table waits
@@ -28,7 +28,7 @@ export function vacuum(settings: Pick<ThrottleSettings, 'vacuum'>, relations: re
         [relations],
       );
       const note = rows.map(({ pid, name }) => `process ${pid} vacuums ${name}`).join(', ') || undefined;
-      return [judge(gauge, rows.length, { floor: VACUUM_FLOOR, note })];
+      return [judge(gauge, rows.length, { floor: BESIDE_VACUUM, note })];
     },
   };
 }

@@ -20,9 +20,9 @@ export function vectorIndex(
     async read(db) {
       const own = readOnly(db, READ_MS);
       const live = await liveSpace(own, source.id);
-      const indexed = live !== undefined && (await indexCost(own, source, live.space)) !== 'none';
+      const indexed = live !== undefined && (await indexCost(own, source, live.space)) === 'each';
       const why = `searches go by the index of the live vectors: at most ${Math.round(indexedShare * 100)} % of the time (throttle.indexedShare)`;
-      return [judge(gauge, indexed ? 1 : 0, { floor: indexedShare, why })];
+      return [judge(gauge, indexed ? 1 : 0, { floor: { atMost: indexedShare }, why })];
     },
   };
 }
