@@ -42,7 +42,8 @@ describe.each<Engine>(['postgres', 'pglite'])('reembed start --adopt on %s', (en
     expect(new Set(asked.texts())).toEqual(
       new Set(['text edited', ...Array.from({ length: 50 }, (_, i) => `text number ${151 + i}`)]),
     );
-    expect(await spent(db)).toBeGreaterThan(before);
+    // It is put down beside the work.
+    await vi.waitFor(async () => expect(await spent(db)).toBeGreaterThan(before), { timeout: 10_000 });
     for (const row of await readRows(db, 'byhand')) {
       const expected = row.id === 5 || row.id > 150 ? 'embedded' : 'theirs';
       expect([row.id, await whose(row, await model()), row.hashed]).toEqual([row.id, expected, true]);
