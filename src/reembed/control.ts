@@ -61,7 +61,7 @@ export async function rollback(db: Database, source: string): Promise<Migration>
       throw refused(source, 'rollback', migration, 'the old vectors are not there any more: `reembed status` says why');
     return switchTo(tx, migration, 'rolled_back');
   };
-  // Without names to exchange it takes no lock on the table, and a third fewer round trips.
+  // Without names to exchange it takes no lock on the table.
   return renames ? commandRenaming(db, source, 'rollback', act) : command(db, source, 'rollback', act);
 }
 

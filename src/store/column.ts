@@ -78,7 +78,8 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     () => `${names.hash} = ${table}.${names.hash}${lowered}`,
     `${eligibleSql(source)} AND ${view.fresh}`,
   );
-  const put = (spaces: readonly Space[]) => {
+  const put = (...others: readonly Space[]) => {
+    const spaces = [space, ...others];
     const columns = spaces.map((one, which) => {
       const { vector, model, hash } = columnNames(one);
       return (vectorOf: VectorOf) =>
@@ -86,10 +87,10 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     });
     return update(
       (vectorOf) => columns.map((set) => set(vectorOf)).join(', ') + loweredBy(spaces),
-      [stillTrue(source, '__fv_h'), ...spaces.map(standsSql)].join(' AND '),
+      [stillTrue(source, '__fv_h'), ...others.map(standsSql)].join(' AND '),
     );
   };
-  const putAlone = put([space]);
+  const putAlone = put();
   const holder = (token: string): Holder => ({ spaceId: space.id, token });
 
   return {
@@ -102,7 +103,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     },
     writeBoth(tx, token, items, other) {
       const { keys, ...input } = vectorInput(codec, items, other.vectors);
-      const change = { ...input, ...put([space, other.space]) };
+      const change = { ...input, ...put(other.space) };
       return guardedChange(tx, source, holder(token), keys, change, { spaceId: other.space.id, token: other.token });
     },
     async vectors(tx, keys) {

@@ -7,8 +7,7 @@ import { getSpace, MAINTAINED_STATES, payingTwin, type Space } from '../catalog/
 import type { Database } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import type { Priority } from '../embed/gate.js';
-import { type EmbeddingModel, EmbedError, NEEDS_PERSON } from '../embed/port.js';
-import { probeModel } from '../embed/probe.js';
+import { EmbedError, NEEDS_PERSON } from '../embed/port.js';
 import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack } from '../pipeline.js';
 import { readUpdateTriggers } from '../source/hazards.js';
@@ -20,6 +19,7 @@ import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
 import { BROKEN_REST_MS, isMissing, isRenamed, restAfter } from './drain-errors.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
+import { Probes } from './probes.js';
 import { newRowsRun, type RowsRun } from './rows-run.js';
 import { newSpaceRun, type SpaceRun } from './space-run.js';
 
@@ -55,23 +55,18 @@ const INDEX_LOOK_MS = 1000;
 /** How long it holds that a space is not paused, in ms: a little less than between two looks at what changes a drain. */
 const PAUSE_LOOK_MS = 900;
 
-/** How old the last comparison of a model with itself may be, by whichever worker. */
-const PROBE_MS = 3_600_000;
-/** How often a worker looks whether another one found a model changed. */
-const PROBE_LOOK_MS = 10_000;
-
 /** Runs drains of any space in this process and keeps their leases alive. */
 export class Drainer {
   private readonly spaces = new Map<number, SpaceRun>();
   private readonly rows = new Map<string, RowsRun>();
   private readonly parkedIn = new Map<number, DrainContext>();
   private readonly leases: LeaseKeeper;
-  /** By fingerprint, when it was compared with itself; shared by the slots. */
-  private readonly probes = new Map<string, { readonly at: number; readonly done: Promise<void> }>();
+  private readonly probes: Probes;
   private codec: Promise<VectorCodec> | undefined;
 
   constructor(private readonly options: DrainerOptions) {
     this.leases = new LeaseKeeper(options.db);
+    this.probes = new Probes(options.db, options.gates);
   }
 
   /** Ms until the space may be drained again; 0 when now. */
@@ -222,7 +217,7 @@ export class Drainer {
     const copyFrom = twin && openStore(source, twin, codec);
     try {
       const model = await models.forSpace(space);
-      if (!copyFrom) await this.probe(model, store, signal);
+      if (!copyFrom) await this.probes.check(model, store, signal);
       return { at, store, model, copyFrom };
     } catch (error) {
       const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
@@ -231,20 +226,6 @@ export class Drainer {
       else if (!recorded) this.rest(spaceId, sqlState(error) === undefined ? BROKEN_REST_MS : COOL_DOWN_MS);
       throw error;
     }
-  }
-
-  /** Throws when the provider's model is not the one that made the vectors: asked at the start, and every hour. */
-  private async probe(model: EmbeddingModel, { source, space }: Store, signal: AbortSignal): Promise<void> {
-    const { db, gates } = this.options;
-    const known = this.probes.get(model.fingerprint);
-    if (known && performance.now() - known.at < PROBE_LOOK_MS) return known.done;
-    const maxAgeMs = known ? PROBE_MS : 0;
-    // Whoever comes first pays for all.
-    const gate = gates.for(model, { source: source.name, spaceId: space.id, purpose: 'probe' });
-    const done = probeModel(db, model, { gate, signal, maxAgeMs }).then(() => {});
-    this.probes.set(model.fingerprint, { at: performance.now(), done });
-    done.catch(() => this.probes.delete(model.fingerprint)); // The next drain asks again.
-    return done;
   }
 
   /** Looks, while a drain goes on, for what changes it: an index that is being built, a pause. */

@@ -11,6 +11,11 @@
  */
 export type Effect = 'rise' | 'hold' | 'wait' | { readonly slow: number } | { readonly atMost: number } | 'stop';
 
+/** Whether it tells of pressure, or that it is near: a cap holds whatever the database feels. */
+export function isFelt(effect: Effect): boolean {
+  return typeof effect === 'object' ? 'slow' in effect : effect === 'hold' || effect === 'stop';
+}
+
 /** Added to the share by a calm tick, about once a second: from nothing to everything in 20 s. */
 export const INCREASE = 0.05;
 const DECREASE = 0.5;

@@ -4,7 +4,7 @@ import type { ThrottleSettings } from '../../config/throttle.js';
 import type { Database } from '../../db/database.js';
 import { classify } from '../../db/errors.js';
 import { within } from '../../observe/deadline.js';
-import { nextShare } from './aimd.js';
+import { isFelt, nextShare } from './aimd.js';
 import { type Reader, type Reading, unknown } from './reading.js';
 import { openReaders, type ThrottleTarget } from './signals/index.js';
 
@@ -66,12 +66,7 @@ class DatabaseThrottle implements Throttle {
     const judged = readings.map((reading) => this.#judgeFailure(reading));
     const effects = judged.map(({ effect }) => effect);
     const next = nextShare(share, effects, this.#doublesBelow);
-    if (
-      effects.some(
-        (effect) => effect !== 'rise' && effect !== 'wait' && !(typeof effect === 'object' && 'atMost' in effect),
-      )
-    )
-      this.#doublesBelow = Math.min(this.#doublesBelow, next);
+    if (effects.some(isFelt)) this.#doublesBelow = Math.min(this.#doublesBelow, next);
     return { share: next, signals: judged.map(({ signal }) => signal) };
   }
 
