@@ -8,7 +8,7 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import Table from 'cli-table3';
-import { countTests, faultRows } from './testReport.mjs';
+import { countTests, failedTests, faultRows } from './testReport.mjs';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
 
@@ -57,6 +57,7 @@ function summarise(report, vitestCode) {
     console.log(table.toString());
   }
   const { passed, failed, skipped } = countTests(report);
+  for (const line of failedTests(ROOT, report)) console.log(`FAILED ${line}`);
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
   if (vitestCode !== 0) return vitestCode;
   return failed > 0 || passed === 0 ? 1 : 0;

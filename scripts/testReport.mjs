@@ -1,3 +1,5 @@
+import path from 'node:path';
+
 /**
  * Reads vitest's JSON report. A file that failed without a failed test in it (an import error, a failed hook) counts as
  * one failure: otherwise a suite that never ran would look like no failure at all.
@@ -16,6 +18,25 @@ export function countTests(report) {
     if (file.status === 'failed' && !statuses.includes('failed')) counts.failed += 1;
   }
   return counts;
+}
+
+/**
+ * What failed, a line each: file, names, and the first line of why. A file without a failed test in it says its own.
+ *
+ * @param {string} root what file names are relative to
+ * @param {{testResults: {name: string, status: string, message?: string, assertionResults: {fullName: string, status: string, failureMessages?: string[]}[]}[]}} report
+ */
+export function failedTests(root, report) {
+  return report.testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const file = path.relative(root, name);
+    const failed = assertionResults.filter((test) => test.status === 'failed');
+    if (failed.length === 0) return status === 'failed' ? [`${file}: ${firstLine(message)}`] : [];
+    return failed.map(({ fullName, failureMessages }) => `${file} > ${fullName}: ${firstLine(failureMessages?.[0])}`);
+  });
+}
+
+function firstLine(message) {
+  return (message ?? '').split('\n', 1)[0];
 }
 
 const FAULT = /^fault (\d+): (.+?) \[([^\]]*)\]$/;
