@@ -112,8 +112,9 @@ BEGIN
 END
 $$;
 
--- The statement of `search`; its parameters are the query, the fingerprint and k. Where the source's filter or row-level
--- security leaves rows out, the index may give up before k of them: then the same snapshot is searched exactly.
+-- The statement of `search`; its parameters are the query, the fingerprint and k. Where the source's filter, row-level
+-- security or the join of a table of vectors leaves rows out, the index may give up before k of them: then the same
+-- snapshot is searched exactly.
 CREATE OR REPLACE FUNCTION search_statement(source text, fingerprint text, query_dimensions int) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -161,7 +162,7 @@ BEGIN
   found := format('FROM %s WHERE %s IS NOT NULL AND %s = $2 AND %s', vectors, vector, model,
     COALESCE('(' || target.filter_sql || ')', 'true'));
   hits := format('%1$s, %3$s AS __fv_distance %2$s ORDER BY %3$s LIMIT $3', selected, found, distance);
-  IF target.filter_sql IS NOT NULL OR row_security_active(relation::regclass) THEN
+  IF target.filter_sql IS NOT NULL OR target.store = 'table' OR row_security_active(relation::regclass) THEN
     -- No vector index gives the order of a sum.
     hits := format(
       'WITH __fv_near AS (%1$s)
@@ -215,8 +216,9 @@ BEGIN
   WHERE t.store = 'table' AND c.reltuples >= 10000 AND t.filter_sql IS NULL
     AND NOT row_security_active(format('%I.%I', t.schema_name, t.table_name)::regclass)
     AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-      JOIN pg_catalog.pg_am a ON a.oid = x.relam
-      WHERE i.indrelid = c.oid AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat'));
+      JOIN pg_catalog.pg_am a ON a.oid = x.relam JOIN pg_catalog.pg_opclass oc ON oc.oid = i.indclass[0]
+      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND a.amname IN ('hnsw', 'ivfflat')
+        AND oc.opcname = format('%s_%s_ops', t.vector_type, t.metric));
   RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
   IF NOT FOUND THEN
     -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it found

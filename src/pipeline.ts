@@ -12,7 +12,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { endUnflushed, release } from './claim/settle.js';
+import { endUnflushed } from './claim/settle.js';
 import { claimNext } from './stages/claim-next.js';
 import type { DrainContext } from './stages/context.js';
 import { embedTexts } from './stages/embed-texts.js';
@@ -144,6 +144,7 @@ export async function giveBack(
 ): Promise<void> {
   for (const token of tokens) {
     leases.drop(token);
-    await release(db, store.space.id, token).catch(() => leases.owe(store.space.id, token));
+    // Of what it holds, some may have been written along with another space, and not waited for the disk.
+    await endUnflushed(db, store.space.id, token).catch(() => leases.owe(store.space.id, token));
   }
 }

@@ -9,16 +9,18 @@ const PATH_IN_TREE = '/usr/lib/postgresql/17/bin/pgbench';
 export interface Load {
   readonly url: string;
   readonly clients: number;
-  readonly seconds: number;
+  /** How long it goes on; or how many transactions of each client. */
+  readonly length: { readonly seconds: number } | { readonly transactions: number };
   /** A pgbench script: one transaction. */
   readonly script: string;
 }
 
 /** Transactions per second of a closed loop, by pgbench: that of the private tree, else the machine's. */
-export async function pgbench({ url, clients, seconds, script }: Load): Promise<number> {
+export async function pgbench({ url, clients, length, script }: Load): Promise<number> {
   const [program, ...prefix] = await command();
   const threads = Math.min(clients, 2);
-  const args = ['-n', '-M', 'prepared', '-c', clients, '-j', threads, '-T', seconds, '-f', '-', url].map(String);
+  const end = 'seconds' in length ? ['-T', length.seconds] : ['-t', length.transactions];
+  const args = ['-n', '-M', 'prepared', '-c', clients, '-j', threads, ...end, '-f', '-', url].map(String);
   const child = spawn(program, [...prefix, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (said += String(data)));

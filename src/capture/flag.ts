@@ -17,9 +17,17 @@ function setting(target: CaptureTarget): string {
   return literal(`freshvec.flagged_${target.source.id}`);
 }
 
-/** True where this transaction changed so many rows. */
-export function flaggedSql(target: CaptureTarget, rows: 'one' | 'many'): string {
-  return `pg_catalog.current_setting(${setting(target)}, true) OPERATOR(pg_catalog.=) '${rows}'`;
+function flaggedRowsSql(target: CaptureTarget): string {
+  return `pg_catalog.current_setting(${setting(target)}, true)`;
+}
+
+/** True where this transaction changed more than one row. */
+export function manyFlaggedSql(target: CaptureTarget): string {
+  return isSql(flaggedRowsSql(target), 'many');
+}
+
+function isSql(rows: string, many: 'one' | 'many'): string {
+  return `${rows} OPERATOR(pg_catalog.=) '${many}'`;
 }
 
 /**
@@ -46,20 +54,22 @@ export function flagHook(target: CaptureTarget, flag: string): Hook {
   const unlessSame = builtin ? `IF NOT (${changed}) THEN RETURN NEW; END IF;\n    ` : '';
   const raise = `NEW.${ident(flag)} := true;`;
   const notes = !(target.tables || target.overruled || target.generatedKey);
+  const tenant = target.source.tenantColumn === undefined ? '' : `\n    __fv_tenant := ${tenantSql(target, 'new')};`;
   return {
     name,
     functionSql: `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER${renderSettings(target.source.key)}
 AS ${dollarQuote(`DECLARE
+  __fv_rows pg_catalog.text := ${flaggedRowsSql(target)};
   __fv_space pg_catalog.int4;
   __fv_key pg_catalog.text;
   __fv_tenant pg_catalog.text;
 BEGIN
-  IF ${flaggedSql(target, 'many')} THEN
+  IF ${isSql('__fv_rows', 'many')} THEN
     ${unlessSame}${raise}
     RETURN NEW;
   END IF;
   ${whereNamesStand(
-    `${unlessSame}${raise}${notes ? `\n    __fv_key := ${keySql(target.source.key, 'new')};\n    __fv_tenant := ${tenantSql(target, 'new')};` : ''}`,
+    `${unlessSame}${raise}${notes ? `\n    __fv_key := ${keySql(target.source.key, 'new')};${tenant}` : ''}`,
     `${whereNamesStand(raise, 'NULL;')}
     RETURN NEW;`,
   )}
@@ -83,7 +93,7 @@ function countSql(target: CaptureTarget, flag: string, rows: 'one' | 'many'): st
 
 /** Writes a change for the first row, counts the second. */
 function noteSql(target: CaptureTarget, flag: string): string {
-  return `IF ${flaggedSql(target, 'one')} THEN
+  return `IF ${isSql('__fv_rows', 'one')} THEN
     ${countSql(target, flag, 'many')}
   ELSE
     ${countSql(target, flag, 'one')}

@@ -1,6 +1,6 @@
 import { keySql } from '../catalog/expressions.js';
 import { ident } from '../db/identifiers.js';
-import { flaggedSql } from './flag.js';
+import { manyFlaggedSql } from './flag.js';
 import { type Hook, statementHook, tenantSql } from './hook.js';
 import type { CaptureTarget } from './target.js';
 
@@ -20,6 +20,6 @@ export function updateHook(target: CaptureTarget, flag: string): Hook {
     from: 'fv_new',
     where: flagged,
     counted: `fv_new WHERE ${flagged}`,
-    when: flaggedSql(target, 'many'),
+    when: manyFlaggedSql(target),
   });
 }

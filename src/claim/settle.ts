@@ -188,8 +188,8 @@ export async function release(db: Executor, spaceId: number, token: string): Pro
  */
 export async function endUnflushed(db: Database, spaceId: number, token: string): Promise<void> {
   await db.tx(async (tx) => {
-    // The commit of a transaction without an id waits for nothing.
-    await tx.query('SELECT pg_current_xact_id()');
+    // The commit of a transaction that has logged nothing waits for nothing; an id alone is not logged, a row's lock is.
+    await tx.query('SELECT FROM freshvec.space WHERE id = $1 FOR KEY SHARE', [spaceId]);
     await release(tx, spaceId, token);
   });
 }

@@ -1,7 +1,6 @@
 import type { Space } from '../catalog/space.js';
 import type { Executor, Row } from '../db/database.js';
 import { literal } from '../db/identifiers.js';
-import { vectorTable } from '../store/table.js';
 import { nearestInColumn } from './column.js';
 import { type Conditions, conditions } from './filter.js';
 import type { Knn } from './operator.js';
@@ -20,7 +19,10 @@ export interface NearRow extends Row {
 
 export interface Answer {
   readonly near: NearRow[];
-  /** The request, the source or row-level security leaves rows out, so the index may have given up before k of them. */
+  /**
+   * The request, the source, row-level security or the join of a table of vectors leaves rows out, so the index may have
+   * given up before k of them.
+   */
   readonly filtered: boolean;
 }
 
@@ -69,11 +71,13 @@ export function guardedStatement(
   const { source, space, version } = target;
   const { check, from, value } = GUARDS[target.guard](target);
   const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
-  const filtered = filter.sql.length > 0 ? 'true' : 'pg_catalog.row_security_active(o.relation_oid)';
+  // A table of vectors has those of deleted rows until a worker comes by.
+  const filtered =
+    filter.sql.length > 0 || space.store === 'table' ? 'true' : 'pg_catalog.row_security_active(o.relation_oid)';
   // A filter may have an index of its own, or leave so few rows that reading them all is best.
   const ownTable = space.store === 'table' && !request.where && request.tenant === undefined;
   return {
-    planning: ownTable ? [knn === 'exact' ? WITH_SEQ_SCAN : withoutSeqScan(vectorTable(space))] : [],
+    planning: ownTable ? [knn === 'exact' ? WITH_SEQ_SCAN : withoutSeqScan(source, space)] : [],
     text: `SELECT __fv_p.__fv_valid, __fv_p.__fv_filtered, __fv_h.*
 FROM (
   SELECT ${check} AND ${versionSql('o')} = $4::text AS __fv_valid, ${filtered} AS __fv_filtered

@@ -2,7 +2,8 @@ import type { Source } from '../catalog/source.js';
 import type { Space, VectorType } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
-import { listVectorIndexes, operatorClassOf } from '../store/build-index.js';
+import { listVectorIndexes } from '../store/build-index.js';
+import { operatorClassOf } from '../store/vector-indexes.js';
 import { didYouMean } from './errors.js';
 import type { Table, TableColumn } from './table.js';
 

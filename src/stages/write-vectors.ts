@@ -26,7 +26,7 @@ const MOST_HELD = 16;
  */
 export async function writeVectors(context: DrainContext, embedded: EmbeddedTexts & Partial<Parked>): Promise<Parked> {
   const { token, priority, losses, items, unflushed = false } = embedded;
-  const { store, waiting, report } = context;
+  const { store, waiting, report, cut } = context;
   const locked: MadeVector[] = [];
   let heldInRow = 0;
   await settleUnpaid(context, embedded);
@@ -42,6 +42,11 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
       line = line.filter(({ row }) => left.has(row.key));
       const wave = line[0]?.wave;
       if (wave === undefined) break;
+      // The worker's time is up: what is parked is given back.
+      if (cut.aborted) {
+        locked.unshift(...left.values());
+        break;
+      }
       // Rows that are to stay on their page would not, were an indexed vector of another space to change as well.
       const style = wave > 0 ? { pace: context.staying, alone: true } : { pace: context.pace, alone: false };
       const chunk = line.slice(0, style.pace.rows()).flatMap((next) => (next.wave === wave ? [next.row] : []));

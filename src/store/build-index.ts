@@ -7,6 +7,7 @@ import { dropGone, goneIndexes, isBuilding, renameInvalidSql } from './gone-inde
 import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
 import { asAsked, NEXT, ownIndexes, type VectorRelation, vectorRelations } from './own-index.js';
+import { operatorClassOf } from './vector-indexes.js';
 
 /** What a build waits for or works on, for people to read. */
 export interface BuildProgress {
@@ -215,11 +216,6 @@ async function isServed(db: Executor, source: Source, space: Space, relations: r
   const root = relations.find(({ parent }) => parent === null);
   if (root && (await findIndex(db, root.schema, root.index, column, operatorClassOf(space)))) return false;
   return (await listVectorIndexes(db, source, space)).serving.length > 0;
-}
-
-/** `vector_cosine_ops` */
-export function operatorClassOf({ type, metric }: Pick<Space, 'type' | 'metric'>): string {
-  return `${type}_${metric}_ops`;
 }
 
 async function attach(

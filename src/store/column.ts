@@ -162,19 +162,22 @@ function liveDoneSql(source: Source, spaces: readonly Space[]): string {
   return `COALESCE(${madeOf} = ${wanted}, true)`;
 }
 
-/** DDL that makes the columns of a space, and the source's flag. */
+/**
+ * DDL that makes the columns of a space, and the source's flag. The flag comes first: of an app's edit, which raises it,
+ * PostgreSQL then logs the row up to the flag, and not the vector behind it, which is as it was.
+ */
 export function createColumnsSql(source: Source, space: Space, vectorSchema: string): string[] {
   const names = columnNames(space);
   const type = `${ident(vectorSchema)}.${space.type}(${space.dimensions})`;
   const flag =
     source.flagColumn === undefined
       ? ''
-      : `,\n  ADD COLUMN IF NOT EXISTS ${ident(source.flagColumn)} boolean NOT NULL DEFAULT true`;
+      : `\n  ADD COLUMN IF NOT EXISTS ${ident(source.flagColumn)} boolean NOT NULL DEFAULT true,`;
   return [
-    `ALTER TABLE ${fromSource(source)}
+    `ALTER TABLE ${fromSource(source)}${flag}
   ADD COLUMN IF NOT EXISTS ${names.vector} ${type},
   ADD COLUMN IF NOT EXISTS ${names.model} text,
-  ADD COLUMN IF NOT EXISTS ${names.hash} uuid${flag}`,
+  ADD COLUMN IF NOT EXISTS ${names.hash} uuid`,
     // How somebody else's column is stored is their choice.
     ...(space.adoption === undefined
       ? [`ALTER TABLE ${fromSource(source)} ALTER COLUMN ${names.vector} SET STORAGE EXTERNAL`]

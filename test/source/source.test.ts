@@ -94,10 +94,10 @@ describe.for(ENGINES)('sources on %s', ([, open]) => {
        FROM pg_attribute WHERE attrelid = 'memory'::regclass AND attname LIKE 'embedding%' ORDER BY attnum`,
     );
     expect(types).toEqual([
+      { name: 'embedding_stale', type: 'boolean', storage: 'p', notNull: true },
       { name: 'embedding', type: 'vector(8)', storage: 'e', notNull: false },
       { name: 'embedding_model', type: 'text', storage: 'x', notNull: false },
       { name: 'embedding_hash', type: 'uuid', storage: 'p', notNull: false },
-      { name: 'embedding_stale', type: 'boolean', storage: 'p', notNull: true },
     ]);
   });
 

@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { afterEach, expect, test } from 'vitest';
+import { endUnflushed } from '../../src/claim/settle.js';
 import type { Database } from '../../src/db/database.js';
 import { drainAlone } from '../support/drain-alone.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
@@ -67,4 +69,19 @@ test('what a crash between the writes of a batch takes back is done again', asyn
   expect(taken).toHaveLength(2);
   expect(await db.query('SELECT FROM freshvec.lease')).toEqual([]);
   expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
+});
+
+test('the end of a batch waits for the disk for what was written before', async () => {
+  const { db, space } = await open('');
+  const unflushed = () => db.tx((tx) => tx.query('UPDATE doc SET other = other'), { flushed: false });
+  // The server's own writer comes by five times a second, so one round could tell nothing.
+  for (let round = 0; round < 20; round++) {
+    await unflushed();
+    const [at] = await db.query<{ written: string }>('SELECT pg_current_wal_insert_lsn()::text AS written');
+    await endUnflushed(db, space.id, randomUUID());
+    const [row] = await db.query<{ flushed: boolean }>('SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn AS flushed', [
+      at?.written,
+    ]);
+    expect(row?.flushed).toBe(true);
+  }
 });

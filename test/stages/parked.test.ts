@@ -10,6 +10,7 @@ import { Drainer } from '../../src/worker/drainer.js';
 import { createModels } from '../../src/worker/models.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
 
 let fixture: Fixture;
 let app: pg.Client;
@@ -51,6 +52,34 @@ test('a row that the app held is written when it lets go, although there is more
     await gates.close();
     await models.close();
   }
+});
+
+test('a worker whose time is up writes no more, and gives the rest back', async () => {
+  const { db, models } = fixture;
+  // Writes beside an index are small: a batch takes many.
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, other vector(3));
+    CREATE INDEX ON doc USING hnsw (other vector_l2_ops);
+    INSERT INTO doc SELECT i, 'text ' || i, ARRAY[i, 1, 0]::vector FROM generate_series(1, 300) i`);
+  const { space } = await fixture.add({ table: 'doc', ...definition });
+  const cut = new AbortController();
+  const watched = instead(db, {
+    async tx(fn, options) {
+      const result = await db.tx(fn, options);
+      if (options?.flushed === false) cut.abort();
+      return result;
+    },
+  });
+  const gates = createGates(db, {}, () => {});
+  const drainer = new Drainer({ db: watched, models, gates, worker: 'test', batchKeys: 200 });
+  const { written } = await drainer.drain(space.id, { stop: cut.signal, cut: cut.signal });
+  await drainer.close();
+  await gates.close();
+  expect(cut.signal.aborted).toBe(true);
+  expect(written).toBeGreaterThan(0);
+  expect(written).toBeLessThan(200);
+  expect(await db.query('SELECT FROM freshvec.lease')).toEqual([]);
+  await fixture.work();
+  expect(await db.query('SELECT FROM doc WHERE embedding IS NULL')).toEqual([]);
 });
 
 test('a source whose row is held keeps nobody from the others', async () => {
