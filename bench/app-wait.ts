@@ -47,7 +47,7 @@ export const appWait: Bench = async (lab) => {
   const before = await freshRows(client);
   const locks = watchLocks(await lab.client(url), { of: APP, lookMs: LOOK_MS });
   const beside = await edit(app, SECONDS);
-  const longestLockMs = await locks.stop();
+  const longestLock = await locks.stop();
   const written = ((await freshRows(client)) - before) / SECONDS;
   await worker.stop();
   const { rows } = await client.query<{ deadlocks: string }>(
@@ -61,7 +61,12 @@ export const appWait: Bench = async (lab) => {
     { what: 'longest app statement, app alone', value: Math.max(...alone.ms), unit: 'ms' },
     { what: 'p99 of an app statement beside the worker', value: quantile(beside.ms, 0.99), unit: 'ms' },
     { what: 'longest app statement beside the worker', value: Math.max(...beside.ms), unit: 'ms', atMost: 100 },
-    { what: 'longest wait of the app for a lock, as sampled', value: longestLockMs, unit: 'ms', atMost: 100 },
+    {
+      what: `longest wait of the app for a lock, as sampled (${longestLock.why})`,
+      value: longestLock.ms,
+      unit: 'ms',
+      atMost: 100,
+    },
     { what: 'app statements', value: beside.ms.length, unit: '' },
     { what: 'failed app statements', value: beside.failed, unit: '', atMost: 0 },
     { what: 'deadlocks', value: Number(rows[0]?.deadlocks), unit: '', atMost: 0 },

@@ -15,7 +15,7 @@ import { migrationAt, secondsIn, startMigration, timesIn, type Watched } from '.
 import { addSource, prepare } from './support/source.js';
 import { median, quantile, timed } from './support/stats.js';
 import { FILLFACTOR, partitioned, plain, type Table } from './support/tables.js';
-import { type Lag, watchLag, watchLocks } from './support/watch.js';
+import { type Lag, type LockWait, watchLag, watchLocks } from './support/watch.js';
 import { WorkerProcess } from './support/worker.js';
 
 const FROM = 'fake/bench@384';
@@ -104,8 +104,8 @@ async function besideApp(lab: Lab, table: Table, store: StoreKind): Promise<Figu
     ...appFigures(alone.result.samples, seen.samples, watched.status),
     { what: 'failed app statements', value: sum(all, ({ failed }) => failed), unit: '', atMost: 0 },
     { what: 'app statements', value: sum(all, ({ samples }) => samples.length), unit: '' },
-    { what: 'longest wait of the app for a lock, before', value: alone.lockMs, unit: 'ms' },
-    { what: 'longest wait of the app for a lock', value: during.lockMs, unit: 'ms', atMost: 100 },
+    { what: `longest wait of the app for a lock, before (${alone.lock.why})`, value: alone.lock.ms, unit: 'ms' },
+    { what: `longest wait of the app for a lock (${during.lock.why})`, value: during.lock.ms, unit: 'ms', atMost: 100 },
     { what: 'searches across models', value: sum(all, ({ mixed }) => mixed), unit: '', atMost: 0 },
     { what: 'searches with fewer hits than asked for', value: sum(all, ({ short }) => short), unit: '' },
     { what: 'switch', value: switchMs, unit: 'ms', atMost: 50 },
@@ -165,11 +165,11 @@ async function observed<T>(
   lab: Lab,
   url: string,
   act: () => Promise<T>,
-): Promise<{ result: T; lockMs: number; lags: readonly Lag[] }> {
+): Promise<{ result: T; lock: LockWait; lags: readonly Lag[] }> {
   const locks = watchLocks(await lab.client(url), { of: APP, lookMs: LOOK_MS.locks });
   const lag = watchLag(await lab.client(url), LOOK_MS.lag);
   const result = await act();
-  return { result, lockMs: await locks.stop(), lags: await lag.stop() };
+  return { result, lock: await locks.stop(), lags: await lag.stop() };
 }
 
 /** From the start to a while after the switch, with the app going on. */

@@ -8,18 +8,29 @@ export interface LockWatch {
   readonly lookMs: number;
 }
 
+/** A wait for a lock, and for a person what it was for and who held it. */
+export interface LockWait {
+  readonly ms: number;
+  readonly why: string;
+}
+
 /** What is waited for locks, apart from processor and disk: the longest wait seen by a look every few ms. */
-export function watchLocks(client: Client, { of, lookMs }: LockWatch): Watch<number> {
-  let longest = 0;
+export function watchLocks(client: Client, { of, lookMs }: LockWatch): Watch<LockWait> {
+  let longest: LockWait = { ms: 0, why: 'none seen' };
   return watch(lookMs, async () => {
-    const { rows } = await client.query<{ ms: number | null }>({
+    const { rows } = await client.query<LockWait>({
       name: 'locks',
-      text: `SELECT (extract(epoch FROM max(clock_timestamp() - l.waitstart)) * 1000)::float8 AS ms FROM pg_locks l
-        WHERE NOT l.granted AND ($1::text IS NULL OR EXISTS (
-          SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.application_name = $1))`,
+      text: `SELECT (extract(epoch FROM clock_timestamp() - l.waitstart) * 1000)::float8 AS ms,
+          concat_ws(' ', l.locktype, l.mode, 'behind', (
+            SELECT string_agg(concat_ws(' ', b.backend_type, b.application_name, left(regexp_replace(b.query, '\\s+', ' ', 'g'), 60)), '; ')
+            FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(l.pid)))) AS why
+        FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.waitstart IS NOT NULL AND ($1::text IS NULL OR a.application_name = $1)
+        ORDER BY l.waitstart LIMIT 1`,
       values: [of ?? null],
     });
-    longest = Math.max(longest, rows[0]?.ms ?? 0);
+    const [wait] = rows;
+    if (wait && wait.ms > longest.ms) longest = wait;
     return longest;
   });
 }

@@ -101,10 +101,16 @@ describe('nextShare', () => {
     );
   });
 
-  it('is never above a cap, and below it goes by the others', () => {
+  it('is never above a cap, nor above a part of the part where there are several, and below goes by the others', () => {
     fc.assert(
       fc.property(share, effects, fc.double({ min: FLOOR, max: 1, noNaN: true }), (now, each, atMost) => {
-        expect(nextShare(now, [...each, { atMost }])).toBe(Math.min(atMost, nextShare(now, each)));
+        const all = [...each, { atMost }];
+        const most = all.reduce(
+          (part, one) => (typeof one === 'object' && 'atMost' in one ? part * one.atMost : part),
+          1,
+        );
+        const others = all.filter((one) => typeof one === 'string' || !('atMost' in one));
+        expect(nextShare(now, all)).toBe(Math.min(most, nextShare(now, others)));
       }),
     );
   });

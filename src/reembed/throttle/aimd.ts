@@ -7,7 +7,8 @@
 
 /**
  * What a signal asks for. `hold`: no faster, it is near its bound; `wait`: no faster until more is known. `slow`: half as
- * fast, and no slower than this floor, a part of the time; `atMost`: never more than this part, whatever the others say.
+ * fast, and no slower than this floor, a part of the time; `atMost`: never more than this part, whatever the others say,
+ * and where several say so, a part of the part.
  */
 export type Effect = 'rise' | 'hold' | 'wait' | { readonly slow: number } | { readonly atMost: number } | 'stop';
 
@@ -28,7 +29,10 @@ export const FLOOR = 0.02;
  */
 export function nextShare(share: number, effects: readonly Effect[], doublesBelow = 0): number {
   const caps = effects.flatMap((effect) => (typeof effect === 'object' && 'atMost' in effect ? [effect.atMost] : []));
-  return Math.min(uncapped(share, effects, doublesBelow), ...caps);
+  return Math.min(
+    uncapped(share, effects, doublesBelow),
+    caps.reduce((product, cap) => product * cap, 1),
+  );
 }
 
 function uncapped(share: number, effects: readonly Effect[], doublesBelow: number): number {
