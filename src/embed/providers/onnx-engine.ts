@@ -82,12 +82,22 @@ export class OnnxEngine {
       throw new EmbedError('input_rejected', `the text has no token that onnx/${this.options.name} knows`);
     }
     const vectors = new Float32Array(texts.length * dimensions);
-    for (const batch of planInferences(ids.map((one) => one.length))) {
+    const batches = planInferences(ids.map((one) => one.length));
+    const begin = (batch: readonly number[] | undefined) => {
+      const hidden = batch && this.infer(batch.map((index) => ids[index] as number[]));
+      hidden?.catch(() => {}); // Seen where it is awaited, if the one before does not fail.
+      return hidden;
+    };
+    let hidden = begin(batches[0]);
+    for (const [i, batch] of batches.entries()) {
       if (cancelled()) return undefined;
-      const hidden = await this.infer(batch.map((index) => ids[index] as number[]));
+      // The next one is under way while this one's vectors are summed up.
+      const next = begin(batches[i + 1]);
+      const done = (await hidden) as TokenVectors;
+      hidden = next;
       batch.forEach((index, row) => {
         const out = vectors.subarray(index * dimensions, (index + 1) * dimensions);
-        pool(hidden, row, (ids[index] as number[]).length, how, out);
+        pool(done, row, (ids[index] as number[]).length, how, out);
       });
     }
     return { vectors, tokens: ids.reduce((sum, one) => sum + one.length, 0) };
