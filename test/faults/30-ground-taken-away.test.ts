@@ -140,7 +140,7 @@ describe('fault 30: somebody renames or drops what a migration stands on [O, par
         );
         const names = columns.map((column) => column.name);
         const kept = name === 'the column of the new vectors is renamed' ? ['mine'] : []; // Somebody's, by its name.
-        const old = ['', '_model', '_hash', '_stale'].map((end) => `embedding${end}`);
+        const old = ['_stale', '', '_model', '_hash'].map((end) => `embedding${end}`);
         expect(names).toEqual(['id', 'body', 'mark', ...old, ...kept]);
         expect(await db.query(`SELECT count(*)::int AS n FROM note WHERE mark IS NOT NULL`)).toEqual([{ n: 120 }]);
         expect(await db.query(`SELECT to_regclass('note_mark') IS NOT NULL AS there`)).toEqual([{ there: true }]);

@@ -96,10 +96,10 @@ describe.each<Engine>(['postgres', 'pglite'])('a migration on %s', (engine) => {
       'id',
       'body',
       'kind',
+      'embedding_stale',
       'embedding',
       'embedding_model',
       'embedding_hash',
-      'embedding_stale',
     ]);
     await db.exec(`UPDATE doc SET body = 'edited after the abort' WHERE id = 9`);
     await fixture.work();
