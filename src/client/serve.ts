@@ -2,7 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../config/errors.js';
 import { loadConfig } from '../config/load.js';
+import type { Database } from '../db/database.js';
 import type { Log } from '../observe/log.js';
+import type { Queue } from '../queue/port.js';
 import type { DrainReport } from '../stages/context.js';
 import { startMaintainer } from '../worker/maintain.js';
 import { startReembedder } from '../worker/reembed.js';
@@ -115,10 +117,27 @@ async function startRoles(
 }
 
 async function start(role: Role, connection: Connection, log: Log, endpoints?: Endpoints): Promise<Service> {
-  const { config, models, onError } = connection;
-  const { slots, batchKeys, graceMs } = config.worker;
   const db = await connection.ready();
   const queue = await connection.queue();
+  try {
+    return await startOn(db, queue, role, connection, log, endpoints);
+  } catch (error) {
+    // The connection may have been closed meanwhile, by somebody who did not wait for the start.
+    await queue.close();
+    throw error;
+  }
+}
+
+async function startOn(
+  db: Database,
+  queue: Queue,
+  role: Role,
+  connection: Connection,
+  log: Log,
+  endpoints?: Endpoints,
+): Promise<Service> {
+  const { config, models, onError } = connection;
+  const { slots, batchKeys, graceMs } = config.worker;
   if (role === 'maintain')
     return startMaintainer({
       db,
@@ -130,7 +149,10 @@ async function start(role: Role, connection: Connection, log: Log, endpoints?: E
     });
   if (role === 'reembed') {
     const deps = await reembedDeps(connection);
-    const reembedder = await startReembedder({ ...deps, queue, onError });
+    const reembedder = await startReembedder({ ...deps, queue, onError }).catch(async (error: unknown) => {
+      await deps.close();
+      throw error;
+    });
     return {
       async stop() {
         await reembedder.stop();

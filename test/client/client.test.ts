@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Client, type ClientOptions, createClient, FreshvecError } from '../../src/index.js';
@@ -287,6 +288,19 @@ test('embedded: all of it in one process, with no server', async () => {
     await embedded.close();
     rmSync(home, { recursive: true });
   }
+});
+
+test('a worker that is told to stop while it starts leaves no connection open', async () => {
+  for (let startMs = 0; startMs < 200; startMs += 10) {
+    const brief = open({ settings: { log: { level: 'silent' } } });
+    const stop = new AbortController();
+    const working = brief.work({ signal: stop.signal });
+    await sleep(startMs);
+    stop.abort();
+    await working;
+    await brief.close();
+  }
+  // Who is still connected fails the file when its database is dropped.
 });
 
 test('two workers on one source share the work', async () => {
