@@ -10,10 +10,10 @@ export async function claimWaiting(
   const rows = await db.query<LeaseRow>(
     `UPDATE freshvec.lease l SET token = $2::uuid, worker = $3, again = false, force = l.force OR l.again_force, again_force = false,
        expires_at = clock_timestamp() + make_interval(secs => $5)
-     FROM (SELECT space_id, key FROM freshvec.lease
-           WHERE space_id = $1 AND token IS NULL AND expires_at <= clock_timestamp()
-           ORDER BY key LIMIT $4 FOR UPDATE SKIP LOCKED) due
-     WHERE l.space_id = due.space_id AND l.key = due.key
+     WHERE l.space_id = $1 AND l.key = ANY(ARRAY(
+       SELECT key FROM freshvec.lease
+       WHERE space_id = $1 AND token IS NULL AND expires_at <= clock_timestamp()
+       ORDER BY key LIMIT $4 FOR UPDATE SKIP LOCKED))
      RETURNING l.key, l.attempts, l.losses, l.force`,
     [spaceId, token, worker, limit, LEASE_SECONDS],
   );
@@ -32,17 +32,15 @@ export async function claimExpired(
   const rows = await db.query<LeaseRow>(
     `UPDATE freshvec.lease l SET token = $2::uuid, worker = $3, again = false, force = l.force OR l.again_force, again_force = false, attempts = l.attempts + 1,
        expires_at = clock_timestamp() + make_interval(secs => $4)
-     FROM (
-       SELECT space_id, key FROM freshvec.lease
+     WHERE l.space_id = $1 AND l.key = ANY(ARRAY(
+       SELECT key FROM freshvec.lease
        WHERE space_id = $1 AND token IS NOT NULL AND expires_at <= clock_timestamp()
          AND attempts = (SELECT max(attempts) FROM freshvec.lease
                          WHERE space_id = $1 AND token IS NOT NULL AND expires_at <= clock_timestamp())
        ORDER BY key
        LIMIT (SELECT CASE max(attempts) WHEN 0 THEN 16 WHEN 1 THEN 4 ELSE 1 END FROM freshvec.lease
               WHERE space_id = $1 AND token IS NOT NULL AND expires_at <= clock_timestamp())
-       FOR UPDATE SKIP LOCKED
-     ) due
-     WHERE l.space_id = due.space_id AND l.key = due.key
+       FOR UPDATE SKIP LOCKED))
      RETURNING l.key, l.attempts, l.losses, l.force`,
     [spaceId, token, worker, LEASE_SECONDS],
   );

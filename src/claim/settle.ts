@@ -1,6 +1,10 @@
 import type { LongText } from '../catalog/long-texts.js';
 import type { Database, Executor } from '../db/database.js';
 
+// Keys are looked up as a list, and a lease's token told by IS NOT DISTINCT FROM, where one might expect a join and `=`: these
+// tables fill and empty so fast that their statistics are often those of an empty table, by which a planner reads all of
+// a space's leases for each of the keys.
+
 /**
  * How a lease ends. `done` drops it, and any failure of the key with it; `skip` drops it and leaves a failure as it is;
  * `wait` keeps the key for later; `fail` sets it aside with a reason.
@@ -40,6 +44,8 @@ export type NewVector = 'whole' | 'none' | LongText;
  * Leases are locked in key order and waited for, so a transaction that holds other locks may settle only leases that it
  * has locked already (a store's write has, for the keys it calls written or changed); else claimers could deadlock.
  *
+ * With `last` the transaction ends with it, and COMMIT may go along with the last statement.
+ *
  * Resolves to how long ago, in s, the edits of the interactive lane were made that are done and not waiting again.
  */
 export async function settle(
@@ -47,6 +53,7 @@ export async function settle(
   spaceId: number,
   token: string,
   endings: readonly Ending[],
+  { last = false }: { readonly last?: boolean } = {},
 ): Promise<number[]> {
   const done = endings.filter((e) => e.end === 'done').map((e) => e.key);
   const waits = endings.filter((e) => e.end === 'wait');
@@ -63,10 +70,12 @@ export async function settle(
     );
   }
   const vectors = new Map(endings.flatMap((e) => ('vector' in e && e.vector ? [[e.key, e.vector] as const] : [])));
-  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, vectors, true) : [];
-  if (waits.length > 0) await wait(tx, spaceId, token, waits);
+  const ends = { done: last && waits.length + unhealed.length === 0, waits: last && unhealed.length === 0 };
+  const ended = { vectors, healed: true, last: ends.done };
+  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, ended) : [];
+  if (waits.length > 0) await wait(tx, spaceId, token, waits, ends.waits);
   if (fails.length > 0) await recordFailures(tx, spaceId, token, fails);
-  if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, vectors, false);
+  if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, { vectors, healed: false, last });
   return lagSeconds;
 }
 
@@ -75,22 +84,22 @@ async function finish(
   spaceId: number,
   token: string,
   keys: string[],
-  vectors: ReadonlyMap<string, NewVector>,
-  healed: boolean,
+  { vectors, healed, last }: { vectors: ReadonlyMap<string, NewVector>; healed: boolean; last: boolean },
 ): Promise<number[]> {
   const renewed = [...vectors].filter(([, vector]) => typeof vector === 'string').map(([key]) => key);
   const long = [...vectors].flatMap(([key, vector]) => (typeof vector === 'string' ? [] : [{ key, ...vector }]));
   const rows = await tx.query<{ seconds: number }>(
-    `WITH ended AS (
-       DELETE FROM freshvec.lease l USING (
-         SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid AND key = ANY($3::text[])
-         ORDER BY key FOR UPDATE) held
-       WHERE l.space_id = $1 AND l.key = held.key
+    `WITH held AS MATERIALIZED (
+       SELECT key FROM freshvec.lease
+       WHERE space_id = $1 AND token IS NOT DISTINCT FROM $2::uuid AND key = ANY($3::text[]) ORDER BY key FOR UPDATE
+     ), ended AS (
+       DELETE FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = ANY(ARRAY(SELECT key FROM held))
        RETURNING l.key, l.again, l.again_force, l.lane, l.tenant, l.since
      ), healed AS (
-       DELETE FROM freshvec.failure f USING ended e WHERE $4 AND f.space_id = $1 AND f.key = e.key
+       DELETE FROM freshvec.failure f WHERE $4 AND f.space_id = $1 AND f.key = ANY(ARRAY(SELECT key FROM ended))
      ), whole AS (
-       DELETE FROM freshvec.long_text t USING ended e WHERE t.space_id = $1 AND t.key = e.key AND t.key = ANY($5::text[])
+       DELETE FROM freshvec.long_text t
+       WHERE t.space_id = $1 AND t.key = ANY(ARRAY(SELECT key FROM ended WHERE key = ANY($5::text[])))
      ), long AS (
        INSERT INTO freshvec.long_text (space_id, key, how, tokens, max_tokens, pieces)
        SELECT $1, key, how, tokens, max_tokens, pieces
@@ -115,6 +124,7 @@ async function finish(
       long.map((l) => l.maxTokens),
       long.map((l) => l.pieces),
     ],
+    { last },
   );
   return rows.map(({ seconds }) => Math.max(0, seconds));
 }
@@ -124,6 +134,7 @@ async function wait(
   spaceId: number,
   token: string,
   waits: readonly Extract<Ending, { end: 'wait' }>[],
+  last: boolean,
 ): Promise<void> {
   await tx.query(
     `UPDATE freshvec.lease l SET token = NULL, worker = NULL,
@@ -133,10 +144,11 @@ async function wait(
      FROM (
        SELECT h.key, w.seconds, w.because FROM freshvec.lease h
        JOIN unnest($3::text[], $4::float8[], $5::text[]) AS w(key, seconds, because) ON w.key = h.key
-       WHERE h.space_id = $1 AND h.token = $2::uuid
+       WHERE h.space_id = $1 AND h.token IS NOT DISTINCT FROM $2::uuid AND h.key = ANY($3::text[])
        ORDER BY h.key FOR UPDATE OF h) w
-     WHERE l.space_id = $1 AND l.key = w.key`,
+     WHERE l.space_id = $1 AND l.key = w.key AND l.key = ANY($3::text[])`,
     [spaceId, token, waits.map((w) => w.key), waits.map((w) => w.seconds), waits.map((w) => w.because)],
+    { last },
   );
 }
 
@@ -169,11 +181,10 @@ async function recordFailures(
 /** Gives leases back at once, unpaid and uncharged, as old as they are: the worker is stopping, or its drain failed. */
 export async function release(db: Executor, spaceId: number, token: string): Promise<void> {
   await db.query(
-    `WITH ended AS (
-       DELETE FROM freshvec.lease l USING (
-         SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid
-         ORDER BY key FOR UPDATE) held
-       WHERE l.space_id = $1 AND l.key = held.key
+    `WITH held AS MATERIALIZED (
+       SELECT key FROM freshvec.lease WHERE space_id = $1 AND token = $2::uuid ORDER BY key FOR UPDATE
+     ), ended AS (
+       DELETE FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = ANY(ARRAY(SELECT key FROM held))
        RETURNING l.key, l.force OR l.again_force AS force, l.lane, l.tenant, l.since
      )
      INSERT INTO freshvec.change (space_id, lane, key, tenant, force, at)

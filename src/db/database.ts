@@ -1,9 +1,14 @@
 /** A row as it comes back: column name → value. int8 is a number, json is parsed, timestamps are Date. */
 export type Row = Record<string, unknown>;
 
+export interface StatementOptions {
+  /** The last one of its transaction: COMMIT is sent along with it, so that locks are not held while we read the answer. */
+  readonly last?: boolean;
+}
+
 /** Runs one parameterised statement. A Buffer parameter is sent in PostgreSQL's binary format of its type. */
 export interface Executor {
-  query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]>;
+  query<R extends Row = Row>(text: string, params?: readonly unknown[], options?: StatementOptions): Promise<R[]>;
 }
 
 export type DatabaseKind = 'postgres' | 'pglite';
@@ -22,6 +27,11 @@ export interface TxOptions {
    * that came after it. True unless told.
    */
   readonly flushed?: boolean;
+  /**
+   * The first statement is sent along with BEGIN. Only where it does no harm by itself, which it is run as should the
+   * server cancel the BEGIN; the transaction throws then.
+   */
+  readonly eager?: boolean;
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { Executor, Row, VectorExtension } from './database.js';
+import type { Executor, Row, StatementOptions, VectorExtension } from './database.js';
 
 /** What `tx` pins: each of these settings changes how a value becomes text, and with it a hash. */
 export const PINNED_SETTINGS = [
@@ -9,15 +9,18 @@ export const PINNED_SETTINGS = [
   `SET LOCAL bytea_output = 'hex'`,
 ].join('; ');
 
-type Run = <R extends Row>(text: string, params?: readonly unknown[]) => Promise<R[]>;
+type Run = <R extends Row>(text: string, params?: readonly unknown[], options?: StatementOptions) => Promise<R[]>;
 
 /** An executor over one connection. Statements issued at once run one after the other, in the order of the calls. */
 export function executor(run: Run): Executor {
-  let last: Promise<unknown> = Promise.resolve();
+  let before: Promise<unknown> = Promise.resolve();
+  let over = false;
   return {
-    query<R extends Row = Row>(text: string, params?: readonly unknown[]): Promise<R[]> {
-      const result = last.then(() => run<R>(text, params));
-      last = result.catch(() => undefined);
+    query<R extends Row = Row>(text: string, params?: readonly unknown[], options?: StatementOptions): Promise<R[]> {
+      if (over) return Promise.reject(new TypeError('the transaction has had its last statement'));
+      over = options?.last === true;
+      const result = before.then(() => run<R>(text, params, options));
+      before = result.catch(() => undefined);
       return result;
     },
   };

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { Database, Executor, Row, TxOptions, VectorExtension } from './database.js';
+import type { Database, Executor, Row, StatementOptions, TxOptions, VectorExtension } from './database.js';
 import { FreshvecError, sqlState } from './errors.js';
 import { executor, PINNED_SETTINGS, readVectorExtension } from './executor.js';
 import { startListening } from './listen.js';
@@ -44,7 +44,7 @@ class PostgresDatabase implements Database {
 
   constructor(options: PostgresOptions) {
     this.#options = options;
-    this.#pool = new pg.Pool({ ...clientConfig(options, options.url), max: options.poolSize });
+    this.#pool = new pg.Pool({ ...clientConfig(options, options.url), max: options.poolSize, pipeline: true });
     this.#pool.on('error', options.onError);
   }
 
@@ -73,16 +73,30 @@ class PostgresDatabase implements Database {
     });
   }
 
-  tx<T>(fn: (tx: Executor) => Promise<T>, { flushed = true }: TxOptions = {}): Promise<T> {
+  tx<T>(fn: (tx: Executor) => Promise<T>, { flushed = true, eager = false }: TxOptions = {}): Promise<T> {
     return this.#withClient(async (client, discard) => {
-      await client.query(flushed ? BEGIN : BEGIN_UNFLUSHED).catch((error: unknown) => {
-        discard();
-        throw error;
-      });
+      const begun = client.query(flushed ? BEGIN : BEGIN_UNFLUSHED);
+      begun.catch(discard);
+      if (!eager) await begun;
+      let ended: Promise<pg.QueryResult> | undefined;
+      const end = () => {
+        ended = client.query('COMMIT');
+        ended.catch(ignore); // Seen where it is awaited.
+      };
       try {
-        const result = await fn(executor((text, params) => run(client, text, params)));
-        const { command } = await client.query('COMMIT');
-        if (command !== 'COMMIT') {
+        const tx = executor(
+          async <R extends Row>(text: string, params?: readonly unknown[], options?: StatementOptions) => {
+            const rows = run<R>(client, text, params);
+            if (options?.last) end();
+            const [found] = await Promise.all([rows, begun]);
+            return found;
+          },
+        );
+        const result = await fn(tx);
+        await begun;
+        if (!ended) end();
+        const done = await ended;
+        if (done?.command !== 'COMMIT') {
           throw new FreshvecError('transaction_aborted', 'A statement failed in this transaction: it was rolled back.');
         }
         return result;

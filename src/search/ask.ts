@@ -27,10 +27,13 @@ export interface Question {
 export async function askRemembered(question: Question, target: SearchTarget): Promise<Attempt> {
   const { db, read } = question;
   try {
-    return await db.tx(async (tx) => {
-      const answer = await attempt(tx, question, target);
-      return answer.near ? answer : { target: await read(tx) };
-    });
+    return await db.tx(
+      async (tx) => {
+        const answer = await attempt(tx, question, target);
+        return answer.near ? answer : { target: await read(tx) };
+      },
+      { eager: true },
+    );
   } catch (error) {
     // A column or table that we remember was dropped or renamed meanwhile.
     const gone = sqlState(error) === '42703' || sqlState(error) === '42P01';

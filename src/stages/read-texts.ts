@@ -58,7 +58,7 @@ async function readIsolated(
   endings: Ending[],
 ): Promise<RowText[]> {
   try {
-    return await context.db.tx((tx) => context.store.read(tx, keys));
+    return await context.db.tx((tx) => context.store.read(tx, keys), { eager: true });
   } catch (error) {
     const [key] = keys;
     if (classify(error) !== 'data' || key === undefined) throw error;

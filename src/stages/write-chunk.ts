@@ -107,14 +107,15 @@ async function transaction(
       if (alone.length > 0)
         for (const [key, outcome] of await store.write(tx, token, alone)) outcomes.set(key, outcome);
       const ends = [...outcomes].flatMap(([key, outcome]) => endOf(made.get(key), outcome, losses));
-      const lags = [await settle(tx, store.space.id, token, ends)];
+      const lone = !companions || along.length === 0;
+      const lags = [await settle(tx, store.space.id, token, ends, { last: lone })];
       if (companions && along.length > 0) {
         const theirs = along.map((key): Ending => ({ key, end: 'done', vector: 'whole' }));
-        lags.push(await settle(tx, companions.other.space.id, companions.other.token, theirs));
+        lags.push(await settle(tx, companions.other.space.id, companions.other.token, theirs, { last: true }));
       }
       return { outcomes, ends, along, lagSeconds: lags.flat() };
     },
-    { flushed },
+    { flushed, eager: true },
   );
   return { ...done, heldMs: performance.now() - began };
 }

@@ -77,7 +77,7 @@ export async function guardedChange(
        SELECT __fv_i.__fv_key AS __fv_exists FROM ${joined}
      ), __fv_lease AS MATERIALIZED (
        SELECT l.key AS __fv_leased FROM freshvec.lease l
-       WHERE l.space_id = $1 AND l.token = $2::uuid AND l.key = ANY(ARRAY(
+       WHERE l.space_id = $1 AND l.token IS NOT DISTINCT FROM $2::uuid AND l.key = ANY(ARRAY(
          SELECT __fv_locked FROM __fv_row
          ${evenIfGone ? 'UNION ALL SELECT __fv_key FROM __fv_in WHERE __fv_key NOT IN (SELECT __fv_exists FROM __fv_there)' : ''}
        ))
@@ -86,7 +86,7 @@ export async function guardedChange(
        other
          ? `, __fv_other AS MATERIALIZED (
        SELECT l.key AS __fv_leased FROM freshvec.lease l
-       WHERE l.space_id = $${firstOther} AND l.token = $${firstOther + 1}::uuid AND l.key = ANY(ARRAY(SELECT __fv_leased FROM __fv_lease))
+       WHERE l.space_id = $${firstOther} AND l.token IS NOT DISTINCT FROM $${firstOther + 1}::uuid AND l.key = ANY(ARRAY(SELECT __fv_leased FROM __fv_lease))
        ORDER BY l.key FOR UPDATE SKIP LOCKED
      )`
          : ''

@@ -157,6 +157,32 @@ describe.each([
     expect(rows.flat()).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
   });
 
+  test('a transaction whose first and last statements are told commits, or rolls back, as any other', async () => {
+    const insert = 'INSERT INTO note VALUES ($1, $2)';
+    const twice = (id: number, again: number) =>
+      db.tx(
+        async (tx) => {
+          await tx.query(insert, [id, 'first']);
+          return tx.query('INSERT INTO note VALUES ($1, $2) RETURNING id', [again, 'last'], { last: true });
+        },
+        { eager: true },
+      );
+    expect(await twice(501, 502)).toEqual([{ id: 502 }]);
+    // The last statement fails, and the first one does.
+    await expect(twice(503, 501)).rejects.toMatchObject({ code: '23505' });
+    await expect(twice(501, 504)).rejects.toMatchObject({ code: '23505' });
+    // A mistake of the caller's: it may have committed by then.
+    const behind = db.tx(async (tx) => {
+      await tx.query(insert, [505, 'kept'], { last: true });
+      await tx.query(insert, [506, 'too late']);
+    });
+    await expect(behind).rejects.toThrow('last statement');
+    expect(await db.query('SELECT id FROM note WHERE id > 500 AND id < 505 ORDER BY id')).toMatchObject([
+      { id: 501 },
+      { id: 502 },
+    ]);
+  });
+
   test('transactions asked for at once do not mix', async () => {
     await db.exec('CREATE TABLE tally (tx int, n int)');
     const one = (id: number) =>
