@@ -17,6 +17,7 @@ const WORDS = { least: 4, most: 240 };
 const BATCH_KEYS = 200;
 const BATCH_SIZES = [4, 8, 16, 32];
 const REPETITIONS = 7;
+const DELAY_PASSES = 3;
 
 const SHORT_TEXTS = 20_000;
 const SHORT_WORDS = 8;
@@ -49,8 +50,11 @@ async function onnx(lab: Lab, texts: readonly string[]): Promise<Figure[]> {
     sorted: () => bare.embed(texts, { size, sorted: true }),
     unsorted: () => bare.embed(texts, { size, sorted: false }),
   };
+  const ms = await alternate(lab, passes);
+  // In passes of their own: a timer every millisecond takes its part of two cores.
   const delay = monitorEventLoopDelay({ resolution: 1 });
-  const ms = await alternate(lab, passes, (name) => (name === 'ours' ? delay.enable() : delay.disable()));
+  delay.enable();
+  for (let pass = 0; pass < DELAY_PASSES; pass++) await passes.ours();
   delay.disable();
   lab.setup.push(
     `MiniLM int8, ${TEXTS} texts of ${WORDS.least} to ${WORDS.most} words, median of ${REPETITIONS}, alternating; ` +
@@ -78,7 +82,7 @@ async function bestSize(lab: Lab, bare: BareLoop, texts: readonly string[]): Pro
   const passes = Object.fromEntries(
     BATCH_SIZES.map((size): [string, Pass] => [String(size), () => bare.embed(texts, { size, sorted: true })]),
   );
-  const ms = await alternate(lab, passes, () => {}, 3);
+  const ms = await alternate(lab, passes, 3);
   const [best] = Object.entries(ms).sort(([, a], [, b]) => median(a) - median(b));
   return Number(best?.[0]);
 }
@@ -87,14 +91,12 @@ async function bestSize(lab: Lab, bare: BareLoop, texts: readonly string[]): Pro
 async function alternate<Name extends string>(
   lab: Lab,
   passes: Readonly<Record<Name, Pass>>,
-  before: (name: Name) => void,
   repetitions = REPETITIONS,
 ): Promise<Record<Name, number[]>> {
   const names = Object.keys(passes) as Name[];
   const ms = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
   for (let round = 0; round <= repetitions; round++) {
     for (const name of round % 2 === 0 ? names : names.toReversed()) {
-      if (round > 0) before(name);
       const took = await timed(passes[name]);
       if (round > 0) ms[name].push(took);
     }
@@ -108,7 +110,7 @@ async function alternate<Name extends string>(
 /** The bundled model runs in the main thread only, hence on one core. */
 async function bundled(lab: Lab, texts: readonly string[]): Promise<Figure> {
   const model = await openModel('static/mini@256', { requestTimeoutMs: 30_000 });
-  const ms = await alternate(lab, { static: () => embedAll(model, texts, { purpose: 'document' }) }, () => {});
+  const ms = await alternate(lab, { static: () => embedAll(model, texts, { purpose: 'document' }) });
   lab.setup.push(`static/mini@256: ${SHORT_TEXTS} texts of ${SHORT_WORDS} words`);
   return {
     what: 'bundled model, short texts',

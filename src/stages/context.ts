@@ -33,7 +33,7 @@ export interface DrainContext {
   readonly staying: Pace;
   /** What writes pay for at present. */
   readonly indexed: () => IndexCost;
-  /** Every commit of a write waits for the disk: it is short enough, or the app's own triggers may tell the world of it. */
+  /** Every commit of a write waits for the disk: the app's own triggers may tell the world of it. */
   readonly flushesAll: () => boolean;
   /**
    * Runs one write. While writes pay for a vector index, one at a time goes to the rows of a source in this process, and

@@ -263,9 +263,7 @@ export class Drainer {
     state.indexLookedAt = performance.now();
     const { db } = this.options;
     const indexed = await indexCost(db, source, space);
-    state.flushesAll =
-      indexed === 'none' ||
-      (space.store === 'column' && (await readUpdateTriggers(db, source.relation.oid)).length > 0);
+    state.flushesAll = space.store === 'column' && (await readUpdateTriggers(db, source.relation.oid)).length > 0;
     if (indexed === state.indexed) return;
     state.indexed = indexed;
     state.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);

@@ -28,7 +28,7 @@ async function open(more: string) {
 
 test.each([
   { what: 'beside a vector index, but for the last of a batch', more: INDEX, waits: false },
-  { what: 'without one', more: '', waits: true },
+  { what: 'without one, where they are one', more: '', waits: true },
   { what: "beside one, where the app's triggers may tell the world", more: INDEX + TRIGGER, waits: true },
 ])('writes wait for the disk: $waits, $what', async ({ more, waits }) => {
   const { db, models, space, store } = await open(more);
