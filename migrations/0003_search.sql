@@ -13,6 +13,19 @@ END
 $$;
 COMMENT ON FUNCTION is_stale IS 'True unless the vector with this hash was made from this content.';
 
+-- An expression over a row as text; NULL where the row cannot stand it. `tab` is the table's name, quoted.
+CREATE OR REPLACE FUNCTION text_of(expression text, tab text, "row" anyelement) RETURNS text
+LANGUAGE plpgsql STABLE COST 10000 AS $$
+DECLARE
+  result text;
+BEGIN
+  EXECUTE format('SELECT (%s)::text FROM (SELECT ($1).*) AS %s', expression, tab) INTO result USING "row";
+  RETURN result;
+EXCEPTION WHEN data_exception OR raise_exception THEN
+  RETURN NULL;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION live(source text)
 RETURNS TABLE (epoch bigint, space_id int, fingerprint text, dimensions int, metric text, store text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -114,8 +127,10 @@ $$;
 
 -- The statement of `search`; its parameters are the query, the fingerprint and k. Where the source's filter, row-level
 -- security or the join of a table of vectors leaves rows out, the index may give up before k of them: then the same
--- snapshot is searched exactly.
-CREATE OR REPLACE FUNCTION search_statement(source text, fingerprint text, query_dimensions int) RETURNS text
+-- snapshot is searched exactly. With `caught`, a row on which the content fails is stale, and one on which the filter
+-- fails is left out.
+CREATE OR REPLACE FUNCTION search_statement(source text, fingerprint text, query_dimensions int, caught boolean)
+RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
   target record;
@@ -125,6 +140,8 @@ DECLARE
   vector text;
   hash text;
   model text;
+  content text;
+  filter text;
   vectors text;
   distance text;
   selected text;
@@ -155,12 +172,16 @@ BEGIN
   distance := format('%s OPERATOR(%I.%s) $1::%I.%I(%s)', vector, target.vector_schema,
     CASE target.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END,
     target.vector_schema, target.vector_type, target.dimensions);
+  content := freshvec.content_expression(tab, target.content_columns, target.content_sql);
+  filter := COALESCE(target.filter_sql, 'true');
+  IF caught THEN
+    content := format('freshvec.text_of(%L, %L, %s.*)', content, tab, tab);
+    filter := format('freshvec.text_of(%L, %L, %s.*)::boolean', filter, tab, tab);
+  END IF;
   selected := format('SELECT %s, %s AS __fv_key, freshvec.is_stale(%s, %s) AS __fv_stale',
     (SELECT string_agg(tab || '.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)),
-    freshvec.key_expression(tab, target.key_columns), hash,
-    freshvec.content_expression(tab, target.content_columns, target.content_sql));
-  found := format('FROM %s WHERE %s IS NOT NULL AND %s = $2 AND %s', vectors, vector, model,
-    COALESCE('(' || target.filter_sql || ')', 'true'));
+    freshvec.key_expression(tab, target.key_columns), hash, content);
+  found := format('FROM %s WHERE %s IS NOT NULL AND %s = $2 AND (%s)', vectors, vector, model, filter);
   hits := format('%1$s, %3$s AS __fv_distance %2$s ORDER BY %3$s LIMIT $3', selected, found, distance);
   IF target.filter_sql IS NOT NULL OR target.store = 'table' OR row_security_active(relation::regclass) THEN
     -- No vector index gives the order of a sum.
@@ -172,9 +193,11 @@ BEGIN
        WHERE (SELECT count(*) FROM __fv_near) < $3',
       hits, selected, found, '(' || distance || ') + 0');
   END IF;
+  -- A sum, so that the rows are really sorted, before the first is given: the planner takes the order that the index gives
+  -- for theirs, and it is relaxed.
   RETURN format(
     'SELECT __fv_key, __fv_distance, __fv_stale, (SELECT to_jsonb(__fv_r) FROM (SELECT %s) __fv_r)
-     FROM (%s) __fv_h WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance',
+     FROM (%s) __fv_h WHERE __fv_distance <> ''NaN'' ORDER BY __fv_distance + 0',
     (SELECT string_agg('__fv_h.' || name, ', ' ORDER BY i) FROM unnest(columns) WITH ORDINALITY AS u(name, i)), hits);
 END
 $$;
@@ -197,12 +220,12 @@ DECLARE
   query_dimensions int := cardinality(string_to_array(search.query::text, ','));
   statement text;
   former_statement text;
+  caught boolean := false;
 BEGIN
   IF search.k IS NULL OR search.k NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'freshvec: k must be 1 to 1000, not %', COALESCE(search.k::text, 'NULL')
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  statement := freshvec.search_statement(search.source, search.fingerprint, query_dimensions);
   PERFORM set_config('hnsw.ef_search', greatest(80, search.k, former_ef::int)::text, true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true),
     -- As src/search/scan.ts has it.
@@ -219,16 +242,23 @@ BEGIN
       JOIN pg_catalog.pg_am a ON a.oid = x.relam JOIN pg_catalog.pg_opclass oc ON oc.oid = i.indclass[0]
       WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND a.amname IN ('hnsw', 'ivfflat')
         AND oc.opcname = format('%s_%s_ops', t.vector_type, t.metric));
-  RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
-  IF NOT FOUND THEN
-    -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it found
-    -- no vector of this model under the name. From here on the table is locked, as by any SELECT.
+  LOOP
+    statement := freshvec.search_statement(search.source, search.fingerprint, query_dimensions, caught);
+    EXIT WHEN statement = former_statement;
     former_statement := statement;
-    statement := freshvec.search_statement(search.source, search.fingerprint, query_dimensions);
-    IF statement <> former_statement THEN
+    BEGIN
       RETURN QUERY EXECUTE statement USING search.query, search.fingerprint, search.k;
-    END IF;
-  END IF;
+      -- The columns may have exchanged their names (`reembed cutover --rename`) after the statement was made: then it
+      -- found no vector of this model under the name. From here on the table is locked, as by any SELECT.
+      EXIT WHEN FOUND;
+    EXCEPTION WHEN data_exception OR raise_exception THEN
+      -- Content or filter fails on a row.
+      IF caught THEN
+        RAISE;
+      END IF;
+      caught := true;
+    END;
+  END LOOP;
   PERFORM set_config('hnsw.ef_search', COALESCE(former_ef, '40'), true),
     set_config('hnsw.iterative_scan', COALESCE(former_scan, 'off'), true),
     set_config('hnsw.max_scan_tuples', COALESCE(former_tuples, '20000'), true),

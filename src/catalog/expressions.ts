@@ -1,4 +1,4 @@
-import { ident, qualified } from '../db/identifiers.js';
+import { ident, literal, qualified } from '../db/identifiers.js';
 import type { Content, KeyColumn, Source } from './source.js';
 
 /**
@@ -29,6 +29,12 @@ export function contentSql(content: Content, row: string): string {
 export function eligibleSql(source: Pick<Source, 'content' | 'filter' | 'relation'>): string {
   const hasText = `COALESCE(${contentSql(source.content, source.relation.table)} ~ '\\S', false)`;
   return source.filter === undefined ? hasText : `(COALESCE((${source.filter}), false) AND ${hasText})`;
+}
+
+/** An expression over the row as text; NULL where it fails on the row, which then fails no statement. Planned anew for each row. */
+export function caughtSql(source: Pick<Source, 'relation'>, sql: string): string {
+  const table = ident(source.relation.table);
+  return `freshvec.text_of(${literal(sql)}, ${literal(table)}, ${table}.*)`;
 }
 
 /** The hash of the row's text. */

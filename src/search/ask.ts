@@ -1,16 +1,20 @@
 import { fromSource } from '../catalog/expressions.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError, sqlState } from '../db/errors.js';
+import { classify, FreshvecError, sqlState } from '../db/errors.js';
 import { askAgain, askGuarded, guardedStatement, type NearRow } from './guarded.js';
 import type { Knn } from './operator.js';
 import type { QueryVectors } from './query-vectors.js';
 import type { SearchLimits, SearchRequest } from './request.js';
+import type { RowSql } from './select-list.js';
 import type { SearchTarget } from './target.js';
 
-/** What one transaction came to: an answer, or the target to prepare for; without one, no space is live. */
+/**
+ * What one transaction came to: an answer, or the target to prepare for; without one, no space is live. `failing`: the
+ * user's SQL may have failed on a row, which the next try must catch.
+ */
 export type Attempt =
   | { readonly near: NearRow[]; readonly target: SearchTarget }
-  | { readonly near?: undefined; readonly target: SearchTarget | undefined };
+  | { readonly near?: undefined; readonly target: SearchTarget | undefined; readonly failing?: true };
 
 /** One search, as it goes from try to try. */
 export interface Question {
@@ -21,6 +25,7 @@ export interface Question {
   readonly vectors: QueryVectors;
   readonly limits: SearchLimits;
   readonly request: SearchRequest;
+  readonly rowSql: RowSql;
 }
 
 /** The hot path: one guarded statement. On a mismatch the target is read again on the connection that answered. */
@@ -64,13 +69,20 @@ export async function askAnew(question: Question, known: SearchTarget, lock = tr
   }
 }
 
-/** A statement that cannot be parsed is a mismatch where the target has changed meanwhile, and an error where it has not. */
-async function missed({ db, read }: Question, target: SearchTarget, error: unknown, surely: boolean): Promise<Attempt> {
-  const state = sqlState(error) ?? sqlState(error instanceof Error ? error.cause : undefined);
-  if (!state?.startsWith('42') || state === '42501') throw error;
-  const now = await db.tx(read);
-  if (surely || now?.version !== target.version || now.epoch !== target.epoch) return { target: now };
-  throw error;
+/**
+ * A statement that cannot be parsed is a mismatch where the target has changed meanwhile, and an error where it has not.
+ * A value that is refused may be a row's: only where the rows' are caught, it is the request's.
+ */
+async function missed(question: Question, target: SearchTarget, error: unknown, surely: boolean): Promise<Attempt> {
+  const { db, read, request, rowSql } = question;
+  if (classify(error) === 'data' && rowSql === 'plain') return { target, failing: true };
+  const state = sqlState(error);
+  if (state?.startsWith('42') && state !== '42501') {
+    const now = await db.tx(read);
+    if (surely || now?.version !== target.version || now.epoch !== target.epoch) return { target: now };
+  }
+  const conditioned = request.where !== undefined || request.tenant !== undefined;
+  throw conditioned && isBadValue(error) ? badValue(error) : error;
 }
 
 /**
@@ -79,20 +91,15 @@ async function missed({ db, read }: Question, target: SearchTarget, error: unkno
  */
 async function attempt(
   tx: Executor,
-  { vectorSchema, vectors, limits, request }: Question,
+  { vectorSchema, vectors, limits, request, rowSql }: Question,
   target: SearchTarget,
 ): Promise<Attempt> {
   const query = vectors.get(target);
   if (query === undefined) return { target };
-  const statement = (knn: Knn) => guardedStatement(target, vectorSchema, query, limits.k, request, knn);
-  const conditioned = request.where !== undefined || request.tenant !== undefined;
-  try {
-    let answer = await askGuarded(tx, statement('approximate'), limits);
-    if (answer?.filtered && answer.near.length < limits.k) answer = await askAgain(tx, statement('exact'));
-    return answer ? { near: answer.near, target } : { target };
-  } catch (error) {
-    throw conditioned && isBadValue(error) ? badValue(error) : error;
-  }
+  const statement = (knn: Knn) => guardedStatement(target, vectorSchema, query, limits.k, request, knn, rowSql);
+  let answer = await askGuarded(tx, statement('approximate'), limits);
+  if (answer?.filtered && answer.near.length < limits.k) answer = await askAgain(tx, statement('exact'));
+  return answer ? { near: answer.near, target } : { target };
 }
 
 /** Data exceptions, and operators that a column's type does not have. */

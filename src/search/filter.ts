@@ -1,3 +1,4 @@
+import { caughtSql } from '../catalog/expressions.js';
 import { suggest } from '../config/suggest.js';
 import { FreshvecError } from '../db/errors.js';
 import { ident } from '../db/identifiers.js';
@@ -41,18 +42,22 @@ const OPERATORS = [...COMPARISONS.keys(), 'in', 'isNull'];
 const WHOLE_TYPES: ReadonlySet<string> = new Set(['smallint', 'integer', 'bigint']);
 
 /**
- * The source's own filter, the tenant and the caller's filter as SQL. Values are parameters, numbered from `first`.
+ * The source's own filter, the tenant and the caller's filter as SQL. Values are parameters, numbered from `first`. With
+ * `caught` the source's filter does not hold on a row on which it fails.
  * Throws FreshvecError `filter_unknown_column`, `filter_invalid` or `tenant_not_supported`.
  */
 export function conditions(
   target: SearchTarget,
   request: { readonly where?: Filter; readonly tenant?: string },
   first: number,
+  caught = false,
 ): Conditions {
   const params: unknown[] = [];
   const bind = (value: unknown): string => `$${first + params.push(value) - 1}`;
   const sql: string[] = [];
-  if (target.source.filter !== undefined) sql.push(`(${target.source.filter})`);
+  const { source } = target;
+  if (source.filter !== undefined)
+    sql.push(caught ? `${caughtSql(source, source.filter)}::boolean` : `(${source.filter})`);
   if (request.tenant !== undefined) sql.push(`${tenantColumn(target)} = ${bind(request.tenant)}`);
   for (const [name, wanted] of Object.entries(request.where ?? {})) {
     const column = findColumn(target, name);

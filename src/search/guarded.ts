@@ -6,6 +6,7 @@ import { type Conditions, conditions } from './filter.js';
 import type { Knn } from './operator.js';
 import type { SearchLimits, SearchRequest } from './request.js';
 import { SCAN_SETTINGS, WITH_SEQ_SCAN, withoutSeqScan } from './scan.js';
+import type { RowSql } from './select-list.js';
 import { nearestInTable } from './table.js';
 import { type SearchTarget, versionSql } from './target.js';
 
@@ -67,10 +68,11 @@ export function guardedStatement(
   k: number,
   request: SearchRequest,
   knn: Knn = 'approximate',
+  rowSql: RowSql = 'plain',
 ): GuardedStatement {
   const { source, space, version } = target;
   const { check, from, value } = GUARDS[target.guard](target);
-  const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM);
+  const filter: Conditions = conditions(target, request, FIRST_FILTER_PARAM, rowSql === 'caught');
   // A table of vectors has those of deleted rows until a worker comes by.
   const filtered =
     filter.sql.length > 0 || space.store === 'table' ? 'true' : 'pg_catalog.row_security_active(o.relation_oid)';
@@ -84,7 +86,7 @@ FROM (
   FROM ${from} WHERE o.id = $5::int
   OFFSET 0
 ) __fv_p LEFT JOIN LATERAL (
-${NEAREST[space.store](target, vectorSchema, ['__fv_p.__fv_valid', ...filter.sql], knn)}
+${NEAREST[space.store](target, vectorSchema, ['__fv_p.__fv_valid', ...filter.sql], knn, rowSql)}
 ) __fv_h ON true
 ORDER BY __fv_h.__fv_distance`,
     params: [JSON.stringify(Array.from(query)), k, value, version, source.id, ...filter.params],

@@ -38,6 +38,8 @@ const MAX_TRIES = 10;
  * snapshot: such a try can only miss for want of the query under a model that it has not met yet. A request that names
  * a space goes the same way, with that space in the pointer's place; it remembers and announces nothing.
  *
+ * A row on which the source's content fails is a stale hit; one on which its filter fails is none.
+ *
  * Throws FreshvecError: `source_unknown`, `space_unknown`, `space_dropped`, `search_request_invalid`,
  * `search_dimensions`, `search_model_changed`, `filter_unknown_column`, `filter_invalid`, `tenant_not_supported`,
  * `search_unsettled`; EmbedError from `embedQuery`.
@@ -50,7 +52,7 @@ export async function search(deps: SearchDeps, sourceName: string, request: Sear
   const { space } = request;
   const read = (tx: Executor) =>
     space === undefined ? readTarget(tx, sourceName) : readSpaceTarget(tx, sourceName, space);
-  const question: Question = { db, read, vectorSchema, vectors, limits, request };
+  let question: Question = { db, read, vectorSchema, vectors, limits, request, rowSql: 'plain' };
   const pointers = space === undefined ? deps.pointers : undefined;
 
   let target = pointers?.get(sourceName) ?? (await db.tx(read));
@@ -64,6 +66,7 @@ export async function search(deps: SearchDeps, sourceName: string, request: Sear
     }
     pointers?.delete(sourceName);
     target = outcome.target;
+    if (outcome.failing) question = { ...question, rowSql: 'caught' };
   }
   if (target === undefined) return { results: [], epoch: 0, space: null };
   throw new FreshvecError(

@@ -44,7 +44,7 @@ export interface SpaceSearch {
 }
 
 /**
- * Searches a space by the very statement that `search` runs, whichever space of the source is live. All of `fn` sees
+ * Searches a space by the statement that `search` runs, whichever space of the source is live. All of `fn` sees
  * one snapshot, in a transaction that only reads: nothing may be embedded in it.
  *
  * Throws FreshvecError `space_unsearchable` where the source has no live space.
@@ -62,7 +62,7 @@ export async function searchSpace<T>(
     const live = await readTarget(tx, source.name);
     if (!live) throw unsearchable(source.name);
     const statement = ({ query, k, way }: Question) => {
-      const made = guardedStatement({ ...live, space }, schema, query, k, {});
+      const made = guardedStatement({ ...live, space }, schema, query, k, {}, 'approximate', 'unread');
       return way === 'planner' ? made : { ...made, planning: [] };
     };
     return fn({

@@ -2,7 +2,7 @@ import { fromSource, keyColumnNames, keyJoinSql } from '../catalog/expressions.j
 import { ident, literal } from '../db/identifiers.js';
 import { vectorTable } from '../store/table.js';
 import { distanceSql, type Knn } from './operator.js';
-import { selectList } from './select-list.js';
+import { type RowSql, selectList } from './select-list.js';
 import type { SearchTarget } from './target.js';
 
 /**
@@ -14,12 +14,13 @@ export function nearestInTable(
   vectorSchema: string,
   conditions: readonly string[],
   knn: Knn,
+  rowSql: RowSql,
 ): string {
   const { source, space } = target;
   const keys = keyColumnNames(source.key);
   const named = source.key.map(({ name }, i) => `${ident(name)} AS ${keys[i]}`);
   const distance = distanceSql(space, vectorSchema, '__fv_v.__fv_embedding', knn);
-  return `SELECT ${selectList(target, '__fv_v.__fv_hash')},
+  return `SELECT ${selectList(target, '__fv_v.__fv_hash', rowSql)},
   __fv_v.__fv_model,
   ${distance} AS __fv_distance
 FROM (

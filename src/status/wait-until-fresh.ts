@@ -3,8 +3,9 @@ import type { KeyInput } from '../capture/index.js';
 import { getSource, type Source } from '../catalog/source.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { classify, FreshvecError } from '../db/errors.js';
 import { openStore } from '../store/index.js';
+import type { VectorCodec } from '../store/vector-codec.js';
 import { openCodec } from './codec.js';
 import { keyText } from './key-text.js';
 
@@ -63,16 +64,13 @@ export async function waitUntilFresh(
   const text = await keyText(db, source, key);
   for (let look = 0; ; look += 1) {
     signal?.throwIfAborted();
-    const done = await db.tx(async (tx) => {
-      const live = await liveSpace(tx, source.id);
-      if (!live) return false;
-      const [row] = await openStore(source, live.space, codec).read(tx, [text]);
-      if (row === undefined || row.state !== 'wanted') return true;
-      if (row.failedHash !== null && row.failedHash === row.hash)
-        throw await failureOf(tx, source, live.space.id, text);
-      return false;
-    });
-    if (done) return;
+    const state = await stateOf(db, source, codec, text);
+    if (state === 'settled') return;
+    if (state !== 'stale') {
+      const reason = await failureOf(db, source, text);
+      // Where the content fails on the row, a worker has yet to find out, or to try again.
+      if (state === 'failed' || reason.code === 'content_error') throw new RowFailedError(source.name, text, reason);
+    }
     const leftMs = deadline - performance.now();
     if (leftMs <= 0) throw new FreshnessTimeoutError(source.name, text, timeoutMs);
     const pauseMs = Math.min(LOOK_MS[Math.min(look, LOOK_MS.length - 1)] ?? leftMs, leftMs);
@@ -80,14 +78,31 @@ export async function waitUntilFresh(
   }
 }
 
-async function failureOf(tx: Executor, source: Source, spaceId: number, key: string): Promise<RowFailedError> {
-  const [row] = await tx.query<{ code: string; message: string }>(
-    'SELECT code, message FROM freshvec.failure WHERE space_id = $1 AND key = $2',
-    [spaceId, key],
+/** `failed`: embedding the present text failed. `unreadable`: the content or the filter fails on the row as it is. */
+type RowState = 'settled' | 'stale' | 'failed' | 'unreadable';
+
+async function stateOf(db: Database, source: Source, codec: VectorCodec, key: string): Promise<RowState> {
+  try {
+    return await db.tx(async (tx) => {
+      const live = await liveSpace(tx, source.id);
+      if (!live) return 'stale';
+      const [row] = await openStore(source, live.space, codec).read(tx, [key]);
+      if (row === undefined || row.state !== 'wanted') return 'settled';
+      return row.failedHash !== null && row.failedHash === row.hash ? 'failed' : 'stale';
+    });
+  } catch (error) {
+    // PostgreSQL's message quotes the content.
+    if (classify(error) === 'data') return 'unreadable';
+    throw error;
+  }
+}
+
+/** What is on record of this key in the live space. */
+async function failureOf(db: Executor, source: Source, key: string): Promise<RowFailedError['reason']> {
+  const [row] = await db.query<{ code: string; message: string }>(
+    `SELECT f.code, f.message FROM freshvec.failure f JOIN freshvec.pointer p ON p.space_id = f.space_id
+     WHERE p.source_id = $1 AND f.key = $2`,
+    [source.id, key],
   );
-  return new RowFailedError(
-    source.name,
-    key,
-    row ?? { code: 'unknown', message: 'the failure was just taken off the list' },
-  );
+  return row ?? { code: 'unknown', message: 'the failure was just taken off the list' };
 }

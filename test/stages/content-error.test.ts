@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { listFailures } from '../../src/claim/failures.js';
 import { sweep } from '../../src/maintenance/sweep.js';
+import { waitUntilFresh } from '../../src/status/wait-until-fresh.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -25,7 +26,15 @@ describe('a row whose content cannot be had', () => {
       index: 'none',
     });
     await fixture.db.query(`UPDATE ${table} SET body = 'secret-bad' WHERE id = 5`);
+    const wait = (key: number, timeoutMs?: number) => waitUntilFresh(fixture.db, table, key, { timeoutMs });
+    await expect(wait(5, 0)).rejects.toMatchObject({ code: 'freshness_timeout' });
     expect(await fixture.work()).toMatchObject({ written: 899, failed: 1 });
+    await wait(6);
+    await expect(wait(5)).rejects.toMatchObject({
+      code: 'row_failed',
+      reason: { code: 'content_error' },
+      message: expect.not.stringContaining('secret-bad'),
+    });
     await fixture.db.query(
       `UPDATE ${table} SET body = CASE WHEN id = 7 THEN 'worse' ELSE '7' || body END WHERE id BETWEEN 6 AND 30`,
     );
