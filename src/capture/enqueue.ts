@@ -1,4 +1,4 @@
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, withOwnCode } from '../db/errors.js';
 
 /** A key as the app has it: the value of the key column, or an object of them. */
 export type KeyInput = string | number | bigint | Readonly<Record<string, string | number | bigint>>;
@@ -8,11 +8,15 @@ export interface QueryClient {
   query(text: string, values: unknown[]): Promise<unknown>;
 }
 
+const ENQUEUE = `SELECT COALESCE(sum(freshvec.enqueue($1::text, __fv_key, $3::boolean)), 0)::int AS added
+  FROM jsonb_array_elements_text($2::jsonb) AS __fv_k(__fv_key)`;
+
 /**
  * Says that the rows with these keys may be stale, in the caller's transaction: nothing happens before it commits, and
  * nothing at all if it rolls back. Unchanged text is not paid for unless `force`.
  * @param source name of a source, or of a table: then every source on it.
  * @returns number of changes written: keys × maintained spaces.
+ * Throws FreshvecError `key_invalid`, `source_unknown`.
  */
 export async function enqueue(
   tx: QueryClient,
@@ -21,12 +25,12 @@ export async function enqueue(
   { force = false }: { force?: boolean } = {},
 ): Promise<number> {
   if (keys.length === 0) return 0;
-  const answer = await tx.query(
-    `SELECT COALESCE(sum(freshvec.enqueue($1::text, __fv_key, $3::boolean)), 0)::int AS added
-     FROM jsonb_array_elements_text($2::jsonb) AS __fv_k(__fv_key)`,
-    [source, JSON.stringify(keys.map(keyText)), String(force)],
-  );
-  return readAdded(answer);
+  const values = [source, JSON.stringify(keys.map(keyText)), String(force)];
+  try {
+    return readAdded(await tx.query(ENQUEUE, values));
+  } catch (error) {
+    throw withOwnCode(error);
+  }
 }
 
 /** A key of one column is its value; one of several is a JSON object, whose names the database checks. */

@@ -57,6 +57,23 @@ export function isOfOneRow(error: unknown): boolean {
   return failure === 'data' || failure === 'constraint';
 }
 
+/** What the SQL functions `enqueue` and `key_text` refuse, by SQLSTATE. */
+const OWN_CODES: Readonly<Record<string, string>> = {
+  '22023': 'key_invalid',
+  '22004': 'key_invalid',
+  '42704': 'source_unknown',
+};
+const OWN_PREFIX = /^freshvec[\w.]*: (.)/;
+
+/** A refusal that freshvec's own SQL raised, which quotes no value, as FreshvecError with its hint; any other error as it is. */
+export function withOwnCode(error: unknown): unknown {
+  const code = OWN_CODES[sqlState(error) ?? ''];
+  if (code === undefined || !(error instanceof Error) || !OWN_PREFIX.test(error.message)) return error;
+  const message = error.message.replace(OWN_PREFIX, (_, first: string) => first.toUpperCase());
+  const hint = 'hint' in error && typeof error.hint === 'string' ? ` ${error.hint}` : '';
+  return new FreshvecError(code, `${message}.${hint}`, { cause: error });
+}
+
 function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = 'code' in error ? error.code : undefined;

@@ -1,15 +1,20 @@
 import type { KeyInput } from '../capture/index.js';
 import type { Source } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, withOwnCode } from '../db/errors.js';
 
-/** The key as freshvec writes it: each part goes through its column's type, so that `0042` is `42`. */
+/**
+ * The key as freshvec writes it: each part goes through its column's type, so that `0042` is `42`.
+ * Throws FreshvecError `key_invalid`.
+ */
 export async function keyText(db: Executor, source: Source, key: KeyInput): Promise<string> {
-  const [row] = await db.query<{ key: string }>('SELECT freshvec.key_text($1, $2::jsonb) AS key', [
-    source.id,
-    JSON.stringify(keyParts(source, key)),
-  ]);
-  return row?.key ?? '';
+  const parts = JSON.stringify(keyParts(source, key));
+  try {
+    const [row] = await db.query<{ key: string }>('SELECT freshvec.key_text($1, $2::jsonb) AS key', [source.id, parts]);
+    return row?.key ?? '';
+  } catch (error) {
+    throw withOwnCode(error);
+  }
 }
 
 /** Parts in key order, or by column. The key of several columns may also come as the JSON text of either. */

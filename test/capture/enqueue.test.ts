@@ -91,6 +91,17 @@ describe.for(ENGINES)('enqueue on %s', ([, open]) => {
     expect(await takeKeys(db)).toEqual([]);
   });
 
+  test('the SDK says what is wrong with a name or a key, as the database does', async () => {
+    const client = { query: (text: string, values: unknown[]) => db.query(text, values) };
+    const said: unknown = await enqueue(client, 'nothing', [1]).catch((error) => error);
+    expect(said).toMatchObject({ code: 'source_unknown', cause: expect.objectContaining({ code: '42704' }) });
+    expect(said).toHaveProperty(
+      'message',
+      expect.stringMatching(/^There is no source, .* "nothing"\. There are: .*second/),
+    );
+    await expect(enqueue(client, 'pair', [{ a: 1 }])).rejects.toMatchObject({ code: 'key_invalid' });
+  });
+
   test('the SDK refuses numbers that are not exact, and clients that do not answer', async () => {
     const client = { query: (text: string, values: unknown[]) => db.query(text, values) };
     await expect(enqueue(client, 'memory', [1.5])).rejects.toMatchObject({ code: 'key_invalid' });

@@ -211,6 +211,18 @@ describe('from an empty database to a search', () => {
     expect((await on('failures', 'list')).stdout).toBe('No failures.\n');
   });
 
+  test.each([
+    [['enqueue', 'notes', 'abc'], 'key_invalid', 'The value given for the key column "id" is no bigint.'],
+    [['failures', 'retry', 'notes', 'abc'], 'key_invalid', 'The value given for the key column "id" is no bigint.'],
+    [['enqueue', 'pairs', '{"a":1}'], 'key_invalid', /^The key must hold a value for each of: a, b\. .*JSON array/],
+    [['enqueue', 'nosuch', '1'], 'source_unknown', /called "nosuch"\. There are: notes, pairs\.$/],
+  ])('what is wrong with a key or a name is said: %j', async (argv, code, message) => {
+    const ran = await on(...argv, '--json');
+    expect(ran.code).toBe(1);
+    const said = typeof message === 'string' ? message : expect.stringMatching(message);
+    expect(ran.json()).toEqual({ error: { code, message: said } });
+  });
+
   test('enqueue --force pays again', async () => {
     expect((await on('enqueue', 'notes', '1', '2', '--json')).json()).toEqual({ enqueued: 2 });
     expect((await on('work', '--once', '--json')).json()).toMatchObject({ written: 0 });
