@@ -16,7 +16,7 @@ const ENQUEUE = `SELECT COALESCE(sum(freshvec.enqueue($1::text, __fv_key, $3::bo
  * nothing at all if it rolls back. Unchanged text is not paid for unless `force`.
  * @param source name of a source, or of a table: then every source on it.
  * @returns number of changes written: keys × maintained spaces.
- * Throws FreshvecError `key_invalid`, `source_unknown`.
+ * Throws FreshvecError `key_invalid`, `source_unknown`, `privilege_missing`.
  */
 export async function enqueue(
   tx: QueryClient,

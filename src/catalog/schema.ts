@@ -1,5 +1,5 @@
 import type { Database, Executor, VectorExtension } from '../db/database.js';
-import { FreshvecError, sqlState } from '../db/errors.js';
+import { classify, FreshvecError, privilegeMissing, sqlState } from '../db/errors.js';
 import { ident, literal } from '../db/identifiers.js';
 import { ensureVectorExtension } from './pgvector.js';
 import { type SchemaFile, schemaFiles } from './schema-files.js';
@@ -77,10 +77,12 @@ export async function schemaStatus(db: Executor): Promise<SchemaStatus> {
 
 /**
  * Throws unless this code may work on this database: FreshvecError `schema_missing`, `schema_outdated`,
- * `schema_too_new` or `queue_backend_mismatch`. Newer migrations that are marked safe are no hindrance.
+ * `schema_too_new`, `queue_backend_mismatch` or `privilege_missing`. Newer migrations that are marked safe are no hindrance.
  */
 export async function assertSchema(db: Executor, options: { queueBackend?: QueueBackend } = {}): Promise<void> {
-  const { current, pending, tooNew, queueBackend } = await schemaStatus(db);
+  const { current, pending, tooNew, queueBackend } = await schemaStatus(db).catch((error: unknown) => {
+    throw classify(error) === 'privilege' ? privilegeMissing(error) : error;
+  });
   if (current === 0) {
     throw new FreshvecError('schema_missing', 'freshvec is not set up in this database. Run `freshvec schema apply`.');
   }

@@ -1,5 +1,6 @@
 import { type SpendOptions, type SpendReport, spendReport } from '../budget/spend-report.js';
 import { enqueue, type KeyInput, type QueryClient } from '../capture/index.js';
+import { grantSql, grantTo } from '../catalog/grant.js';
 import type { Pause } from '../catalog/pause.js';
 import { applySchema, type Migration, type SchemaStatus, schemaStatus } from '../catalog/schema.js';
 import type { Config } from '../config/config.js';
@@ -64,6 +65,11 @@ export interface Client {
     /** Brings freshvec's own schema up to date; may run twice, and at once. */
     apply(): Promise<{ applied: Migration[]; current: number }>;
     status(): Promise<SchemaStatus>;
+    /**
+     * Lets the role of an app enqueue, search and wait until a row is fresh, and nothing more; its rights on its own
+     * tables are its own. Resolves to the SQL, which `dryRun` only shows. Throws FreshvecError `privilege_missing`.
+     */
+    grant(role: string, options?: { dryRun?: boolean }): Promise<string[]>;
   };
   /** Takes freshvec away: triggers, functions, its queues, its schema and, unless told otherwise, all vectors. */
   uninstall(options?: { dropVectors?: boolean }): Promise<Uninstalled>;
@@ -138,6 +144,10 @@ export function clientOver(connect: () => Promise<Connection>, { announces = tru
         return applySchema(await open.database(), { queueBackend: open.config.queue.backend });
       },
       status: async () => schemaStatus(await (await connection()).database()),
+      async grant(role, { dryRun = false } = {}) {
+        if (!dryRun) await grantTo(await ready(), role);
+        return grantSql(role);
+      },
     },
     uninstall: async ({ dropVectors = true } = {}) => uninstall(await connection(), { dropVectors }),
     database: async () => (await connection()).database(),

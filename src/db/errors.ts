@@ -65,8 +65,21 @@ const OWN_CODES: Readonly<Record<string, string>> = {
 };
 const OWN_PREFIX = /^freshvec[\w.]*: (.)/;
 
-/** A refusal that freshvec's own SQL raised, which quotes no value, as FreshvecError with its hint; any other error as it is. */
+/** The role of an app has not been granted freshvec. */
+export function privilegeMissing(cause: unknown): FreshvecError {
+  return new FreshvecError(
+    'privilege_missing',
+    "This role may not use freshvec's schema: as the role that owns it, run `freshvec schema grant ROLE`.",
+    { cause },
+  );
+}
+
+/**
+ * What the SQL functions `enqueue` and `key_text` refuse, which quotes no value, as FreshvecError with their hint; any
+ * other error as it is.
+ */
 export function withOwnCode(error: unknown): unknown {
+  if (classify(error) === 'privilege') return privilegeMissing(error);
   const code = OWN_CODES[sqlState(error) ?? ''];
   if (code === undefined || !(error instanceof Error) || !OWN_PREFIX.test(error.message)) return error;
   const message = error.message.replace(OWN_PREFIX, (_, first: string) => first.toUpperCase());

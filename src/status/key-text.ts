@@ -5,7 +5,7 @@ import { FreshvecError, withOwnCode } from '../db/errors.js';
 
 /**
  * The key as freshvec writes it: each part goes through its column's type, so that `0042` is `42`.
- * Throws FreshvecError `key_invalid`.
+ * Throws FreshvecError `key_invalid`, `privilege_missing`.
  */
 export async function keyText(db: Executor, source: Source, key: KeyInput): Promise<string> {
   const parts = JSON.stringify(keyParts(source, key));

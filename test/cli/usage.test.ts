@@ -14,7 +14,16 @@ beforeAll(() => {
 afterAll(() => rmSync(cwd, { recursive: true }));
 
 const COMMANDS = [
-  ...['schema apply', 'schema status', 'source add', 'source list', 'source show', 'source alter', 'source remove'],
+  ...[
+    'schema apply',
+    'schema status',
+    'schema grant',
+    'source add',
+    'source list',
+    'source show',
+    'source alter',
+    'source remove',
+  ],
   ...['source long-texts'],
   ...['work', 'up', 'status', 'enqueue', 'search', 'embed', 'failures list', 'failures retry', 'failures discard'],
   ...['probe check', 'probe accept', 'config print', 'uninstall'],
@@ -75,6 +84,7 @@ describe('usage errors exit with 2 and one sentence', () => {
     const rest: Record<string, string[]> = {
       'source add': ['t', '--content', 'a', '--model', 'fake/x@8', '--yes'],
       'source alter': ['t', '--content', 'a', '--yes'],
+      'schema grant': ['web'],
       'source show': ['t'],
       'source remove': ['t', '--yes'],
       enqueue: ['t', '1'],

@@ -37,6 +37,20 @@ export const schemaCommands: Register = (program, act) => {
         });
       }),
     );
+
+  schema
+    .command('grant')
+    .argument('<role>', 'database role of an app')
+    .description('let a role enqueue, search and wait until a row is fresh, and nothing more')
+    .option('--dry-run', 'only show the SQL')
+    .addHelpText('after', '\nExample:\n  $ freshvec schema grant web --dry-run')
+    .action(
+      act(async (cli, role: string, options: { dryRun?: boolean }) => {
+        const sql = await cli.client.schema.grant(role, options);
+        const granted = options.dryRun !== true;
+        cli.answer({ role, granted, sql }, () => sql.map((statement) => `${statement};`).join('\n'));
+      }),
+    );
 };
 
 function names(migrations: readonly Migration[]): string {
