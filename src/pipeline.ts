@@ -64,7 +64,7 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
       const claim = await claimNext(context, token);
       if (!claim?.keys.length) drop(token);
       if (claim?.keys.length === 0) {
-        // Vectors that were there before were taken over as they are.
+        // Pages were visited, and vectors perhaps taken over as they are.
         lookAgain = true;
         continue;
       }

@@ -35,6 +35,8 @@ export interface RangeClaim {
   readonly leased: readonly LeasedKey[];
   /** False when no range was free to visit. */
   readonly visited: boolean;
+  /** It was a sweep's, for which nobody waits. */
+  readonly sweep?: boolean;
   /** Rows whose vector was taken over as it is, and how long they were locked, in ms. */
   readonly adopted?: { readonly rows: number; readonly lockedMs: number };
   /** Nothing could be done: somebody holds the rows whose vectors are to be taken over. */
@@ -66,15 +68,16 @@ export async function claimRange(
     let doneAt = 0;
     const result = await db.tx(async (tx): Promise<RangeClaim> => {
       visiting = await takeRange(tx, spaceId, visitor.source);
-      if (!visiting && visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
       const visited = visiting ? await visit(tx, spaceId, visitor, visiting, claim) : { leased: [], visited: false };
+      if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
       doneAt = performance.now();
       return visited;
     });
-    if (!result.adopted) return result;
+    const sweep = visiting?.purpose === 'sweep';
+    if (!result.adopted) return { ...result, sweep };
     // Locks last until the commit is done.
     const { rows, lockedMs } = result.adopted;
-    return { ...result, adopted: { rows, lockedMs: lockedMs + performance.now() - doneAt } };
+    return { ...result, sweep, adopted: { rows, lockedMs: lockedMs + performance.now() - doneAt } };
   } catch (error) {
     if (classify(error) !== 'data' || visiting === undefined) throw error;
     const { id } = visiting;

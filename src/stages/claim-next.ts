@@ -6,7 +6,7 @@ import { LANES, type Lane, type LeasedKey } from '../claim/lease.js';
 import type { Priority } from '../embed/gate.js';
 import type { DrainContext } from './context.js';
 
-/** Keys that one token holds; none where vectors that were there before were taken over as they are. */
+/** Keys that one token holds; none where pages were visited that had none to lease. */
 export interface Claim {
   readonly token: string;
   readonly keys: readonly LeasedKey[];
@@ -63,32 +63,36 @@ export async function claimNext(context: ClaimContext, token: string): Promise<C
   return pages && { token, keys: pages, priority: 'load' };
 }
 
-/** How long vectors are taken over before edits are looked for again, in ms. */
-const ADOPT_MS = 100;
+/** How long pages are visited that have no key to lease before edits are looked for again, in ms. */
+const VISITS_MS = 50;
 /** How soon pages are visited again in which somebody holds every row that is left, in ms; or 4 times what a visit takes. */
 const BLOCKED_REST_MS = 100;
+/** Share of the time that pages are looked at in a sweep: nobody waits for it, and it reads the whole table. */
+const SWEEP_SHARE = 0.25;
 
 /**
  * Claims from the pages of a first load or a sweep, on to the first that has a key to lease. Resolves to no keys once
- * vectors were taken over for a while, and to undefined when there is nothing to do there just now.
+ * pages were visited in vain for a while, and to undefined when there is nothing to do there just now.
  */
 async function fromRanges(context: ClaimContext, token: string): Promise<readonly LeasedKey[] | undefined> {
-  const { load, stop } = context;
+  const { load, stop, report } = context;
   const began = performance.now();
-  let adopted = 0;
-  while (!stop.aborted && load.isFree()) {
+  const elapsedMs = () => performance.now() - began;
+  let visits = 0;
+  let share = 1;
+  while (!stop.aborted && load.isFree() && elapsedMs() < VISITS_MS) {
     const visitAt = performance.now();
     const range = await visitRange(context, token);
-    const tookMs = performance.now() - visitAt;
-    if (range.leased.length > 0) return range.leased;
     if (!range.visited) break;
-    if (range.blocked) load.rest(Math.max(BLOCKED_REST_MS, 4 * tookMs));
-    if (!range.adopted) continue;
-    adopted += range.adopted.rows;
-    load.worked(tookMs);
-    if (performance.now() - began > ADOPT_MS) break;
+    visits += 1;
+    if (range.blocked) load.rest(Math.max(BLOCKED_REST_MS, 4 * (performance.now() - visitAt)));
+    else report.visited += 1;
+    if (range.leased.length > 0) return range.leased;
+    if (range.sweep) share = SWEEP_SHARE;
   }
-  return adopted > 0 ? [] : undefined;
+  if (visits === 0) return undefined;
+  load.worked(elapsedMs(), share);
+  return [];
 }
 
 /** While vectors are taken over a visit writes, so it keeps to the pace of writes. */

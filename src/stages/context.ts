@@ -59,6 +59,8 @@ export interface DrainContext {
 
 /** What a drain did, counted. */
 export interface DrainReport {
+  /** Visits of pages of a first load or a sweep. */
+  visited: number;
   /** Keys claimed. */
   claimed: number;
   /** Vectors written. */
@@ -74,5 +76,5 @@ export interface DrainReport {
 }
 
 export function emptyReport(): DrainReport {
-  return { claimed: 0, written: 0, unpaid: 0, failed: 0, delayed: 0, tokens: 0 };
+  return { visited: 0, claimed: 0, written: 0, unpaid: 0, failed: 0, delayed: 0, tokens: 0 };
 }

@@ -2,7 +2,7 @@
 const MOST_REST_MS = 10_000;
 
 /**
- * The part of the time that this process works on the pages of a space's first load: after each batch it leaves them
+ * The part of the time that this process works on the pages of a space's first load or sweep: after each batch it leaves them
  * alone for as long as the share asks, all slots together. Edits are claimed all the while.
  */
 export class LoadDuty {
@@ -34,10 +34,13 @@ export class LoadDuty {
     this.freeAt = Math.max(this.freeAt, performance.now() + Math.min(ms, MOST_REST_MS));
   }
 
-  /** Tells how long a batch of pages took, in ms. Slots that end together rest together. */
-  worked(ms: number): void {
+  /**
+   * Tells how long pages were worked on, in ms. Slots that end together rest together.
+   * @param most what these pages may have of the time, whatever the throttle gives
+   */
+  worked(ms: number, most = 1): void {
     if (this.share <= 0) return;
-    this.freeAt = Math.max(this.freeAt, performance.now() + Math.min(ms * restOf(this.share), MOST_REST_MS));
+    this.rest(ms * restOf(Math.min(this.share, most)));
   }
 }
 

@@ -37,7 +37,8 @@ export async function drainOnce(options: OnceOptions): Promise<DrainReport> {
         try {
           const reports = await drainSlots(drainer, spaceId, slots, signal);
           for (const report of reports) addReport(total, report);
-          if (reports.some(({ claimed, written }) => claimed + written > 0)) progressAt = performance.now();
+          if (reports.some(({ visited, claimed, written }) => visited + claimed + written > 0))
+            progressAt = performance.now();
           onProgress?.(total);
         } catch (error) {
           failed.set(spaceId, error);

@@ -19,6 +19,16 @@ test('rests after a batch for as long as the share asks', () => {
   expect(duty.isFree()).toBe(true);
 });
 
+test('some pages may have less of the time than the throttle gives', () => {
+  const duty = new LoadDuty();
+  duty.worked(1000, 0.25);
+  expect(duty.restMs()).toBeCloseTo(3000);
+  duty.follow(0.1);
+  vi.advanceTimersByTime(3000);
+  duty.worked(100, 0.25);
+  expect(duty.restMs()).toBeCloseTo(900);
+});
+
 test('slots that end together rest together, not one after the other', () => {
   const duty = new LoadDuty();
   duty.follow(0.5);

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
+import { insertLoadRanges } from '../../src/source/ranges.js';
 import { claimNext } from '../../src/stages/claim-next.js';
 import { claimContext } from '../support/claim-context.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
 
 let fixture: Fixture;
 afterEach(() => fixture.close());
@@ -88,4 +91,35 @@ test('of a space that is being built edits come first, and its pages last', asyn
   await db.query('INSERT INTO freshvec.change (space_id, lane, key) VALUES ($1, 1, $2)', [store.space.id, '98']);
   expect(await claim()).toEqual({ keys: [98], priority: 'bulk' });
   expect(await claim()).toMatchObject({ priority: 'load' });
+});
+
+test('a sweep that finds nothing to do lets edits through, and rests', async () => {
+  fixture = await openFixture();
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
+    INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 100) i`);
+  const { source, space, store } = await fixture.add({
+    table: 'doc',
+    content: { columns: ['body'] },
+    model: 'fake/p@16',
+  });
+  await fixture.work();
+  for (let i = 0; i < 5; i++) await insertLoadRanges(db, source, space.id, 'sweep');
+  const ranges = async () => (await db.query('SELECT FROM freshvec.range')).length;
+  let edited = false;
+  const slow = instead(store, {
+    async diff(tx, pages, limit) {
+      const keys = await store.diff(tx, pages, limit);
+      if (!edited) await db.query(`UPDATE doc SET body = 'edited' WHERE id = 7`);
+      edited = true;
+      await sleep(100);
+      return keys;
+    },
+  });
+  const context = claimContext(db, slow, 20);
+  expect(await claimNext(context, randomUUID())).toMatchObject({ keys: [], priority: 'load' });
+  expect(context.load.isFree()).toBe(false);
+  expect(await ranges()).toBe(4);
+  expect(await claimNext(context, randomUUID())).toMatchObject({ keys: [{ key: '7' }], priority: 'interactive' });
+  expect(await ranges()).toBe(4);
 });
