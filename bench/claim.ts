@@ -10,6 +10,7 @@ import { ClaimCursor } from '../src/stages/claim-cursor.js';
 import { claimNext } from '../src/stages/claim-next.js';
 import { type DrainContext, emptyReport } from '../src/stages/context.js';
 import { LoadDuty } from '../src/stages/load-duty.js';
+import { LongVisit } from '../src/stages/long-visit.js';
 import { createPace } from '../src/stages/pace.js';
 import { WaitingWrites } from '../src/stages/waiting-writes.js';
 import { openStore } from '../src/store/index.js';
@@ -120,6 +121,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     batchKeys: KEYS,
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
+    longVisit: new LongVisit(),
     pace: createPace(KEYS),
     staying: createPace(KEYS),
     indexed: () => 'none',

@@ -1,7 +1,17 @@
-import { type Source, stillDefinedSql } from '../catalog/source.js';
+import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify } from '../db/errors.js';
 import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
+import {
+  dropRange,
+  insertHalves,
+  isLong,
+  putLast,
+  type RangeRow,
+  replaceRewritten,
+  takeRange,
+  takeRangeAgain,
+} from './range.js';
 
 /** What a store must answer for its pages to be visited; `store/port.ts` has the whole. */
 export interface RangeVisitor {
@@ -21,20 +31,12 @@ export interface RangeVisitor {
   prune(tx: Executor, limit: number): Promise<number>;
 }
 
-type RangeRow = {
-  id: number;
-  purpose: 'load' | 'sweep' | 'prune';
-  relation_oid: number;
-  filenode: number;
-  from_page: number;
-  to_page: number;
-  present_filenode: number | null;
-};
-
 export interface RangeClaim {
   readonly leased: readonly LeasedKey[];
-  /** False when no range was free to visit. */
+  /** False when no range was free to visit, or the first one is `long`. */
   readonly visited: boolean;
+  /** What is to be visited is more than edits may wait for: `visitLong`. */
+  readonly long?: boolean;
   /** It was a sweep's, for which nobody waits. */
   readonly sweep?: boolean;
   /** Rows whose vector was taken over as it is, and how long they were locked, in ms. */
@@ -43,56 +45,111 @@ export interface RangeClaim {
   readonly blocked?: boolean;
 }
 
-/** Behind every page that a relation may have: a range from 0 to it is the relation as a whole. */
-export const PAST_LAST_PAGE = 4_294_967_295;
-
 /** Vectors without a row that one visit of a prune range removes at most. */
 const PRUNE_LIMIT = 1000;
+
+const NOTHING: RangeClaim = { leased: [], visited: false };
+
+/** How one range is visited. */
+interface Visiting {
+  /** Keys that are not as they should be, at most. */
+  readonly limit: number;
+  /** Vectors that are taken over, at most. */
+  readonly adopt: number;
+  /** Has the keys that were found seen to, in the visit's transaction. Resolves to those that are leased now. */
+  readonly hand: (tx: Executor, keys: string[]) => Promise<LeasedKey[]>;
+}
 
 /**
  * Visits one range of pages that nobody else visits just now and leases up to `limit` of its keys that are not as they
  * should be. A range in which nothing is left to lease is deleted. Done rows are told by their hash, not by a cursor,
- * so a range may be visited any number of times.
+ * so a range may be visited any number of times. One that takes long is left to `visitLong`.
  *
  * While the space's adoption is open, a visit first takes over up to `adopt` vectors that are there, and then ends: their
  * locks are held for that alone. Adoption is over once no range is left.
  */
-export async function claimRange(
+export function claimRange(
   db: Database,
   spaceId: number,
   visitor: RangeVisitor,
-  claim: { token: string; worker: string; limit: number; adopt?: number },
+  { token, worker, limit, adopt = limit }: { token: string; worker: string; limit: number; adopt?: number },
+): Promise<RangeClaim> {
+  const hand = (tx: Executor, keys: string[]) => leaseKeys(tx, spaceId, keys, token, worker);
+  return visitFirst(db, spaceId, visitor, { limit, adopt, hand }, async (_, range) => !isLong(range));
+}
+
+/** Keys that a long visit puts in the line at most. */
+const LONG_LIMIT = 10_000;
+
+/**
+ * Visits a range that takes long. Whoever asks goes on with edits meanwhile and leases nothing: the keys that it finds go
+ * into the line of bulk changes, and while there is anything in that line no such visit begins, since it would find the
+ * same ones.
+ */
+export function visitLong(
+  db: Database,
+  spaceId: number,
+  visitor: RangeVisitor,
+  { adopt }: { adopt: number },
+): Promise<RangeClaim> {
+  const hand = async (tx: Executor, keys: string[]) => {
+    await tx.query('INSERT INTO freshvec.change (space_id, lane, key) SELECT $1, $2, unnest($3::text[])', [
+      spaceId,
+      LANES.bulk,
+      keys,
+    ]);
+    return [];
+  };
+  const may = async (tx: Executor) => !(await bulkWaits(tx, spaceId));
+  return visitFirst(db, spaceId, visitor, { limit: LONG_LIMIT, adopt, hand }, may);
+}
+
+async function bulkWaits(tx: Executor, spaceId: number): Promise<boolean> {
+  const [row] = await tx.query<{ waits: boolean }>(
+    `SELECT EXISTS (SELECT FROM freshvec.change WHERE space_id = $1 AND lane = $2)
+       OR EXISTS (SELECT FROM freshvec.change_pack WHERE space_id = $1) AS waits`,
+    [spaceId, LANES.bulk],
+  );
+  return row?.waits ?? false;
+}
+
+/** Visits the first range that is free, if it `may` be visited. */
+async function visitFirst(
+  db: Database,
+  spaceId: number,
+  visitor: RangeVisitor,
+  how: Visiting,
+  may: (tx: Executor, range: RangeRow) => Promise<boolean>,
 ): Promise<RangeClaim> {
   let visiting: RangeRow | undefined;
   try {
     let doneAt = 0;
     const result = await db.tx(async (tx): Promise<RangeClaim> => {
-      visiting = await takeRange(tx, spaceId, visitor.source);
-      const visited = visiting ? await visit(tx, spaceId, visitor, visiting, claim) : { leased: [], visited: false };
+      const range = await takeRange(tx, spaceId, visitor.source);
+      if (range && !(await may(tx, range))) return { ...NOTHING, long: true };
+      visiting = range;
+      const visited = range ? await visit(tx, spaceId, visitor, range, how) : NOTHING;
       if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
       doneAt = performance.now();
-      return visited;
+      return { ...visited, sweep: range?.purpose === 'sweep' };
     });
-    const sweep = visiting?.purpose === 'sweep';
-    if (!result.adopted) return { ...result, sweep };
+    if (!result.adopted) return result;
     // Locks last until the commit is done.
     const { rows, lockedMs } = result.adopted;
-    return { ...result, sweep, adopted: { rows, lockedMs: lockedMs + performance.now() - doneAt } };
+    return { ...result, adopted: { rows, lockedMs: lockedMs + performance.now() - doneAt } };
   } catch (error) {
     if (classify(error) !== 'data' || visiting === undefined) throw error;
     const { id } = visiting;
-    return db.tx((tx) => narrow(tx, spaceId, visitor, id, claim));
+    return db.tx((tx) => narrow(tx, spaceId, visitor, id, how));
   }
 }
-
-type ClaimOptions = Parameters<typeof claimRange>[3];
 
 async function visit(
   tx: Executor,
   spaceId: number,
   visitor: RangeVisitor,
   range: RangeRow,
-  { token, worker, limit, adopt = limit }: ClaimOptions,
+  { limit, adopt, hand }: Visiting,
 ): Promise<RangeClaim> {
   if (range.purpose === 'prune') {
     if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
@@ -111,18 +168,8 @@ async function visit(
   const keys = await visitor.diff(tx, pagesOf(range), limit);
   if (blocked) await putLast(tx, range.id);
   else if (keys.length < limit) await dropRange(tx, range.id);
-  const leased = await leaseKeys(tx, spaceId, keys, token, worker);
+  const leased = await hand(tx, keys);
   return { leased, visited: true, blocked: blocked && leased.length === 0 };
-}
-
-/** Pages with rows that somebody holds do not keep the others waiting. */
-async function putLast(tx: Executor, id: number): Promise<void> {
-  await tx.query(
-    `WITH range AS (DELETE FROM freshvec.range WHERE id = $1 RETURNING *)
-     INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
-     SELECT space_id, purpose, relation_oid, filenode, from_page, to_page FROM range`,
-    [id],
-  );
 }
 
 /** Every page was visited: from here on a vector without a hash is one that freshvec did not make. */
@@ -136,74 +183,29 @@ async function endAdoption(tx: Executor, spaceId: number): Promise<void> {
 
 /**
  * The content of some row in the range cannot be had (a cast that fails, say). The range is halved, down to one page,
- * all of whose keys are then leased: the reading finds the row, and the others are not kept waiting for it.
+ * all of whose keys are then taken: the reading finds the row, and the others are not kept waiting for it.
  */
 async function narrow(
   tx: Executor,
   spaceId: number,
   visitor: RangeVisitor,
   id: number,
-  { token, worker }: ClaimOptions,
+  { hand }: Visiting,
 ): Promise<RangeClaim> {
-  const [range] = await tx.query<RangeRow & { pages: number }>(
-    `SELECT r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
-       pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::int AS pages
-     FROM freshvec.range r WHERE r.id = $1 FOR UPDATE SKIP LOCKED`,
-    [id],
-  );
+  const range = await takeRangeAgain(tx, id);
   if (!range) return { leased: [], visited: true };
   await dropRange(tx, id);
-  const end = Math.min(range.to_page, range.pages);
+  const end = Math.min(range.to_page, range.pages ?? 0);
   if (end - range.from_page <= 1) {
     const keys = await visitor.suspects(tx, pagesOf(range));
-    return { leased: await leaseKeys(tx, spaceId, keys, token, worker), visited: true };
+    return { leased: await hand(tx, keys), visited: true };
   }
-  const middle = Math.floor((range.from_page + end) / 2);
-  await tx.query(
-    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
-     VALUES ($1, $2, $3, $4, $5, $6), ($1, $2, $3, $4, $6, $7)`,
-    [spaceId, range.purpose, range.relation_oid, range.filenode, range.from_page, middle, range.to_page],
-  );
+  await insertHalves(tx, spaceId, range, Math.floor((range.from_page + end) / 2));
   return { leased: [], visited: true };
 }
 
 function pagesOf(range: RangeRow): { relationOid: number; fromPage: number; toPage: number } {
   return { relationOid: range.relation_oid, fromPage: range.from_page, toPage: range.to_page };
-}
-
-/** A worker that knows the source from before an `alter` would find rows in order that are not. */
-async function takeRange(tx: Executor, spaceId: number, source: Source): Promise<RangeRow | undefined> {
-  const [row] = await tx.query<RangeRow>(
-    `SELECT r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
-       pg_relation_filenode(r.relation_oid::regclass)::int8 AS present_filenode
-     FROM freshvec.range r WHERE r.space_id = $1 AND ${stillDefinedSql(source)} ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED`,
-    [spaceId],
-  );
-  return row;
-}
-
-async function dropRange(tx: Executor, id: number): Promise<void> {
-  await tx.query('DELETE FROM freshvec.range WHERE id = $1', [id]);
-}
-
-/**
- * VACUUM FULL, CLUSTER and the like move rows to other pages: the pages still to be visited mean nothing any more, so
- * the relation is visited anew as a whole. A relation that was dropped has nothing to visit.
- */
-async function replaceRewritten(tx: Executor, spaceId: number, range: RangeRow): Promise<void> {
-  await tx.query(`DELETE FROM freshvec.range WHERE space_id = $1 AND relation_oid = $2 AND filenode = $3`, [
-    spaceId,
-    range.relation_oid,
-    range.filenode,
-  ]);
-  if (range.present_filenode === null) return;
-  await tx.query(
-    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
-     SELECT $1, $2, $3, $4, v.from_page, v.to_page FROM (
-       SELECT p, p + 64 FROM generate_series(0, pg_relation_size($3::oid::regclass) / current_setting('block_size')::int, 64) p
-       UNION ALL SELECT 0, ${PAST_LAST_PAGE}) v(from_page, to_page)`,
-    [spaceId, range.purpose, range.relation_oid, range.present_filenode],
-  );
 }
 
 async function leaseKeys(tx: Executor, spaceId: number, keys: string[], token: string, worker: string) {

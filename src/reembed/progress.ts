@@ -1,6 +1,6 @@
 import type { Source } from '../catalog/source.js';
-import { PAST_LAST_PAGE } from '../claim/claim-range.js';
 import { isLoaded } from '../claim/pending.js';
+import { PAST_LAST_PAGE } from '../claim/range.js';
 import type { Executor } from '../db/database.js';
 
 /** How far the first pass over a new space is. */

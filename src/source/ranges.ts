@@ -1,6 +1,6 @@
 import { fromSource } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
-import { PAST_LAST_PAGE } from '../claim/claim-range.js';
+import { PAST_LAST_PAGE } from '../claim/range.js';
 import type { Executor } from '../db/database.js';
 import { literal } from '../db/identifiers.js';
 

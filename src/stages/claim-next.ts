@@ -1,7 +1,7 @@
 import { claimBulk } from '../claim/claim-bulk.js';
 import { type ChangeClaim, type ChangeClaimOptions, claimChanges } from '../claim/claim-changes.js';
 import { claimExpired, claimWaiting } from '../claim/claim-due.js';
-import { claimRange, type RangeClaim } from '../claim/claim-range.js';
+import { claimRange, type RangeClaim, visitLong } from '../claim/claim-range.js';
 import { LANES, type Lane, type LeasedKey } from '../claim/lease.js';
 import type { Priority } from '../embed/gate.js';
 import type { DrainContext } from './context.js';
@@ -15,7 +15,7 @@ export interface Claim {
 
 type ClaimContext = Pick<
   DrainContext,
-  'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'stop' | 'pace' | 'visitGate' | 'report'
+  'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'longVisit' | 'stop' | 'pace' | 'visitGate' | 'report'
 >;
 
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
@@ -75,7 +75,7 @@ const SWEEP_SHARE = 0.25;
  * pages were visited in vain for a while, and to undefined when there is nothing to do there just now.
  */
 async function fromRanges(context: ClaimContext, token: string): Promise<readonly LeasedKey[] | undefined> {
-  const { load, stop, report } = context;
+  const { load, stop } = context;
   const began = performance.now();
   const elapsedMs = () => performance.now() - began;
   let visits = 0;
@@ -83,10 +83,10 @@ async function fromRanges(context: ClaimContext, token: string): Promise<readonl
   while (!stop.aborted && load.isFree() && elapsedMs() < VISITS_MS) {
     const visitAt = performance.now();
     const range = await visitRange(context, token);
+    if (range.long) context.longVisit.begin(() => visitBeside(context));
     if (!range.visited) break;
     visits += 1;
-    if (range.blocked) load.rest(Math.max(BLOCKED_REST_MS, 4 * (performance.now() - visitAt)));
-    else report.visited += 1;
+    note(context, range, performance.now() - visitAt);
     if (range.leased.length > 0) return range.leased;
     if (range.sweep) share = SWEEP_SHARE;
   }
@@ -97,19 +97,29 @@ async function fromRanges(context: ClaimContext, token: string): Promise<readonl
 
 /** While vectors are taken over a visit writes, so it keeps to the pace of writes. */
 async function visitRange(context: ClaimContext, token: string): Promise<RangeClaim> {
-  const { db, store, worker, batchKeys, pace, visitGate, report } = context;
+  const { db, store, worker, batchKeys, pace, visitGate } = context;
   const claim = { token, worker, limit: batchKeys };
   if (store.space.adoption !== 'open') return claimRange(db, store.space.id, store, claim);
-  return visitGate(async () => {
-    const range = await claimRange(db, store.space.id, store, { ...claim, adopt: pace.rows() });
-    if (range.adopted) {
-      const { rows, lockedMs } = range.adopted;
-      pace.observe(rows, lockedMs);
-      report.claimed += rows;
-      report.unpaid += rows;
-    }
-    return range;
-  });
+  return visitGate(() => claimRange(db, store.space.id, store, { ...claim, adopt: pace.rows() }));
+}
+
+/** Not in turn with the visits and writes of an adoption, which would wait for all of its pages. */
+async function visitBeside(context: ClaimContext): Promise<void> {
+  const { db, store, load, pace } = context;
+  const began = performance.now();
+  const range = await visitLong(db, store.space.id, store, { adopt: pace.rows() });
+  const tookMs = performance.now() - began;
+  if (range.visited) note(context, range, tookMs);
+  load.worked(tookMs, range.sweep ? SWEEP_SHARE : 1);
+}
+
+function note({ load, pace, report }: ClaimContext, { blocked, adopted }: RangeClaim, tookMs: number): void {
+  if (blocked) load.rest(Math.max(BLOCKED_REST_MS, 4 * tookMs));
+  else report.visited += 1;
+  if (!adopted) return;
+  pace.observe(adopted.rows, adopted.lockedMs);
+  report.claimed += adopted.rows;
+  report.unpaid += adopted.rows;
 }
 
 /** Claims from one lane; where few keys come out of many rows (a hot key), the limit doubles. */

@@ -6,6 +6,7 @@ import type { IndexCost } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
 import type { ClaimCursor } from './claim-cursor.js';
 import type { LoadDuty } from './load-duty.js';
+import type { LongVisit } from './long-visit.js';
 import type { Pace } from './pace.js';
 import type { Parked } from './parked.js';
 import type { WaitingWrites } from './waiting-writes.js';
@@ -26,6 +27,8 @@ export interface DrainContext {
   readonly cursor: ClaimCursor;
   /** How much of the time goes to pages of a first load. */
   readonly load: LoadDuty;
+  /** The closing visit of a first load, which claims do not wait for; shared by this process's drains of the space. */
+  readonly longVisit: LongVisit;
   /** The space whose vectors are taken over, where one has the same fingerprint: no provider is asked then. */
   readonly copyFrom?: Store | undefined;
   readonly pace: Pace;

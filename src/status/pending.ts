@@ -1,8 +1,8 @@
 import { PACK_KEYS } from '../catalog/pack.js';
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
-import { PAST_LAST_PAGE } from '../claim/claim-range.js';
 import { LANES, type Lane } from '../claim/lease.js';
 import { oldestSinceSql } from '../claim/pending.js';
+import { PAST_LAST_PAGE } from '../claim/range.js';
 import type { Executor } from '../db/database.js';
 
 /** What is still to be done in a space, read from freshvec's own tables: cheap however large the source is. */

@@ -62,7 +62,7 @@ export class Drainer {
   private readonly parkedIn = new Map<number, DrainContext>();
   private readonly leases: LeaseKeeper;
   private readonly probes: Probes;
-  private codec: Promise<VectorCodec> | undefined;
+  private codec: VectorCodec | undefined;
 
   constructor(private readonly options: DrainerOptions) {
     this.leases = new LeaseKeeper(options.db);
@@ -116,17 +116,19 @@ export class Drainer {
     return report;
   }
 
-  /** Vectors wait here for rows that the app holds, so the space wants another drain. */
-  hasParked(spaceId: number): boolean {
-    return this.parkedIn.has(spaceId);
-  }
-
+  /** Spaces whose vectors wait here for rows that the app holds, and which want another drain for that. */
   parkedSpaces(): number[] {
     return [...this.parkedIn.keys()];
   }
 
+  /** Resolves once no visit of many pages goes on beside the space's drains. */
+  longVisitEnded(spaceId: number): Promise<void> {
+    return this.runOf(spaceId).longVisit.ended();
+  }
+
   /** Gives back what is parked. No drain may run any more. */
   async close(): Promise<void> {
+    for (const { longVisit } of this.spaces.values()) await longVisit.ended();
     for (const spaceId of [...this.parkedIn.keys()]) await this.giveBackParked(spaceId);
     this.leases.close();
   }
@@ -183,6 +185,7 @@ export class Drainer {
       indexed: () => state.indexed,
       flushesAll: () => state.flushesAll,
       load: state.load,
+      longVisit: state.longVisit,
       copyFrom: state.opened.copyFrom,
       parked: state.parked,
       writeGate: (priority, write) => {
@@ -209,8 +212,8 @@ export class Drainer {
     const source = space && (await getSourceById(db, space.sourceId));
     if (!space || !source || !MAINTAINED_STATES.includes(space.state)) return undefined;
     if (await this.isPaused(space)) return undefined;
-    this.codec ??= this.openCodec();
-    const codec = await this.codec;
+    this.codec ??= await this.openCodec();
+    const { codec } = this;
     const store = openStore(source, space, codec);
     this.runOf(spaceId).load.follow(await loadShare(db, spaceId));
     const twin = await payingTwin(db, space);
@@ -289,7 +292,6 @@ export class Drainer {
   private async openCodec(): Promise<VectorCodec> {
     const extension = await this.options.db.vectorExtension();
     if (extension) return vectorCodec(this.options.db, extension);
-    this.codec = undefined;
     throw new FreshvecError('pgvector_missing', 'pgvector is not installed in this database: CREATE EXTENSION vector.');
   }
 }

@@ -97,6 +97,8 @@ async function drainSlots(
   let ended: PromiseSettledResult<DrainReport>[];
   do ended = await Promise.allSettled(runs);
   while (ended.length < runs.length);
+  // Nobody waits for edits here.
+  await drainer.longVisitEnded(spaceId);
   return Promise.all(runs);
 }
 

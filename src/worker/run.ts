@@ -75,7 +75,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       .then(() => options.onReport?.(spaceId, report)); // What was done before a failure counts too.
     running.add(run);
     await run.finally(() => running.delete(run));
-    const parked = drainer.hasParked(spaceId);
+    const parked = drainer.parkedSpaces().includes(spaceId);
     if (stop.signal.aborted || !(slice.aborted || parked)) return;
     // While the space rests a drain would return at once, and ask for the next.
     const restMs = Math.max(drainer.restsMs(spaceId), failed ? AFTER_FAILURE_MS : 0);

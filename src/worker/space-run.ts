@@ -2,6 +2,7 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import type { EmbeddingModel } from '../embed/port.js';
 import { ClaimCursor } from '../stages/claim-cursor.js';
 import { LoadDuty } from '../stages/load-duty.js';
+import { LongVisit } from '../stages/long-visit.js';
 import { createPace, createStayingPace, type Pace } from '../stages/pace.js';
 import type { Parked } from '../stages/parked.js';
 import type { IndexCost } from '../store/index-state.js';
@@ -13,6 +14,7 @@ export interface SpaceRun {
   readonly pace: Pace;
   readonly staying: Pace;
   readonly load: LoadDuty;
+  readonly longVisit: LongVisit;
   readonly parked: Parked[];
   readonly visits: LimitFunction;
   opened:
@@ -42,6 +44,7 @@ export function newSpaceRun(rows: number): SpaceRun {
     pace,
     staying: createStayingPace(pace, rows),
     load: new LoadDuty(),
+    longVisit: new LongVisit(),
     parked: [],
     visits: pLimit(1),
     opened: undefined,

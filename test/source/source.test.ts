@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { getSource, listSources } from '../../src/catalog/source.js';
 import { liveSpace } from '../../src/catalog/space.js';
-import { PAST_LAST_PAGE } from '../../src/claim/claim-range.js';
+import { PAST_LAST_PAGE } from '../../src/claim/range.js';
 import type { Database } from '../../src/db/database.js';
 import {
   alterSource,

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
+import { PAST_LAST_PAGE } from '../../src/claim/range.js';
 import { insertLoadRanges } from '../../src/source/ranges.js';
 import { claimNext } from '../../src/stages/claim-next.js';
 import { claimContext } from '../support/claim-context.js';
+import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { instead } from '../support/instead.js';
 
@@ -122,4 +124,75 @@ test('a sweep that finds nothing to do lets edits through, and rests', async () 
   expect(await ranges()).toBe(4);
   expect(await claimNext(context, randomUUID())).toMatchObject({ keys: [{ key: '7' }], priority: 'interactive' });
   expect(await ranges()).toBe(4);
+});
+
+test('edits do not wait for the visit of a whole table, and what it finds is embedded', async () => {
+  fixture = await openFixture();
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, note text);
+    INSERT INTO doc SELECT i, 'text ' || i, repeat('x', 1500) FROM generate_series(1, 2000) i`);
+  const { space, store } = await fixture.add({
+    table: 'doc',
+    content: { columns: ['body'] },
+    model: 'fake/p@16',
+    index: 'none',
+  });
+  await fixture.work();
+  await db.query(`INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+    SELECT ${space.id}, 'load', 'doc'::regclass, pg_relation_filenode('doc'), 0, ${PAST_LAST_PAGE}`);
+  // As a row that was moved: nobody tells of it.
+  await db.query('UPDATE doc SET embedding_hash = NULL WHERE id = 1000');
+  let go = () => {};
+  const held = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  let visiting = false;
+  const slow = instead(store, {
+    async diff(tx, pages, limit) {
+      const keys = await store.diff(tx, pages, limit);
+      visiting = true;
+      await held;
+      return keys;
+    },
+  });
+  const context = claimContext(db, slow, 20);
+  expect(await claimNext(context, randomUUID())).toBeUndefined();
+  try {
+    await eventually(() => visiting, { what: 'the visit' });
+    await db.query(`UPDATE doc SET body = 'edited' WHERE id = 7`);
+    expect(await claimNext(context, randomUUID())).toMatchObject({ keys: [{ key: '7' }] });
+    expect(await claimNext(context, randomUUID())).toBeUndefined();
+    expect(await db.query('SELECT FROM freshvec.range')).toHaveLength(1);
+  } finally {
+    go();
+    await context.longVisit.ended();
+  }
+  expect(await db.query('SELECT FROM freshvec.range')).toEqual([]);
+  context.cursor.lookAgain();
+  expect(await claimNext(context, randomUUID())).toMatchObject({ keys: [{ key: '1000' }], priority: 'bulk' });
+});
+
+test('a visit of a whole table that fails is told of by the drains that follow', async () => {
+  fixture = await openFixture('pglite');
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text, note text);
+    INSERT INTO doc SELECT i, 'text ' || i, repeat('x', 1500) FROM generate_series(1, 2000) i`);
+  const { store } = await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/p@16' });
+  await db.query('DELETE FROM freshvec.range WHERE to_page < $1', [PAST_LAST_PAGE]);
+  let diffs = 0;
+  const failing = instead(store, {
+    async diff(tx, pages, limit) {
+      diffs += 1;
+      if (diffs === 1) throw new TypeError('no luck');
+      return store.diff(tx, pages, limit);
+    },
+  });
+  const context = claimContext(db, failing, 20);
+  expect(await claimNext(context, randomUUID())).toBeUndefined();
+  await context.longVisit.ended();
+  await expect(claimNext(context, randomUUID())).rejects.toThrow('no luck');
+  const waiting = async () => (await db.query('SELECT FROM freshvec.change')).length;
+  expect(await claimNext(context, randomUUID())).toBeUndefined();
+  await context.longVisit.ended();
+  expect(await waiting()).toBe(2000);
 });

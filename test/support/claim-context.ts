@@ -3,6 +3,7 @@ import { ClaimCursor } from '../../src/stages/claim-cursor.js';
 import type { claimNext } from '../../src/stages/claim-next.js';
 import { emptyReport } from '../../src/stages/context.js';
 import { LoadDuty } from '../../src/stages/load-duty.js';
+import { LongVisit } from '../../src/stages/long-visit.js';
 import { createPace } from '../../src/stages/pace.js';
 import type { Store } from '../../src/store/port.js';
 
@@ -15,6 +16,7 @@ export function claimContext(db: Database, store: Store, batchKeys: number): Par
     batchKeys,
     cursor: new ClaimCursor(),
     load: new LoadDuty(),
+    longVisit: new LongVisit(),
     pace: createPace(1),
     visitGate: (visit) => visit(),
     report: emptyReport(),

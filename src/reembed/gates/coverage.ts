@@ -1,5 +1,5 @@
 import { stillDefinedSql } from '../../catalog/source.js';
-import { PAST_LAST_PAGE } from '../../claim/claim-range.js';
+import { PAST_LAST_PAGE } from '../../claim/range.js';
 import { classify } from '../../db/errors.js';
 import { addCoverage, NOTHING } from '../../store/coverage.js';
 import { openStore } from '../../store/index.js';

@@ -1,0 +1,96 @@
+import { type Source, stillDefinedSql } from '../catalog/source.js';
+import type { Executor } from '../db/database.js';
+
+/** A row of `freshvec.range`: pages of a table still to be visited. */
+export type RangeRow = {
+  id: number;
+  purpose: 'load' | 'sweep' | 'prune';
+  relation_oid: number;
+  filenode: number;
+  from_page: number;
+  to_page: number;
+  /** Null where the relation is gone. */
+  present_filenode: number | null;
+  /** Pages of the relation; null where it is gone. */
+  pages: number | null;
+};
+
+/** Behind every page that a relation may have: a range from 0 to it is the relation as a whole. */
+export const PAST_LAST_PAGE = 4_294_967_295;
+
+const COLUMNS = `r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
+       pg_relation_filenode(r.relation_oid::regclass)::int8 AS present_filenode,
+       pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::int8 AS pages`;
+
+/** Locks the first range that nobody visits. A worker that knows the source from before an `alter` would find rows in order that are not. */
+export async function takeRange(tx: Executor, spaceId: number, source: Source): Promise<RangeRow | undefined> {
+  const [row] = await tx.query<RangeRow>(
+    `SELECT ${COLUMNS} FROM freshvec.range r
+     WHERE r.space_id = $1 AND ${stillDefinedSql(source)} ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED`,
+    [spaceId],
+  );
+  return row;
+}
+
+/** Locks this range again, unless somebody else visits it by now or has dropped it. */
+export async function takeRangeAgain(tx: Executor, id: number): Promise<RangeRow | undefined> {
+  const [row] = await tx.query<RangeRow>(
+    `SELECT ${COLUMNS} FROM freshvec.range r WHERE r.id = $1 FOR UPDATE SKIP LOCKED`,
+    [id],
+  );
+  return row;
+}
+
+/** A visit of so many pages takes a moment in which edits would wait, narrow rows that they are. */
+const LONG_PAGES = 256;
+/** Ordinary ranges have such a part of a large relation (`source/ranges.ts`). */
+const LONG_PART = 1 / 4096;
+
+/** Whether a visit of the range takes long: the closing one of a first load, or a part of it. */
+export function isLong({ from_page, to_page, pages }: RangeRow): boolean {
+  const most = Math.max(LONG_PAGES, (pages ?? 0) * LONG_PART + 1);
+  return Math.min(to_page, pages ?? 0) - from_page > most;
+}
+
+export async function dropRange(tx: Executor, id: number): Promise<void> {
+  await tx.query('DELETE FROM freshvec.range WHERE id = $1', [id]);
+}
+
+/** Pages with rows that somebody holds do not keep the others waiting. */
+export async function putLast(tx: Executor, id: number): Promise<void> {
+  await tx.query(
+    `WITH range AS (DELETE FROM freshvec.range WHERE id = $1 RETURNING *)
+     INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+     SELECT space_id, purpose, relation_oid, filenode, from_page, to_page FROM range`,
+    [id],
+  );
+}
+
+/** Puts two ranges in place of one that was dropped. */
+export async function insertHalves(tx: Executor, spaceId: number, range: RangeRow, middle: number): Promise<void> {
+  await tx.query(
+    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+     VALUES ($1, $2, $3, $4, $5, $6), ($1, $2, $3, $4, $6, $7)`,
+    [spaceId, range.purpose, range.relation_oid, range.filenode, range.from_page, middle, range.to_page],
+  );
+}
+
+/**
+ * VACUUM FULL, CLUSTER and the like move rows to other pages: the pages still to be visited mean nothing any more, so
+ * the relation is visited anew as a whole. A relation that was dropped has nothing to visit.
+ */
+export async function replaceRewritten(tx: Executor, spaceId: number, range: RangeRow): Promise<void> {
+  await tx.query(`DELETE FROM freshvec.range WHERE space_id = $1 AND relation_oid = $2 AND filenode = $3`, [
+    spaceId,
+    range.relation_oid,
+    range.filenode,
+  ]);
+  if (range.present_filenode === null) return;
+  await tx.query(
+    `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+     SELECT $1, $2, $3, $4, v.from_page, v.to_page FROM (
+       SELECT p, p + 64 FROM generate_series(0, pg_relation_size($3::oid::regclass) / current_setting('block_size')::int, 64) p
+       UNION ALL SELECT 0, ${PAST_LAST_PAGE}) v(from_page, to_page)`,
+    [spaceId, range.purpose, range.relation_oid, range.present_filenode],
+  );
+}
