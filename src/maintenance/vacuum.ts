@@ -1,8 +1,8 @@
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
-import { longSession } from '../store/index-session.js';
 import type { VectorRelation } from '../store/own-index.js';
+import { vacuumTable } from '../store/vacuum-table.js';
 import { forEach } from './for-each.js';
 import { bloatOf, type ReindexOptions, rebuildAlone, validIndexes } from './reindex.js';
 import { logged, type RunNotes } from './run-log.js';
@@ -20,8 +20,6 @@ const MIN_DEAD = 1_000;
 /** Autovacuum's own default is 0.2, far too lazy for tables whose dead rows a vector index keeps finding. */
 const DEAD_SHARE = 0.1;
 const REST_MS = 1_800_000;
-/** What VACUUM pays attention to besides its work: as gentle as autovacuum. */
-const COST_DELAY = '2ms';
 
 /**
  * Vacuums the tables that hold vectors and have many dead rows. VACUUM mends an HNSW graph row by row, which takes far
@@ -76,7 +74,7 @@ function vacuumLogged(
       const rebuilt = await rebuildFirst(db, target, relation, { ...options, signal });
       await assertFree(db, relation);
       notes.bytesBefore = await sizeOf(db, relation);
-      await runVacuum(db, relation, { ...options, signal });
+      await vacuumTable(db, qualified(relation.schema, relation.name), { ...options, signal });
       notes.bytesAfter = await sizeOf(db, relation);
       await describe(db, relation, dead, rebuilt, notes);
     }),
@@ -105,14 +103,6 @@ async function rebuildFirst(
       rebuilt.push(index.name);
   }
   return rebuilt;
-}
-
-/** Without giving pages back at the end: that takes a lock that the app would wait for. */
-async function runVacuum(db: Database, { schema, name }: VectorRelation, options: VacuumOptions): Promise<void> {
-  await longSession(db, options, async (session) => {
-    await session.query(`SET vacuum_cost_delay = '${COST_DELAY}'`);
-    await session.query(`VACUUM (ANALYZE, TRUNCATE FALSE) ${qualified(schema, name)}`);
-  });
 }
 
 /** A role that may not is passed over with a warning that nobody reads. */

@@ -9,16 +9,17 @@ export interface ControllerDeps {
   readonly db: Database;
   /** Measures whether the new space may answer searches. */
   readonly runGates: (of: Pick<StepContext, 'migration' | 'source' | 'from' | 'to' | 'signal'>) => Promise<Gate[]>;
-  /** Reads what the database feels, about once a second while a backfill goes on; `share` is the one that holds. */
-  readonly throttle: (work: BackfillWork, share: number) => Promise<Tick>;
+  /** Reads what the database feels, about once a second while rows are written; `share` is the one that holds. */
+  readonly throttle: (work: ThrottledWork, share: number) => Promise<Tick>;
   readonly index: IndexSettings;
 }
 
-/** What a backfill works on. */
-export interface BackfillWork {
+/** Rows that are written for a migration. */
+export interface ThrottledWork {
   readonly migrationId: number;
   readonly source: Source;
-  readonly to: Space;
+  /** The space that a backfill fills; undefined where vectors are cleared, which asks no provider. */
+  readonly to: Space | undefined;
 }
 
 /** What a build of a vector index may take. */

@@ -1,33 +1,34 @@
 import type { ThrottleSettings } from '../config/throttle.js';
 import type { Database } from '../db/database.js';
-import type { BackfillWork } from './operation.js';
+import type { ThrottledWork } from './operation.js';
 import { createThrottle, type Throttle, type Tick } from './throttle/create-throttle.js';
 
 export interface Throttles {
-  tick(work: BackfillWork, share: number): Promise<Tick>;
+  tick(work: ThrottledWork, share: number): Promise<Tick>;
   close(): Promise<void>;
 }
 
-/** A throttle for each migration of this process: each remembers what it measured before. */
+/** A throttle for each migration of this process, and for each thing it does: each remembers what it measured before. */
 export function createThrottles(
   db: Database,
   settings: ThrottleSettings,
   accountsOf: (spec: string) => Promise<readonly string[]>,
 ): Throttles {
-  const open = new Map<number, Promise<Throttle>>();
+  const open = new Map<string, Promise<Throttle>>();
 
-  async function start({ source, to }: BackfillWork): Promise<Throttle> {
-    const writes = to.store === 'table' ? await tableOid(db, to.id) : [];
-    return createThrottle(db, settings, { source, writes, accounts: await accountsOf(to.spec) });
+  async function start({ source, to }: ThrottledWork): Promise<Throttle> {
+    const writes = to?.store === 'table' ? await tableOid(db, to.id) : [];
+    return createThrottle(db, settings, { source, writes, accounts: to ? await accountsOf(to.spec) : [] });
   }
 
   return {
     async tick(work, share) {
-      let throttle = open.get(work.migrationId);
+      const name = `${work.migrationId} ${work.to ? 'fills' : 'clears'}`;
+      let throttle = open.get(name);
       if (!throttle) {
         throttle = start(work);
-        throttle.catch(() => open.delete(work.migrationId)); // The next tick tries again.
-        open.set(work.migrationId, throttle);
+        throttle.catch(() => open.delete(name)); // The next tick tries again.
+        open.set(name, throttle);
       }
       return (await throttle).tick(share);
     },

@@ -1,6 +1,9 @@
 /** A write transaction is sized to hold its locks for this long at most (DESIGN law 4). */
 export const LOCKS_HELD_MS = 30;
 
+/** Rows in a first write: with a live HNSW index each row takes milliseconds, without one a fraction. */
+export const FIRST_WRITE = { indexed: 3, plain: 200 };
+
 const MIN_ROWS = 1;
 const MAX_ROWS = 500;
 

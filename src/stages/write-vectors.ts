@@ -7,7 +7,7 @@ import type { MadeVector } from './made-vector.js';
 import type { Parked } from './parked.js';
 import { settleRefused } from './refuse-long.js';
 import type { WritingBatch } from './waiting-writes.js';
-import { inWaves } from './waves.js';
+import { lineUp, nextInLine } from './waves.js';
 import { writeChunk } from './write-chunk.js';
 
 /** How soon a row that wants no payment is asked for again when somebody holds it, in seconds. */
@@ -30,7 +30,12 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
   const locked: MadeVector[] = [];
   let heldInRow = 0;
   await settleUnpaid(context, embedded);
-  let line = context.indexed() === 'moved' ? inWaves(items) : items.map((row) => ({ row, wave: 0 }));
+  let line = lineUp(items, context.indexed());
+  // Rows that are to stay on their page would not, were an indexed vector of another space to change as well.
+  const styles = {
+    moving: { pace: context.pace, alone: false },
+    staying: { pace: context.staying, alone: true },
+  };
   const left = new Map(items.map((item) => [item.key, item]));
   const onWritten = (count: number) => {
     report.written += count;
@@ -40,16 +45,13 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
   try {
     for (;;) {
       line = line.filter(({ row }) => left.has(row.key));
-      const wave = line[0]?.wave;
-      if (wave === undefined) break;
+      if (line.length === 0) break;
       // The worker's time is up: what is parked is given back.
       if (cut.aborted) {
         locked.unshift(...left.values());
         break;
       }
-      // Rows that are to stay on their page would not, were an indexed vector of another space to change as well.
-      const style = wave > 0 ? { pace: context.staying, alone: true } : { pace: context.pace, alone: false };
-      const chunk = line.slice(0, style.pace.rows()).flatMap((next) => (next.wave === wave ? [next.row] : []));
+      const { rows: chunk, style } = nextInLine(line, styles);
       const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, batch, some, style));
       await endGone(context, token, outcomes);
       for (const { key } of chunk) left.delete(key); // Those that were set aside too.

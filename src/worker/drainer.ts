@@ -12,6 +12,7 @@ import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack } from '../pipeline.js';
 import { readUpdateTriggers } from '../source/hazards.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
+import { FIRST_WRITE } from '../stages/pace.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
@@ -41,9 +42,6 @@ export interface DrainRun {
   readonly cut: AbortSignal;
   readonly moreThanOne?: (priority: Priority) => void;
 }
-
-/** Rows in a first write: with a live HNSW index each row takes milliseconds, without one a fraction. */
-const FIRST_WRITE = { indexed: 3, plain: 200 };
 
 /** How long a space rests after a provider failure that named no time, in ms. */
 const COOL_DOWN_MS = 1000;

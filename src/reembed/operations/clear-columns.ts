@@ -2,92 +2,165 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { listRelations } from '../../capture/index.js';
 import type { Space } from '../../catalog/space.js';
 import type { Database, Executor } from '../../db/database.js';
+import { classify, isOfOneRow } from '../../db/errors.js';
 import { ident, qualified } from '../../db/identifiers.js';
 import { readHazards } from '../../source/index.js';
-import { createPace } from '../../stages/pace.js';
+import { LoadDuty } from '../../stages/load-duty.js';
+import { createPace, createStayingPace, FIRST_WRITE } from '../../stages/pace.js';
+import { lineUp, nextInLine } from '../../stages/waves.js';
 import { columnNames, columnsOf, columnsThere } from '../../store/column.js';
-import { longSession } from '../../store/index-session.js';
+import { type IndexCost, indexCost } from '../../store/index-state.js';
+import { vacuumTable } from '../../store/vacuum-table.js';
 import type { StepContext } from '../operation.js';
+import { TICK_MS, tickThrottle } from '../tick-throttle.js';
 
-/** Rows of the first batch; from there on their number follows the time that locks are held. */
-const FIRST_ROWS = 100;
 /** Rows that the app held are tried again in so many passes; what is left then goes with the column. */
 const PASSES = 3;
-/** Rest between batches, as part of the time that a batch took. */
-const REST = 0.5;
+/** Rows that are looked for at a time, more or less. */
+const LOOK_ROWS = 500;
+
+/** A row that has a vector to be cleared: its ctid, and the page that it is on. */
+type Row = { readonly at: string; readonly page: string };
 
 /**
- * Sets the vectors of a space to NULL in small batches, so that a VACUUM can give their room back: a dropped column
- * keeps it. Rows that the app holds are passed over, and tried once more at the end. Left out where the app has UPDATE
- * triggers of its own, which would fire for every row.
+ * Sets the vectors of a space to NULL in small transactions, so that a VACUUM can give their room back: a dropped column
+ * keeps it. It goes as the worker's writes do: as fast as the throttle lets it, few rows at a time and in waves where the
+ * table has a vector index in use. Rows that the app holds are passed over, and tried once more at the end. Left out
+ * where the app has UPDATE triggers of its own, which would fire for every row.
  */
-export async function clearColumns({ db, source, signal }: StepContext, space: Space): Promise<void> {
+export async function clearColumns(context: StepContext, space: Space): Promise<void> {
+  const { db, source, signal } = context;
   const columns = (await columnsThere(db, source.relation.oid, columnsOf(space))).map(ident);
   if (!columns.includes(columnNames(space).vector)) return;
   if ((await readHazards(db, source.relation.oid)).updateTriggers.length > 0) return;
   const leaves = (await listRelations(db, source.relation.oid)).filter(({ leaf }) => leaf);
+  const turns = new Turns(context, space);
   for (const leaf of leaves) {
     const table = qualified(leaf.schema, leaf.table);
-    let cleared = 0;
-    for (let pass = 0; pass < PASSES; pass++) {
-      const round = await clearOnce(db, table, columns, signal);
-      cleared += round.cleared;
-      if (round.passedOver === 0) break;
-    }
-    if (cleared > 0) await vacuum(db, table);
+    for (let pass = 0; pass < PASSES; pass++) if (!(await clearOnce(db, table, columns, turns))) break;
+    // Even where nothing was left to clear: whoever did it may have been killed before the vacuum.
+    await vacuumTable(db, table, { lockTimeoutMs: 0, signal });
   }
 }
 
-async function clearOnce(
+/** Resolves to whether rows were passed over. */
+async function clearOnce(db: Database, table: string, columns: readonly string[], turns: Turns): Promise<boolean> {
+  const { pages, pagesAtOnce } = await sizeOf(db, table);
+  let passedOver = false;
+  for (let page = 0; page < pages; page += pagesAtOnce) {
+    const { result } = await turns.take(() => rowsWithVector(db, table, columns, page, page + pagesAtOnce));
+    for (let line = lineUp(result, turns.indexed); line.length > 0; ) {
+      const { rows, style } = nextInLine(line, turns);
+      const { result: cleared, ms } = await turns.take(() => clear(db, table, columns, rows));
+      style.pace.observe(cleared, ms);
+      passedOver ||= cleared < rows.length;
+      line = line.slice(rows.length);
+    }
+  }
+  return passedOver;
+}
+
+function rowsWithVector(
+  db: Executor,
+  table: string,
+  [vector = '']: readonly string[],
+  from: number,
+  to: number,
+): Promise<Row[]> {
+  return db.query<Row>(
+    `SELECT ctid::text AS at, (ctid::text::point)[0]::text AS page FROM ${table}
+     WHERE ctid >= $1::tid AND ctid < $2::tid AND ${vector} IS NOT NULL`,
+    [`(${from},0)`, `(${to},0)`],
+  );
+}
+
+/**
+ * Resolves to how many rows were cleared. None where the table refuses one of them (a constraint of the app's), or one is
+ * moving between partitions. A crash may take it back: then it is done again, and the drop waits for the disk.
+ */
+async function clear(
   db: Database,
   table: string,
   [vector = '', ...companions]: readonly string[],
-  signal: AbortSignal,
-): Promise<{ cleared: number; passedOver: number }> {
-  const { pages, rowsPerPage } = await sizeOf(db, table);
-  const pace = createPace(FIRST_ROWS);
-  let cleared = 0;
-  let seen = 0;
-  for (let page = 0; page < pages; ) {
-    signal.throwIfAborted();
-    const next = page + Math.max(1, Math.floor(pace.rows() / rowsPerPage));
-    const began = performance.now();
-    const [row] = await db.tx((tx) =>
-      tx.query<{ seen: number; cleared: number }>(
-        `WITH seen AS MATERIALIZED (
-           SELECT ctid FROM ${table} WHERE ctid >= $1::tid AND ctid < $2::tid AND ${vector} IS NOT NULL
-         ), held AS MATERIALIZED (
-           SELECT t.ctid FROM ${table} t WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM seen)) FOR NO KEY UPDATE SKIP LOCKED
-         ), done AS (
-           UPDATE ${table} t SET ${[vector, ...companions].map((column) => `${column} = NULL`).join(', ')}
-           WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM held)) RETURNING 1
-         )
-         SELECT (SELECT count(*) FROM seen) AS seen, (SELECT count(*) FROM done) AS cleared`,
-        [`(${page},0)`, `(${next},0)`],
-      ),
+  rows: readonly Row[],
+): Promise<number> {
+  try {
+    const [row] = await db.tx(
+      (tx) =>
+        tx.query<{ cleared: number }>(
+          `WITH held AS MATERIALIZED (
+             SELECT t.ctid FROM ${table} t WHERE t.ctid = ANY($1::text[]::tid[]) AND ${vector} IS NOT NULL
+             FOR NO KEY UPDATE SKIP LOCKED
+           ), done AS (
+             UPDATE ${table} t SET ${[vector, ...companions].map((column) => `${column} = NULL`).join(', ')}
+             WHERE t.ctid = ANY(ARRAY(SELECT ctid FROM held)) RETURNING 1
+           )
+           SELECT count(*) AS cleared FROM done`,
+          [rows.map(({ at }) => at)],
+        ),
+      { flushed: false },
     );
-    const tookMs = performance.now() - began;
-    page = next;
-    seen += row?.seen ?? 0;
-    cleared += row?.cleared ?? 0;
-    pace.observe(row?.cleared ?? 0, tookMs);
-    if (row?.cleared) await sleep(tookMs * REST, undefined, { signal });
+    return row?.cleared ?? 0;
+  } catch (error) {
+    if (isOfOneRow(error) || classify(error) === 'retry') return 0;
+    throw error;
   }
-  return { cleared, passedOver: seen - cleared };
 }
 
-async function sizeOf(db: Executor, table: string): Promise<{ pages: number; rowsPerPage: number }> {
+async function sizeOf(db: Executor, table: string): Promise<{ pages: number; pagesAtOnce: number }> {
   const [row] = await db.query<{ pages: number; rows: number }>(
     `SELECT pg_relation_size(oid) / current_setting('block_size')::int AS pages,
        CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 10 END::float8 AS rows
      FROM pg_class WHERE oid = $1::text::regclass`,
     [table],
   );
-  return { pages: row?.pages ?? 0, rowsPerPage: Math.max(1, row?.rows ?? 1) };
+  return { pages: row?.pages ?? 0, pagesAtOnce: Math.max(1, Math.floor(LOOK_ROWS / (row?.rows ?? 1))) };
 }
 
-async function vacuum(db: Database, table: string): Promise<void> {
-  await longSession(db, { lockTimeoutMs: 0 }, (session) => session.query(`VACUUM ${table}`));
-}
+/** Whose turn it is, clearing or the app: what the throttle says, and what the writes so far have taken. */
+class Turns {
+  /** What writes pay for at present. */
+  indexed: IndexCost = 'each';
+  readonly moving = { pace: createPace(FIRST_WRITE.indexed) };
+  readonly staying = { pace: createStayingPace(this.moving.pace, FIRST_WRITE.indexed) };
+  readonly #duty = new LoadDuty();
+  #share: number;
+  #lookedAt = Number.NEGATIVE_INFINITY;
 
-/** Those of the space's columns that nobody dropped or renamed, the vector first. Quoted. */
+  constructor(
+    private readonly context: StepContext,
+    private readonly space: Space,
+  ) {
+    this.#share = context.migration.share;
+  }
+
+  /** Works once it is time to, and says how long it took, in ms. */
+  async take<T>(work: () => Promise<T>): Promise<{ result: T; ms: number }> {
+    const { signal } = this.context;
+    for (;;) {
+      signal.throwIfAborted();
+      if (performance.now() - this.#lookedAt >= TICK_MS) await this.#look();
+      const restMs = this.#duty.restMs();
+      if (restMs === 0) break;
+      await sleep(Math.min(restMs, TICK_MS), undefined, { signal });
+    }
+    const began = performance.now();
+    const result = await work();
+    const ms = performance.now() - began;
+    this.#duty.worked(ms);
+    return { result, ms };
+  }
+
+  async #look(): Promise<void> {
+    const { db, source } = this.context;
+    this.#share = await tickThrottle(this.context, this.#share);
+    this.#duty.follow(this.#share);
+    const indexed = await indexCost(db, source, this.space);
+    if (indexed !== this.indexed) {
+      this.indexed = indexed;
+      this.moving.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);
+      this.staying.pace.restart(FIRST_WRITE.indexed);
+    }
+    this.#lookedAt = performance.now();
+  }
+}

@@ -1,6 +1,7 @@
 import type { Migration, MigrationState } from '../../catalog/migration.js';
 import type { Source } from '../../catalog/source.js';
 import { getSpace, listMaintainedSpaces, type Space } from '../../catalog/space.js';
+import { asSingleton } from '../../claim/singleton.js';
 import type { Executor } from '../../db/database.js';
 import { FreshvecError, sqlState } from '../../db/errors.js';
 import {
@@ -60,16 +61,34 @@ export const contract: Operation = async (context) => {
   try {
     await forget(context, doomed);
     await deleteWork(db, doomed.id);
-    if (doomed.store === 'column') {
-      await dropIndex(context, doomed);
-      if (!isKept(context, doomed)) await clearColumns(context, doomed);
-    }
+    if (doomed.store === 'column' && !(await emptyRows(context, doomed)))
+      return waits(PAUSE_MS, 'another process builds or tends an index of the table');
     await dropVectors(context, doomed, next);
     return MOVED;
   } catch (error) {
     return laterOrThrow(error);
   }
 };
+
+/**
+ * Takes the vectors off the source's rows as the only one that tends its table, as upkeep does. Resolves to false where
+ * another process does, or took over.
+ */
+async function emptyRows(context: StepContext, doomed: Space): Promise<boolean> {
+  const { db, source } = context;
+  let taken: AbortSignal | undefined;
+  try {
+    return await asSingleton(db, `index:${source.relation.oid}`, async (lost) => {
+      taken = lost;
+      const alone = { ...context, signal: AbortSignal.any([lost, context.signal]) };
+      await dropIndex(alone, doomed);
+      if (!isKept(context, doomed)) await clearColumns(alone, doomed);
+    });
+  } catch (error) {
+    if (taken?.aborted) return false;
+    throw error;
+  }
+}
 
 function laterOrThrow(error: unknown): StepOutcome {
   if (wasTaken(error)) return MOVED;

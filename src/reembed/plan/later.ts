@@ -7,6 +7,7 @@ import { indexOnSql } from '../../store/build-index.js';
 import { columnNames } from '../../store/column.js';
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
 import { indexedRelation, indexName } from '../../store/index-state.js';
+import { vacuumSql } from '../../store/vacuum-table.js';
 import type { PlanContext } from './context.js';
 
 /** What the steps after expanding run, in their order; workers' own writes are left out. `to` has the id that it will get. */
@@ -104,10 +105,10 @@ function clearing(from: Space, leaves: readonly string[]): PlannedStatement[] {
     {
       sql: `UPDATE ${leaf} SET ${vector} = NULL, ${model} = NULL, ${hash} = NULL WHERE ctid >= $1 AND ctid < $2 AND ${vector} IS NOT NULL`,
       lock: 'rows, in batches of 30 ms',
-      why: 'complete: clears the old vectors page by page',
+      why: 'complete: clears the old vectors page by page, as fast as the throttle lets it',
     },
     {
-      sql: `VACUUM ${leaf}`,
+      sql: vacuumSql(leaf),
       lock: `SHARE UPDATE EXCLUSIVE on ${leaf}`,
       why: 'complete: gives their room back, which dropping a column alone does not',
     },

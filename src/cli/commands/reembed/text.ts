@@ -116,7 +116,9 @@ export function describeStatus(migration: MigrationStatus): string {
     `  from     ${migration.from} (space ${migration.spaces.from})`,
     `  to       ${migration.to} (space ${migration.spaces.to})`,
     `  rows     ${count(done)} of about ${count(rows)}${rate === null ? '' : `, ${count(rate)} a second`}${etaSeconds ? `, ${seconds(etaSeconds)} left` : ''}`,
-    ...(migration.state === 'backfilling' ? [`  pace     ${Math.round(migration.share * 100)} % of the time`] : []),
+    ...(['backfilling', 'contracting'].includes(migration.state)
+      ? [`  pace     ${Math.round(migration.share * 100)} % of the time`]
+      : []),
     ...throttleReasons(throttle).map((reason) => `  slowed   ${reason}`),
     ...(spend.usd > 0 || spend.capUsd !== null
       ? [`  spent    $${spend.usd.toFixed(2)}${spend.capUsd === null ? '' : ` of $${spend.capUsd.toFixed(2)}`}`]

@@ -1,0 +1,29 @@
+import type { Space } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
+import type { StepContext } from './operation.js';
+import { OURS, type Ours, oursParams } from './transition.js';
+
+/** How often the throttle is set, in ms. */
+export const TICK_MS = 1_000;
+
+/**
+ * Asks what the database feels and puts it on the migration's row, where workers and `status` read it. `to`: the space
+ * that texts are embedded for, if any are. Resolves to the share of the time to work for from now on.
+ */
+export async function tickThrottle(
+  { db, migration, source, throttle }: Pick<StepContext, 'db' | 'migration' | 'source' | 'throttle'>,
+  before: number,
+  to?: Space,
+): Promise<number> {
+  const { share, signals } = await throttle({ migrationId: migration.id, source, to }, before);
+  await saveThrottle(db, migration, share, JSON.stringify(signals));
+  return share;
+}
+
+/** Only as long as the migration is ours: a controller that slept must not speed up what another one slowed down. */
+async function saveThrottle(db: Executor, migration: Ours, share: number, signals: string): Promise<void> {
+  await db.query(
+    `UPDATE freshvec.migration SET share = $4, throttle = $5::jsonb, throttled_at = clock_timestamp() WHERE ${OURS}`,
+    [...oursParams(migration), share, signals],
+  );
+}
