@@ -179,13 +179,14 @@ const THROTTLE_SECONDS = 15;
 export const SLOWEST_SHARE = 0.1;
 
 /**
- * Which part of the time the pages of a space's first load may be worked on: 1 where no migration holds it back, 0 while
- * its migration is paused or not backfilling.
+ * Which part of the time the pages of a space may be worked on: 1 where no migration holds it back, 0 while its migration
+ * is paused or parked. Only while it backfills does somebody look at what the database feels.
  */
 export async function loadShare(db: Executor, spaceId: number): Promise<number> {
   const [row] = await db.query<{ share: number }>(
     `SELECT CASE WHEN m.state IN ('soaking', 'rolled_back') THEN 1
          WHEN m.paused OR m.state = 'parked' THEN 0
+         WHEN m.state <> 'backfilling' THEN $3
          WHEN m.throttled_at > clock_timestamp() - make_interval(secs => $2) THEN m.share
          ELSE least(m.share, $3) END::float8 AS share
      FROM freshvec.migration m WHERE m.to_space = $1 AND m.state NOT IN ('done', 'aborted')`,
@@ -196,7 +197,8 @@ export async function loadShare(db: Executor, spaceId: number): Promise<number> 
 
 /** SQL: the pages of the space `s` may be visited: no migration that rests fills it. */
 export const LOADS_SQL = `NOT EXISTS (SELECT FROM freshvec.migration __fv_m WHERE __fv_m.to_space = s.id
-  AND __fv_m.state NOT IN ('soaking', 'rolled_back', 'done', 'aborted') AND (__fv_m.paused OR __fv_m.state = 'parked' OR __fv_m.share = 0))`;
+  AND __fv_m.state NOT IN ('soaking', 'rolled_back', 'done', 'aborted') AND (__fv_m.paused OR __fv_m.state = 'parked'
+    OR (__fv_m.state = 'backfilling' AND __fv_m.share = 0)))`;
 
 /** Whether a migration still fills this space or has yet to check it. */
 export async function isMigrating(db: Executor, spaceId: number): Promise<boolean> {
@@ -205,4 +207,23 @@ export async function isMigrating(db: Executor, spaceId: number): Promise<boolea
     [spaceId],
   );
   return rows.length > 0;
+}
+
+/**
+ * SQL for an `alter` of the source: a move whose new space was being checked, or was found good, goes back to filling it.
+ * Its controller loses it: what that one measured was of the definition before.
+ */
+export function recedeSql(sourceId: number): string {
+  return `WITH back AS (
+  UPDATE freshvec.migration SET token = NULL, tries = 0,
+    state = CASE state WHEN 'parked' THEN state ELSE 'backfilling' END,
+    parked_state = CASE state WHEN 'parked' THEN 'backfilling' END,
+    reason = CASE state WHEN 'parked' THEN reason END
+  WHERE source_id = ${sourceId} AND COALESCE(parked_state, state) IN ('verifying', 'ready')
+  RETURNING id, state, to_space
+), building AS (
+  UPDATE freshvec.space SET state = 'building' WHERE id IN (SELECT to_space FROM back) AND state = 'ready'
+)
+INSERT INTO freshvec.migration_event (migration_id, state, what)
+SELECT id, state, 'the source was altered: every row is visited and checked again' FROM back`;
 }

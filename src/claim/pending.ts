@@ -72,6 +72,15 @@ export function oldestSinceSql(spaceId: string): string {
          (SELECT min(since) FROM freshvec.lease WHERE space_id = ${spaceId}))`;
 }
 
+/** Ranges of pages of a space's first load that nobody is done with. */
+export async function countLoadRanges(db: Executor, spaceId: number): Promise<number> {
+  const [row] = await db.query<{ ranges: number }>(
+    `SELECT count(*) AS ranges FROM freshvec.range WHERE space_id = $1 AND purpose = 'load'`,
+    [spaceId],
+  );
+  return row?.ranges ?? 0;
+}
+
 /** Rows that may still be on their way when a first pass counts as done. */
 const STRAGGLERS = 1000;
 

@@ -5,7 +5,7 @@ import type { SpaceState } from '../catalog/space.js';
 export type MigrationEvent =
   /** The controller: what the state is for is done. */
   | 'advance'
-  /** The controller: a gate found rows missing. */
+  /** The controller, or whoever alters the source: rows are to be visited, and what was measured holds no more. */
   | 'recede'
   /** The controller: somebody renamed or dropped what it stands on, or it failed too often. */
   | 'park'

@@ -1,6 +1,7 @@
 import type { Migration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
+import { countLoadRanges } from '../claim/pending.js';
 import type { Executor } from '../db/database.js';
 import { indexState } from '../store/vector-indexes.js';
 import { pendingGate } from './gates/pending.js';
@@ -22,6 +23,9 @@ export async function whyNotSwitchable(
   if (!to || !(await standsOn(db, migration, source, to))) return 'the new vectors are not there any more';
   if (to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid')
     return 'the index of the new space is not there or not valid any more: `freshvec maintain run index` builds it';
+  // Not for a person to accept: these rows have no vector yet, or that of another content.
+  if ((await countLoadRanges(db, to.id)) > 0)
+    return 'pages have come up whose rows have no new vectors yet: they are being visited, `reembed status` says how far it is';
   const { name, passed, value, note } = await pendingGate({ db, to, settings: { pendingSeconds: PENDING_SECONDS } });
   if (passed || migration.accepted.includes(name)) return undefined;
   return `searches would miss rows that still wait for their new vectors (${value} ${note}); \`reembed accept ${source.name} ${name}\` lets that pass`;

@@ -49,6 +49,15 @@ export async function move(
   return moved !== undefined;
 }
 
+/** Back to filling the new space. False where the migration was moved by somebody else meanwhile. */
+export async function recede(tx: Executor, migration: Ours & Pick<Migration, 'toSpaceId'>, what: string) {
+  if (!(await move(tx, migration, 'backfilling', { what }))) return false;
+  await tx.query(`UPDATE freshvec.space SET state = 'building' WHERE id = $1 AND state = 'ready'`, [
+    migration.toSpaceId,
+  ]);
+  return true;
+}
+
 export async function record(tx: Executor, migrationId: number, state: MigrationState, what: string): Promise<void> {
   await tx.query('INSERT INTO freshvec.migration_event (migration_id, state, what) VALUES ($1, $2, $3)', [
     migrationId,

@@ -1,5 +1,6 @@
 import { functionsSql, readCaptureTarget, readWatched } from '../capture/index.js';
 import { type LongTexts, longTextsRefusal } from '../catalog/long-texts.js';
+import { recedeSql } from '../catalog/migration.js';
 import { type Content, getSource, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, type Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
@@ -77,14 +78,23 @@ async function alterStatements(db: Executor, before: Source, source: Source): Pr
     ...(isSame(source.content, before.content)
       ? []
       : spaces.filter(({ adoption }) => adoption === 'open').map(endAdoption)),
+    ...(spaces.every(isFilled)
+      ? []
+      : [{ sql: recedeSql(source.id), lock: NO_LOCK, why: 'has a move that is under way checked once more' }]),
     ...functionsSql(target).map((sql) => ({ sql, lock: NO_LOCK, why: 'defines what the triggers do' })),
     ...captureStatements(target),
     ...spaces.map((space) => ({
-      sql: rangesSql(source, space.id, 'sweep'),
+      // What is not switched to yet has no row of the new content: it is loaded anew.
+      sql: rangesSql(source, space.id, isFilled(space) ? 'sweep' : 'load'),
       lock,
       why: 'has every row compared with its vector',
     })),
   ];
+}
+
+/** Searches are, or were, answered from it. */
+function isFilled({ state }: Space): boolean {
+  return state === 'live' || state === 'retained';
 }
 
 /** Rows that a worker holds were read under the definition before: they are looked at once more when it is done. */

@@ -1,4 +1,4 @@
-import { oldestSinceSql } from '../../claim/pending.js';
+import { countLoadRanges, oldestSinceSql } from '../../claim/pending.js';
 import type { Executor } from '../../db/database.js';
 import type { Gate, GateContext } from './context.js';
 
@@ -12,13 +12,12 @@ export async function pendingGate({
   readonly to: Pick<GateContext['to'], 'id'>;
   readonly settings: Pick<GateContext['settings'], 'pendingSeconds'>;
 }): Promise<Gate> {
-  const [row] = await db.query<{ oldest: number | null; ranges: number }>(
-    `SELECT extract(epoch FROM clock_timestamp() - ${oldestSinceSql('$1')})::float8 AS oldest,
-       (SELECT count(*) FROM freshvec.range WHERE space_id = $1 AND purpose = 'load') AS ranges`,
+  const [row] = await db.query<{ oldest: number | null }>(
+    `SELECT extract(epoch FROM clock_timestamp() - ${oldestSinceSql('$1')})::float8 AS oldest`,
     [to.id],
   );
   const value = Math.max(0, Math.round((row?.oldest ?? 0) * 1000) / 1000);
-  const ranges = row?.ranges ?? 0;
+  const ranges = await countLoadRanges(db, to.id);
   const late = value >= settings.pendingSeconds;
   const note =
     ranges > 0

@@ -1,18 +1,25 @@
+import { countLoadRanges } from '../../claim/pending.js';
 import { indexState } from '../../store/vector-indexes.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { whyNotSwitchable } from '../switchable.js';
-import { move } from '../transition.js';
+import { recede } from '../transition.js';
 import { switchTo } from './switch.js';
 
 const LOOK_MS = 5_000;
 
-/** Waits for a person's `cutover`; goes on by itself where it was started with `--auto`. An index that went meanwhile is built again. */
+/**
+ * Waits for a person's `cutover`; goes on by itself where it was started with `--auto`. Pages that came meanwhile, with a
+ * partition, are visited first, and an index that went is built again.
+ */
 export const ready: Operation = async ({ db, migration, source, to }) => {
-  if (to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid') {
-    await db.tx(async (tx) => {
-      if (!(await move(tx, migration, 'backfilling', { what: 'the index is gone: it is built again' }))) return;
-      await tx.query(`UPDATE freshvec.space SET state = 'building' WHERE id = $1 AND state = 'ready'`, [to.id]);
-    });
+  const lost =
+    (await countLoadRanges(db, to.id)) > 0
+      ? 'pages came that were not visited yet'
+      : to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid'
+        ? 'the index is gone: it is built again'
+        : undefined;
+  if (lost !== undefined) {
+    await db.tx((tx) => recede(tx, migration, lost));
     return MOVED;
   }
   if (!migration.auto) return waits(LOOK_MS, null);

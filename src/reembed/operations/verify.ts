@@ -1,9 +1,10 @@
 import type { Gate } from '../../catalog/migration.js';
+import { countLoadRanges } from '../../claim/pending.js';
 import type { Executor } from '../../db/database.js';
 import { insertLoadRanges } from '../../source/index.js';
 import { shown } from '../eval/text.js';
 import { MOVED, type Operation, waits } from '../operation.js';
-import { move, OURS, type Ours, oursParams } from '../transition.js';
+import { move, OURS, type Ours, oursParams, recede } from '../transition.js';
 
 /** How long until the gates are tried again, in s: they read the whole table, and some are paid for. Doubles each time. */
 const AGAIN_SECONDS = { first: 15, most: 3600 };
@@ -21,6 +22,10 @@ function isOpen(gate: Gate, accepted: readonly string[]): boolean {
  */
 export const verify: Operation = async (context) => {
   const { db, migration, source, from, to, signal } = context;
+  if ((await countLoadRanges(db, to.id)) > 0) {
+    await db.tx((tx) => recede(tx, migration, 'pages came that were not visited yet'));
+    return MOVED;
+  }
   const restMs = await restOf(db, migration);
   if (restMs > 0) return waits(restMs, migration.reason ?? null);
   const gates = await context.runGates({ migration, source, from, to, signal });
@@ -30,7 +35,7 @@ export const verify: Operation = async (context) => {
   await saveGates(db, migration, gates, { failed: !soon });
   if (shut.some(({ name }) => name === 'coverage')) {
     await db.tx(async (tx) => {
-      if (!(await move(tx, migration, 'backfilling', { what: 'rows were missing: they are visited again' }))) return;
+      if (!(await recede(tx, migration, 'rows were missing: they are visited again'))) return;
       await insertLoadRanges(tx, source, to.id, 'load');
     });
     return MOVED;
