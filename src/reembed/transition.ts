@@ -1,5 +1,5 @@
 import { getMigration, hasEnded, type Migration, type MigrationState } from '../catalog/migration.js';
-import type { Database, Executor } from '../db/database.js';
+import type { Executor } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { literal } from '../db/identifiers.js';
 
@@ -121,16 +121,18 @@ export async function pauseSelf(tx: Executor, migration: Ours, reason: string): 
   if (paused) await record(tx, migration.id, migration.state, reason);
 }
 
-/** Counts a try that failed; resolves to how many did so in a row, 0 where the migration is not ours any more. */
-export function countTry(db: Database, migration: Ours, why: string): Promise<number> {
-  return db.tx(async (tx) => {
-    const [row] = await tx.query<{ tries: number }>(
-      `UPDATE freshvec.migration SET tries = tries + 1 WHERE ${OURS} RETURNING tries`,
-      oursParams(migration),
-    );
-    if (row) await record(tx, migration.id, migration.state, why);
-    return row?.tries ?? 0;
-  });
+/** Counts a try; resolves to how many there were in a row, 0 where the migration is not ours any more. */
+export async function countTry(db: Executor, migration: Ours): Promise<number> {
+  const [row] = await db.query<{ tries: number }>(
+    `UPDATE freshvec.migration SET tries = tries + 1 WHERE ${OURS} RETURNING tries`,
+    oursParams(migration),
+  );
+  return row?.tries ?? 0;
+}
+
+/** Takes back a try that was counted, and that nothing was wrong with. */
+export async function forgetTry(db: Executor, migration: Ours): Promise<void> {
+  await db.query(`UPDATE freshvec.migration SET tries = tries - 1 WHERE ${OURS} AND tries > 0`, oursParams(migration));
 }
 
 /** Fails where the migration is not ours any more, else holds it until the transaction ends. */

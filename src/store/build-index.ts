@@ -21,6 +21,8 @@ export interface BuildProgress {
 
 export interface BuildOptions {
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
+  /** Called on the build's own connection right before CREATE INDEX is sent; what it throws keeps it from that. */
+  readonly beforeBuild?: ((session: Executor) => Promise<void>) | undefined;
   /** Ends a build that is under way. */
   readonly signal?: AbortSignal | undefined;
   /** maintenance_work_mem for the build, such as `1GB`. */
@@ -120,6 +122,7 @@ async function ensureOne(
       await dropGone(db, relation, await goneIndexes(db, relation, name));
     };
     const create = async () => {
+      await options.beforeBuild?.(session);
       try {
         await session.query(`CREATE INDEX CONCURRENTLY ${ident(name)} ON ${on}`);
       } catch (error) {

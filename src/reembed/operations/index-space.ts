@@ -1,8 +1,9 @@
 import { asSingleton } from '../../claim/singleton.js';
+import type { Executor } from '../../db/database.js';
 import { classify, FreshvecError } from '../../db/errors.js';
 import { ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
-import { countTry, move, waitFor } from '../transition.js';
+import { countTry, forgetTry, move, record, waitFor } from '../transition.js';
 
 /** Builds that may fail in a row before a person is asked. */
 const MOST_TRIES = 3;
@@ -13,6 +14,9 @@ const PASSING_MS = 5_000;
 /**
  * Ensures the new space's index, built concurrently under a name that freshvec owns. What a build that failed left
  * behind is dropped and built again, three times at most; one that another session is building is waited for.
+ *
+ * A try is counted before CREATE INDEX is sent, and taken back where we ended it ourselves: one that brings the server
+ * down, or this process, would not be counted after.
  */
 export const indexSpace: Operation = async (context) => {
   const { db, migration, source, to, index } = context;
@@ -24,10 +28,19 @@ export const indexSpace: Operation = async (context) => {
   return outcome;
 
   async function build(signal: AbortSignal): Promise<StepOutcome> {
+    let tries = 0;
+    // One try, however many partitions it goes through.
+    const beforeBuild = async (session: Executor) => {
+      if (tries > 0) return;
+      tries = await countTry(session, migration);
+      if (tries === 0) throw new MigrationTaken();
+      if (tries > MOST_TRIES) throw new TriesOver(migration.reason);
+    };
     try {
       const state = await ensureIndex(db, source, to, {
         ...index,
         signal,
+        beforeBuild,
         onProgress: ({ phase, done, total, waitsForPid }) => {
           const held = waitsForPid === undefined ? '' : `; waits for the transaction of pid ${waitsForPid}`;
           const reason = `${phase}: ${total > 0 ? Math.floor((100 * done) / total) : 0} %${held}`;
@@ -36,20 +49,43 @@ export const indexSpace: Operation = async (context) => {
       });
       if (state === 'building') return waits(LOOK_MS, 'another session is building an index of the table');
     } catch (error) {
-      if (signal.aborted) return waits(0);
-      const message = error instanceof Error ? error.message : String(error);
-      // Nobody has to mend what passes by itself.
-      if (isPassing(error)) return waits(PASSING_MS, `the index is built later: ${message}`);
-      // What a person must mend does not get better by trying.
-      const tries = error instanceof FreshvecError ? MOST_TRIES : await countTry(db, migration, message);
-      if (tries < MOST_TRIES) return waits(LOOK_MS * tries, `the index build failed and is tried again: ${message}`);
-      return { park: `the index cannot be built: ${message}` };
+      if (signal.aborted) {
+        if (tries > 0) await forgetTry(db, migration);
+        return waits(0);
+      }
+      if (error instanceof MigrationTaken) return waits(0);
+      return failed(error, tries);
     }
     const what = to.index.kind === 'none' ? 'it has no index: exact search' : 'the index is valid';
     await db.tx((tx) => move(tx, migration, 'verifying', { what }));
     return MOVED;
   }
+
+  async function failed(error: unknown, counted: number): Promise<StepOutcome> {
+    const message = error instanceof Error ? error.message : String(error);
+    // Nobody has to mend what passes by itself. What comes once the build has begun may be its own doing.
+    const passing = isPassing(error);
+    if (passing && counted === 0) return waits(PASSING_MS, `the index is built later: ${message}`);
+    // What a person must mend does not get better by trying.
+    const tries = error instanceof FreshvecError && !passing ? MOST_TRIES : counted || (await countTry(db, migration));
+    if (tries >= MOST_TRIES) return { park: `the index cannot be built: ${message}` };
+    const reason = `the index build failed and is tried again: ${message}`;
+    await record(db, migration.id, migration.state, reason);
+    return waits(LOOK_MS * tries, reason);
+  }
 };
+
+class MigrationTaken extends Error {}
+
+/** None of the builds before came to an end that anybody saw. */
+class TriesOver extends FreshvecError {
+  constructor(last: string | undefined) {
+    super(
+      'index_build_failed',
+      `${MOST_TRIES} builds came to no end${last === undefined ? '' : `; the last: ${last}`}`,
+    );
+  }
+}
 
 function isPassing(error: unknown): boolean {
   if (error instanceof FreshvecError) return ['lock_not_available', 'database_unreachable'].includes(error.code);
