@@ -88,7 +88,8 @@ CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named fl
 -- outage one a second goes, and the others are told.
 CREATE FUNCTION take_budget(
   account text, requests float8, tokens float8, burst float8, urgent boolean, micros bigint, cap bigint, space int,
-  OUT wait_ms float8, OUT why text, OUT charged_on text, OUT requests_per_minute float8, OUT tokens_per_minute float8
+  OUT wait_ms float8, OUT why text, OUT charged_on text, OUT probe boolean, OUT requests_per_minute float8,
+  OUT tokens_per_minute float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
   a freshvec.account;
@@ -137,6 +138,8 @@ BEGIN
       RETURN;
     END IF;
   END IF;
+  -- After an outage one request goes ahead; the others wait for what becomes of it.
+  probe := a.failures > 0 AND NOT urgent;
   today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
   charged_on := to_char(today, 'YYYY-MM-DD');
   IF micros > 0 THEN
@@ -175,9 +178,7 @@ BEGIN
       requests_unmetered = CASE WHEN requests_per_minute IS NULL THEN a.requests_unmetered + requests ELSE 0 END,
       tokens_unmetered = CASE WHEN tokens_per_minute IS NULL THEN a.tokens_unmetered + tokens ELSE 0 END,
       asked_at = CASE WHEN urgent AND a.failures > 0 THEN clock_timestamp() ELSE a.asked_at END,
-      -- After an outage one request goes ahead; the others wait for what becomes of it.
-      probe_until = CASE WHEN a.failures > 0 AND NOT urgent THEN clock_timestamp() + interval '10 s'
-        WHEN urgent THEN a.probe_until END
+      probe_until = CASE WHEN probe THEN clock_timestamp() + interval '10 s' WHEN urgent THEN a.probe_until END
   WHERE x.account = a.account;
 END
 $$;
@@ -221,9 +222,11 @@ END
 $$;
 
 -- What became of requests that were granted: tokens over (or, negative, under) what was taken for them, the limits that
--- the provider named, and what was charged (see record_spend).
+-- the provider named, whether one that went ahead after an outage ended without telling anything of the provider's
+-- health, and what was charged (see record_spend).
 CREATE FUNCTION settle_budget(
-  account text, tokens float8, requests_limit float8, tokens_limit float8, answered boolean, spent jsonb
+  account text, tokens float8, requests_limit float8, tokens_limit float8, answered boolean, probe_is_over boolean,
+  spent jsonb
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   now_s float8 := extract(epoch FROM clock_timestamp());
@@ -249,7 +252,7 @@ BEGIN
         THEN LEAST(1, x.share + 0.01 * extract(epoch FROM clock_timestamp() - x.share_at)) ELSE x.share END,
       share_at = CASE WHEN answered THEN clock_timestamp() ELSE x.share_at END,
       failures = CASE WHEN answered THEN 0 ELSE x.failures END,
-      probe_until = CASE WHEN answered THEN NULL ELSE x.probe_until END
+      probe_until = CASE WHEN answered OR probe_is_over THEN NULL ELSE x.probe_until END
   WHERE x.account = settle_budget.account;
   PERFORM freshvec.record_spend(spent);
 END
@@ -277,4 +280,4 @@ $$;
 
 REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8),
   take_budget(text, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
-  settle_budget(text, float8, float8, float8, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;
+  settle_budget(text, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;

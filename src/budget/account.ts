@@ -34,19 +34,21 @@ export type Taken = KnownLimits &
         readonly granted: true;
         /** The day (UTC) whose money was taken, `YYYY-MM-DD`. */
         readonly day: string;
+        /** The first after an outage: all others wait for what becomes of it, for ten seconds at most. */
+        readonly probe: boolean;
       }
     /** Nothing was taken. `why` is `budget`, a SpentUp, or what the provider said. */
     | { readonly granted: false; readonly waitMs: number; readonly why: string }
   );
 
 export async function takeBudget(db: Executor, account: string, take: Take): Promise<Taken> {
-  const [row] = await db.query<LimitsRow & { wait_ms: number; why: string | null; charged_on: string }>(
+  const [row] = await db.query<LimitsRow & { wait_ms: number; why: string | null; charged_on: string; probe: boolean }>(
     'SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7)',
     [account, take.tokens, take.burstSeconds, take.urgent, take.micros, take.capMicros ?? null, take.spaceId ?? null],
   );
   if (row === undefined) throw new Error('take_budget gave no row');
   const limits = toLimits(row);
-  if (row.wait_ms <= 0) return { ...limits, granted: true, day: row.charged_on };
+  if (row.wait_ms <= 0) return { ...limits, granted: true, day: row.charged_on, probe: row.probe };
   return { ...limits, granted: false, waitMs: row.wait_ms, why: row.why ?? 'budget' };
 }
 
@@ -64,19 +66,22 @@ export interface Settlement {
   /** Charged minus taken. */
   readonly tokens: number;
   readonly spent: readonly Spent[];
-  readonly rateLimit: RateLimitState | undefined;
+  readonly rateLimit?: RateLimitState | undefined;
   /** The provider works. */
   readonly answered: boolean;
+  /** The request that went ahead after an outage is over, and told nothing: somebody else may. */
+  readonly probeIsOver?: boolean;
 }
 
 export async function settleBudget(db: Executor, account: string, settlement: Settlement): Promise<void> {
-  const { tokens, spent, rateLimit, answered } = settlement;
-  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6::jsonb)', [
+  const { tokens, spent, rateLimit, answered, probeIsOver = false } = settlement;
+  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6, $7::jsonb)', [
     account,
     tokens,
     rateLimit?.limitRequests || null,
     rateLimit?.limitTokens || null,
     answered,
+    probeIsOver,
     JSON.stringify(spent),
   ]);
 }

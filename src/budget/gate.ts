@@ -1,22 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
-import { type AlsoCharged, type Gate, NotSent, type Priority } from '../embed/gate.js';
-import { EmbedError, type EmbedResult } from '../embed/port.js';
-import {
-  type ConfiguredLimits,
-  configureAccount,
-  type KnownLimits,
-  refuseBudget,
-  settleBudget,
-  type Taken,
-  takeBudget,
-} from './account.js';
+import type { Gate, Priority } from '../embed/gate.js';
+import type { EmbedResult } from '../embed/port.js';
+import { type ConfiguredLimits, configureAccount, type KnownLimits, type Taken, takeBudget } from './account.js';
 import { Concurrency } from './concurrency.js';
-import { Ledger } from './ledger.js';
 import { Line, type Waiting } from './line.js';
-import { type Asked, type Grant, granted, isOutage, mayBeCharged, NOTHING, type Purse } from './request.js';
+import { type Asked, type Grant, granted, NOTHING, type Purse } from './request.js';
 import { isHeld, resting } from './resting.js';
+import { type Send, Sender } from './sender.js';
 import { microsOf } from './spend.js';
 
 /**
@@ -60,8 +52,6 @@ export interface GateOptions {
   readonly onError: (error: unknown) => void;
 }
 
-type Send = (also: AlsoCharged) => Promise<EmbedResult>;
-
 /** The limits are shared by all processes. */
 export function createGate(options: GateOptions): AccountGate {
   return new SharedGate(options);
@@ -70,9 +60,7 @@ export function createGate(options: GateOptions): AccountGate {
 class SharedGate implements AccountGate {
   private readonly concurrency = new Concurrency(MOST_AT_ONCE);
   private readonly line = new Line<Asked, Grant>(() => this.stir());
-  private readonly ledger: Ledger;
-  /** Queries whose share is still being taken. */
-  private readonly late = new Set<Promise<void>>();
+  private readonly sender: Sender;
   private underWay = 0;
   private pumping = false;
   private nap = new AbortController();
@@ -82,12 +70,12 @@ class SharedGate implements AccountGate {
   private blindUntil = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly options: GateOptions) {
-    const { db, account, onError } = options;
-    this.ledger = new Ledger({
-      write: (settlement) => settleBudget(db, account, settlement),
+    this.sender = new Sender({
+      ...options,
       // What was reserved came back: somebody may wait for it.
       onWritten: () => this.nap.abort(),
-      onError,
+      onLimited: () => this.concurrency.refused(),
+      isBlind: () => this.isBlind(),
     });
   }
 
@@ -101,14 +89,12 @@ class SharedGate implements AccountGate {
     };
   }
 
-  async flush(): Promise<void> {
-    await Promise.all(this.late);
-    await this.ledger.flush();
+  flush(): Promise<void> {
+    return this.sender.flush();
   }
 
-  async close(): Promise<void> {
-    await Promise.all(this.late);
-    await this.ledger.close();
+  close(): Promise<void> {
+    return this.sender.close();
   }
 
   private async queue(asked: Asked, send: Send): Promise<EmbedResult> {
@@ -116,7 +102,7 @@ class SharedGate implements AccountGate {
     const full = this.underWay >= this.concurrency.level;
     const started = performance.now();
     try {
-      return await this.sent(asked, Promise.resolve(grant), async (also) => {
+      return await this.sender.send(asked, Promise.resolve(grant), async (also) => {
         const result = await send(also);
         this.concurrency.answered(performance.now() - started, full, result.tokens);
         return result;
@@ -132,19 +118,19 @@ class SharedGate implements AccountGate {
    * time. Only during an outage most are told so.
    */
   private async goAhead(asked: Asked, send: Send): Promise<EmbedResult> {
-    if (performance.now() < this.blindUntil) return send(() => {});
+    if (this.isBlind()) return send(() => {});
     const taking = this.take(asked).catch((error) => this.untaken(error));
-    const grant = taking.then((taken) => (taken?.granted ? granted(asked, taken.day) : NOTHING));
+    const grant = taking.then((taken) => (taken?.granted ? granted(asked, taken) : NOTHING));
     const taken = await Promise.race([taking, sleep(QUERY_WAIT_MS, undefined, { ref: false })]);
     if (taken?.granted === false) throw resting(taken, undefined);
-    return this.sent(asked, grant, send);
+    return this.sender.send(asked, grant, send);
   }
 
   /** A search must not fail because the process that searches may only read. */
   private untaken(error: unknown): undefined {
     const state = sqlState(error);
     if (state !== '42501' && state !== '25006') return void this.options.onError(error);
-    if (performance.now() < this.blindUntil) return;
+    if (this.isBlind()) return;
     this.blindUntil = performance.now() + BLIND_MS;
     const what = state === '42501' ? 'its role may not write to the schema freshvec' : 'its database is read-only';
     this.options.onError(
@@ -154,23 +140,8 @@ class SharedGate implements AccountGate {
     );
   }
 
-  /** Sends, and puts down what came of it against the grant, which may be told only later. */
-  private async sent(asked: Asked, grant: Promise<Grant>, send: Send): Promise<EmbedResult> {
-    let also = 0;
-    if (asked.signal?.aborted) {
-      this.settle(asked, grant, { tokens: 0, texts: 0, answered: false });
-      throw asked.signal.reason;
-    }
-    try {
-      const result = await send((tokens) => {
-        also += tokens;
-      });
-      this.settle(asked, grant, { ...result, tokens: result.tokens + also, texts: asked.texts, answered: true });
-      return result;
-    } catch (error) {
-      await this.failed(asked, grant, error, also);
-      throw error;
-    }
+  private isBlind(): boolean {
+    return performance.now() < this.blindUntil;
   }
 
   private async maxTokensPerRequest(price: number): Promise<number> {
@@ -235,16 +206,15 @@ class SharedGate implements AccountGate {
       const taken = await this.take(asked);
       this.limits = taken;
       if (taken.granted) {
-        const grant = granted(asked, taken.day);
+        const grant = granted(asked, taken);
         // It left meanwhile.
-        if (!this.line.leave(head))
-          return this.settle(asked, Promise.resolve(grant), { tokens: 0, texts: 0, answered: false });
+        if (!this.line.leave(head)) return this.sender.unused(asked, Promise.resolve(grant));
         this.underWay += 1;
         return head.go(grant);
       }
       if (isHeld(taken.why)) {
         head.heldSince ??= performance.now();
-        void this.ledger.flush().catch(this.options.onError); // Some of it may be ours.
+        void this.sender.flush().catch(this.options.onError); // Some of it may be ours.
         if (performance.now() - head.heldSince < HELD_PATIENCE_MS) return await this.sleep(taken.waitMs);
       } else if (taken.why === 'budget' || taken.waitMs <= PATIENCE_MS) return await this.sleep(taken.waitMs);
       if (this.line.leave(head)) head.fail(resting(taken, this.options.capPerDay));
@@ -256,43 +226,5 @@ class SharedGate implements AccountGate {
   /** Until the time is over or somebody came. */
   private async sleep(ms: number): Promise<void> {
     await sleep(ms, undefined, { signal: this.nap.signal }).catch(() => {});
-  }
-
-  private async failed(asked: Asked, grant: Promise<Grant>, error: unknown, also: number): Promise<void> {
-    const { db, account, onError } = this.options;
-    const refused = error instanceof EmbedError ? error : undefined;
-    const charged = error instanceof NotSent || !mayBeCharged(refused) ? 0 : asked.tokens;
-    this.settle(asked, grant, {
-      tokens: charged + also,
-      texts: 0,
-      rateLimit: refused?.details.rateLimit,
-      // A rejected text shows that the provider works.
-      answered: refused?.failure === 'input_rejected',
-    });
-    if (refused === undefined || !isOutage(refused)) return;
-    if (refused.failure === 'rate_limited') this.concurrency.refused();
-    await refuseBudget(db, account, {
-      waitMs: refused.details.retryAfterMs,
-      limited: refused.failure === 'rate_limited',
-      reason: refused.message,
-    }).catch(onError);
-  }
-
-  /** Puts down what a request was charged for against what was taken for it. */
-  private settle(
-    { purse, priority }: Asked,
-    grant: Promise<Grant>,
-    charged: { tokens: number; texts: number; answered: boolean; rateLimit?: EmbedResult['rateLimit'] },
-  ): void {
-    const { source, spaceId, purpose, fingerprint, price } = purse;
-    const { tokens, texts, answered, rateLimit } = charged;
-    const about = { source: source ?? null, space: spaceId ?? null, purpose, fingerprint };
-    const down = grant.then(({ day, tokens: taken, reserved }) => {
-      this.late.delete(down);
-      if (priority === 'query' && performance.now() < this.blindUntil) return;
-      const spent = { day, ...about, texts, tokens, micros: microsOf(tokens, price), reserved };
-      this.ledger.add({ tokens: tokens - taken, spent, rateLimit, answered });
-    });
-    this.late.add(down);
   }
 }

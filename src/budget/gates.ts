@@ -65,7 +65,7 @@ function counted(
       const result = await gate.run(request, send);
       const about = { day: null, source: source ?? null, space: spaceId ?? null, fingerprint, purpose };
       const spent = { ...about, texts: request.texts, tokens: result.tokens, micros: 0, reserved: 0 };
-      to.add({ tokens: 0, spent, rateLimit: undefined, answered: true });
+      to.add({ tokens: 0, spent: [spent], answered: true });
       return result;
     },
   };

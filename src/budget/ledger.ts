@@ -16,6 +16,7 @@ export interface LedgerOptions {
 export class Ledger {
   private tokens = 0;
   private answered = false;
+  private probeIsOver = false;
   private rateLimit: RateLimitState | undefined;
   private spent = new Map<string, Spent>();
   private timer: NodeJS.Timeout | undefined;
@@ -25,9 +26,8 @@ export class Ledger {
 
   constructor(private readonly options: LedgerOptions) {}
 
-  /** `tokens`: charged minus taken. */
-  add(part: { tokens: number; spent: Spent; rateLimit: RateLimitState | undefined; answered: boolean }): void {
-    this.gather({ ...part, spent: [part.spent] });
+  add(part: Settlement): void {
+    this.gather(part);
     this.timer ??= setTimeout(() => void this.flush().catch(this.options.onError), WRITE_MS);
   }
 
@@ -46,16 +46,18 @@ export class Ledger {
   }
 
   private async write(): Promise<void> {
-    const { tokens, answered, rateLimit } = this;
+    const { tokens, answered, probeIsOver, rateLimit } = this;
     const spent = [...this.spent.values()];
-    if (tokens === 0 && !answered && spent.length === 0) return;
+    if (tokens === 0 && !answered && !probeIsOver && spent.length === 0) return;
     this.tokens = 0;
     this.answered = false;
+    this.probeIsOver = false;
     this.spent = new Map();
+    const settlement = { tokens, answered, probeIsOver, spent };
     try {
-      await this.options.write({ tokens, answered, rateLimit, spent });
+      await this.options.write({ ...settlement, rateLimit });
     } catch (error) {
-      this.gather({ tokens, answered, rateLimit: undefined, spent });
+      this.gather(settlement);
       if (!this.closed) {
         this.timer ??= setTimeout(() => void this.flush().catch(this.options.onError), AGAIN_MS).unref();
       }
@@ -64,9 +66,10 @@ export class Ledger {
     this.options.onWritten?.();
   }
 
-  private gather({ tokens, answered, rateLimit, spent }: Settlement): void {
+  private gather({ tokens, answered, probeIsOver = false, rateLimit, spent }: Settlement): void {
     this.tokens += tokens;
     this.answered ||= answered;
+    this.probeIsOver ||= probeIsOver;
     this.rateLimit = rateLimit ?? this.rateLimit;
     for (const one of spent) {
       const { texts, tokens, micros, reserved, ...about } = one;

@@ -18,12 +18,14 @@ export interface Grant {
   readonly day: string | null;
   readonly tokens: number;
   readonly reserved: number;
+  /** It goes ahead of all others, which wait for what it tells of the provider's health. */
+  readonly probe: boolean;
 }
 
-export const NOTHING: Grant = { day: null, tokens: 0, reserved: 0 };
+export const NOTHING: Grant = { day: null, tokens: 0, reserved: 0, probe: false };
 
-export function granted({ tokens, mostTokens, purse }: Asked, day: string): Grant {
-  return { day, tokens, reserved: microsOf(mostTokens, purse.price) };
+export function granted({ tokens, mostTokens, purse }: Asked, { day, probe }: Pick<Grant, 'day' | 'probe'>): Grant {
+  return { day, tokens, reserved: microsOf(mostTokens, purse.price), probe };
 }
 
 export function isOutage({ failure }: EmbedError): boolean {

@@ -84,14 +84,19 @@ class Run {
   private takesTexts = false;
   private control: Promise<unknown> | undefined;
   private stop: EmbedError | undefined;
-  /** What is no failure of the provider's: the database went away. Nothing more is sent. */
-  private broken: Error | undefined;
+  /** Nothing more is sent, and what queues leaves the line: for `stop`, or what is no failure of the provider's. */
+  private readonly halt = new AbortController();
+  /** That, or the caller gave up. */
+  private readonly ended: AbortSignal;
 
   constructor(
     private readonly model: EmbeddingModel,
     private readonly gate: Gate,
     private readonly options: EmbedAllOptions,
-  ) {}
+  ) {
+    const { signal } = options;
+    this.ended = signal === undefined ? this.halt.signal : AbortSignal.any([signal, this.halt.signal]);
+  }
 
   outcomeOf(text: string): TextOutcome {
     return this.outcomes.get(text) ?? { delayed: 0, failure: 'unavailable' };
@@ -115,7 +120,7 @@ class Run {
       }
     } catch (error) {
       if (!(error instanceof EmbedError)) {
-        this.broken ??= error instanceof Error ? error : new Error(String(error));
+        this.halt.abort(error);
         throw error;
       }
       if (this.stop) {
@@ -137,10 +142,10 @@ class Run {
   }
 
   private async send(batch: readonly Item[]): Promise<Float32Array[]> {
-    const { signal, priority = 'interactive' } = this.options;
+    const { priority = 'interactive' } = this.options;
     const tokens = batch.reduce((sum, item) => sum + item.tokens, 0);
     const mostTokens = batch.reduce((sum, item) => sum + mostTokensOf(this.model, item.text, item.tokens), 0);
-    const ask = { tokens, mostTokens, texts: batch.length, priority, signal };
+    const ask = { tokens, mostTokens, texts: batch.length, priority, signal: this.ended };
     const request = async (also: AlsoCharged) => {
       try {
         return await this.request(batch.map(({ text }) => text));
@@ -157,8 +162,7 @@ class Run {
 
   private async request(texts: readonly string[]): Promise<EmbedResult> {
     const { signal, purpose } = this.options;
-    if (signal?.aborted) throw new NotSent(signal.reason);
-    if (this.stop ?? this.broken) throw new NotSent(this.stop ?? this.broken);
+    if (this.ended.aborted) throw new NotSent(this.ended.reason);
     const result = await this.model.embed(texts, signal === undefined ? { purpose } : { purpose, signal });
     this.tokens += result.tokens;
     this.takesTexts = true;
@@ -186,7 +190,10 @@ class Run {
 
   /** Notes a failure that is nobody's text's fault, before anything else is sent. */
   private stopFor(error: unknown): unknown {
-    if (error instanceof EmbedError && error.failure !== 'input_rejected') this.stop ??= error;
+    if (error instanceof EmbedError && error.failure !== 'input_rejected') {
+      this.stop ??= error;
+      this.halt.abort(error);
+    }
     return error;
   }
 

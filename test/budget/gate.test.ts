@@ -6,7 +6,7 @@ import { type AccountGate, createGate, type GateOptions } from '../../src/budget
 import { readSpaceSpend, setSpaceCap } from '../../src/budget/space-cap.js';
 import type { ChargedTo } from '../../src/budget/spend.js';
 import { openPostgres } from '../../src/db/postgres.js';
-import type { AlsoCharged, GateRequest } from '../../src/embed/gate.js';
+import { type AlsoCharged, type GateRequest, NotSent } from '../../src/embed/gate.js';
 import { EmbedError, type EmbedResult } from '../../src/embed/port.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
@@ -88,6 +88,28 @@ test('a short pause is waited for', async () => {
   const refusal = new EmbedError('rate_limited', 'HTTP 429', { retryAfterMs: 100 });
   await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(refusal))).rejects.toBe(refusal);
   await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => answer(7))).resolves.toMatchObject({ tokens: 7 });
+});
+
+test("after an outage the first try is nobody else's loss where it is not sent", async () => {
+  const account = `gate ${++number}`;
+  const [one, two] = [gateWith({ account }), gateWith({ account })];
+  const state = () =>
+    fixture.db.query('SELECT failures, probe_until FROM freshvec.account WHERE account = $1', [account]);
+  const outage = new EmbedError('unavailable', 'HTTP 503', { status: 503 });
+  await expect(one.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(outage))).rejects.toBe(outage);
+  const notSent = new NotSent(outage);
+  await expect(one.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(notSent))).rejects.toBe(notSent);
+  await one.flush();
+  expect(await state()).toEqual([{ failures: 1, probe_until: null }]);
+  // The same of one that was cut off, and of one that only a person can mend; then somebody else is answered.
+  for (const error of [new Error('cut'), new EmbedError('unauthorised', 'HTTP 401')]) {
+    await expect(two.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(error))).rejects.toBe(error);
+    await two.flush();
+    expect(await state()).toEqual([{ failures: 1, probe_until: null }]);
+  }
+  await one.run({ tokens: 1, priority: 'bulk' }, () => answer());
+  await one.flush();
+  expect(await state()).toEqual([{ failures: 0, probe_until: null }]);
 });
 
 test('who leaves the queue is not sent', async () => {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { embedAll } from '../../src/embed/embed-all.js';
 import type { Gate } from '../../src/embed/gate.js';
@@ -60,6 +61,26 @@ describe('embedAll', () => {
     expect(tokens).toBe(3);
     passed = 1;
     await expect(embedAll(model, ['a'], { purpose, gate })).rejects.toThrow('the database is away');
+  });
+
+  it('takes what still queues out of the line when the provider fails', async () => {
+    const model = modelThat(() => {
+      throw fails('unavailable', { retryAfterMs: 7 });
+    });
+    let [passed, left] = [0, 0];
+    const gate: Gate = {
+      async run({ signal }, send) {
+        passed += 1;
+        if (passed === 1) return send(() => {});
+        if (!signal?.aborted) await once(signal ?? new EventTarget(), 'abort');
+        left += 1;
+        throw signal?.reason;
+      },
+      maxTokensPerRequest: async () => Number.POSITIVE_INFINITY,
+    };
+    const { outcomes } = await embedAll(model, ['a', 'bb', 'ccc', 'dddd', 'eeeee', 'ffffff', 'g7'], { purpose, gate });
+    expect(outcomes).toEqual(outcomes.map(() => ({ delayed: 7, failure: 'unavailable' })));
+    expect([model.calls.length, left]).toEqual([1, 2]);
   });
 
   it('blames only the text that is bad', async () => {
