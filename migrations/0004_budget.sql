@@ -11,8 +11,10 @@ CREATE TABLE account (
   tokens_at float8 NOT NULL DEFAULT 0,
   requests_unmetered float8 NOT NULL DEFAULT 0,
   tokens_unmetered float8 NOT NULL DEFAULT 0,
+  corrected_at float8 NOT NULL DEFAULT 0,
   share float8 NOT NULL DEFAULT 1,
-  share_at timestamptz NOT NULL DEFAULT now(),
+  share_fell_at timestamptz NOT NULL DEFAULT '-infinity',
+  share_rose_at timestamptz NOT NULL DEFAULT now(),
   failures int NOT NULL DEFAULT 0,
   resumes_at timestamptz,
   probe_until timestamptz,
@@ -25,6 +27,8 @@ COMMENT ON COLUMN account.requests_limit IS 'Requests a minute that the provider
 COMMENT ON COLUMN account.requests_at IS 'Theoretical arrival time of the next request (GCRA), Unix time in s.';
 COMMENT ON COLUMN account.tokens_unmetered IS 'Taken while the limit was not known; counts as soon as it is.';
 COMMENT ON COLUMN account.share IS 'Part of the limit that is used: falls when the provider refuses, since somebody else uses the key too.';
+COMMENT ON COLUMN account.corrected_at IS 'When the provider last said that less was left than was thought, Unix time in s.';
+COMMENT ON COLUMN account.share_rose_at IS 'It rises from here on: since an answer, or after a pause.';
 COMMENT ON COLUMN account.asked_at IS 'When a person''s query last went ahead during an outage.';
 COMMENT ON COLUMN account.failures IS 'Outages in a row; the next try after one is made by one worker alone.';
 
@@ -86,10 +90,13 @@ CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named fl
 --
 -- `urgent`: a person waits. It is charged and goes ahead, so that all others wait for what it takes; only during an
 -- outage one a second goes, and the others are told.
+--
+-- `at` (Unix time in s) and `*_spare` are for what the answer says is left: so much more could have been asked for at
+-- once, in a burst of a second.
 CREATE FUNCTION take_budget(
   account text, requests float8, tokens float8, burst float8, urgent boolean, micros bigint, cap bigint, space int,
-  OUT wait_ms float8, OUT why text, OUT charged_on text, OUT probe boolean, OUT requests_per_minute float8,
-  OUT tokens_per_minute float8
+  OUT wait_ms float8, OUT why text, OUT charged_on text, OUT probe boolean, OUT at float8, OUT requests_spare float8,
+  OUT tokens_spare float8, OUT requests_per_minute float8, OUT tokens_per_minute float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
   a freshvec.account;
@@ -138,6 +145,11 @@ BEGIN
       RETURN;
     END IF;
   END IF;
+  a.requests_at := GREATEST(a.requests_at, now_s) + requests_cost;
+  a.tokens_at := GREATEST(a.tokens_at, now_s) + tokens_cost;
+  at := now_s;
+  requests_spare := (1 - (a.requests_at - now_s)) * requests_per_minute / 61.5;
+  tokens_spare := (1 - (a.tokens_at - now_s)) * tokens_per_minute / 61.5;
   -- After an outage one request goes ahead; the others wait for what becomes of it.
   probe := a.failures > 0 AND NOT urgent;
   today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
@@ -174,7 +186,7 @@ BEGIN
     WHERE d.day = today;
   END IF;
   UPDATE freshvec.account x
-  SET requests_at = GREATEST(a.requests_at, now_s) + requests_cost, tokens_at = GREATEST(a.tokens_at, now_s) + tokens_cost,
+  SET requests_at = a.requests_at, tokens_at = a.tokens_at,
       requests_unmetered = CASE WHEN requests_per_minute IS NULL THEN a.requests_unmetered + requests ELSE 0 END,
       tokens_unmetered = CASE WHEN tokens_per_minute IS NULL THEN a.tokens_unmetered + tokens ELSE 0 END,
       asked_at = CASE WHEN urgent AND a.failures > 0 THEN clock_timestamp() ELSE a.asked_at END,
@@ -224,36 +236,51 @@ $$;
 -- What became of requests that were granted: tokens over (or, negative, under) what was taken for them, the limits that
 -- the provider named, whether one that went ahead after an outage ended without telling anything of the provider's
 -- health, and what was charged (see record_spend).
+--
+-- `*_elsewhere`: how much less was left, by the answer to a request granted at `at`, than that request found spare;
+-- somebody else uses the key, and it is taken as well. Both are of the moment of that request, so what was granted since
+-- is neither in the one nor in the other. Requests granted before such a correction tell of the same loss again, and are
+-- not listened to. More left than was thought is no news: a limit by window has the whole minute in it.
 CREATE FUNCTION settle_budget(
-  account text, tokens float8, requests_limit float8, tokens_limit float8, answered boolean, probe_is_over boolean,
-  spent jsonb
+  account text, tokens float8, requests_limit float8, tokens_limit float8, at float8, requests_elsewhere float8,
+  tokens_elsewhere float8, answered boolean, probe_is_over boolean, spent jsonb
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   now_s float8 := extract(epoch FROM clock_timestamp());
-  l record;
+  x freshvec.account;
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
-  SELECT coalesce(settle_budget.requests_limit, x.requests_limit) AS requests,
-    coalesce(settle_budget.tokens_limit, x.tokens_limit) AS tokens
-  INTO l FROM freshvec.account x WHERE x.account = settle_budget.account FOR NO KEY UPDATE;
-  UPDATE freshvec.account x
-  SET requests_limit = l.requests, tokens_limit = l.tokens,
+  SELECT * INTO x FROM freshvec.account a WHERE a.account = settle_budget.account FOR NO KEY UPDATE;
+  x.requests_limit := coalesce(settle_budget.requests_limit, x.requests_limit);
+  x.tokens_limit := coalesce(settle_budget.tokens_limit, x.tokens_limit);
+  IF at > x.corrected_at AND (requests_elsewhere > 0 OR tokens_elsewhere > 0) THEN
+    x.corrected_at := now_s;
+  ELSE
+    requests_elsewhere := 0;
+    tokens_elsewhere := 0;
+  END IF;
+  UPDATE freshvec.account a
+  SET requests_limit = x.requests_limit, tokens_limit = x.tokens_limit, corrected_at = x.corrected_at,
       requests_at = GREATEST(x.requests_at, CASE WHEN x.requests_unmetered > 0 THEN now_s ELSE 0 END)
+        + coalesce(freshvec.budget_seconds(requests_elsewhere, x.share, x.requests_cap, x.requests_limit), 0)
         -- Of what was taken before the limit was known, no more than the last minute can matter.
-        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.requests_unmetered, x.share, x.requests_cap, l.requests)), 0),
+        + coalesce(LEAST(61.5,
+          freshvec.budget_seconds(x.requests_unmetered, x.share, x.requests_cap, x.requests_limit)), 0),
       tokens_at = GREATEST(x.tokens_at, CASE WHEN x.tokens_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce(freshvec.budget_seconds(settle_budget.tokens, x.share, x.tokens_cap, l.tokens), 0)
-        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, x.tokens_cap, l.tokens)), 0),
-      requests_unmetered = CASE WHEN coalesce(x.requests_cap, l.requests) IS NULL THEN x.requests_unmetered ELSE 0 END,
-      tokens_unmetered = CASE WHEN coalesce(x.tokens_cap, l.tokens) IS NULL
-        THEN x.tokens_unmetered + settle_budget.tokens ELSE 0 END,
+        + coalesce(freshvec.budget_seconds(tokens + tokens_elsewhere, x.share, x.tokens_cap, x.tokens_limit), 0)
+        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, x.tokens_cap, x.tokens_limit)), 0),
+      requests_unmetered = CASE WHEN coalesce(x.requests_cap, x.requests_limit) IS NULL
+        THEN x.requests_unmetered ELSE 0 END,
+      tokens_unmetered = CASE WHEN coalesce(x.tokens_cap, x.tokens_limit) IS NULL
+        THEN x.tokens_unmetered + tokens ELSE 0 END,
       -- Back to the whole limit at a hundredth a second.
       share = CASE WHEN answered
-        THEN LEAST(1, x.share + 0.01 * extract(epoch FROM clock_timestamp() - x.share_at)) ELSE x.share END,
-      share_at = CASE WHEN answered THEN clock_timestamp() ELSE x.share_at END,
+        THEN LEAST(1, x.share + 0.01 * GREATEST(0, extract(epoch FROM clock_timestamp() - x.share_rose_at)))
+        ELSE x.share END,
+      share_rose_at = CASE WHEN answered THEN GREATEST(x.share_rose_at, clock_timestamp()) ELSE x.share_rose_at END,
       failures = CASE WHEN answered THEN 0 ELSE x.failures END,
       probe_until = CASE WHEN answered OR probe_is_over THEN NULL ELSE x.probe_until END
-  WHERE x.account = settle_budget.account;
+  WHERE a.account = x.account;
   PERFORM freshvec.record_spend(spent);
 END
 $$;
@@ -262,22 +289,33 @@ $$;
 -- doubles from half a second to a minute, with jitter. Of several that fail at once only the first counts.
 CREATE FUNCTION refuse_budget(account text, seconds float8, limited boolean, reason text) RETURNS void
   LANGUAGE plpgsql AS $$
+DECLARE
+  x freshvec.account;
 BEGIN
-  UPDATE freshvec.account x
+  SELECT * INTO x FROM freshvec.account a WHERE a.account = refuse_budget.account FOR NO KEY UPDATE;
+  IF x.resumes_at > clock_timestamp()
+    AND (seconds IS NULL OR x.resumes_at >= clock_timestamp() + make_interval(secs => seconds)) THEN
+    RETURN;
+  END IF;
+  x.resumes_at := clock_timestamp()
+    + make_interval(secs => coalesce(seconds, LEAST(60, 0.5 * 2 ^ LEAST(x.failures, 10)) * (0.75 + random() / 2)));
+  IF limited THEN
+    -- A volley of refusals is one.
+    IF x.share_fell_at < clock_timestamp() - interval '1 s' THEN
+      x.share := GREATEST(0.1, x.share * 0.95);
+      x.share_fell_at := clock_timestamp();
+    END IF;
+    x.share_rose_at := x.resumes_at;
+  END IF;
+  UPDATE freshvec.account a
   SET failures = CASE WHEN seconds IS NULL THEN x.failures + 1 ELSE x.failures END,
-      share = CASE WHEN limited AND x.share_at < clock_timestamp() - interval '1 s'
-        THEN GREATEST(0.1, x.share * 0.95) ELSE x.share END,
-      share_at = CASE WHEN limited THEN clock_timestamp() ELSE x.share_at END,
-      reason = refuse_budget.reason,
-      probe_until = NULL,
-      resumes_at = clock_timestamp()
-        + make_interval(secs => coalesce(seconds, LEAST(60, 0.5 * 2 ^ LEAST(x.failures, 10)) * (0.75 + random() / 2)))
-  WHERE x.account = refuse_budget.account
-    AND (x.resumes_at IS NULL OR x.resumes_at <= clock_timestamp()
-      OR seconds IS NOT NULL AND x.resumes_at < clock_timestamp() + make_interval(secs => seconds));
+      share = x.share, share_fell_at = x.share_fell_at, share_rose_at = x.share_rose_at,
+      reason = refuse_budget.reason, probe_until = NULL, resumes_at = x.resumes_at
+  WHERE a.account = x.account;
 END
 $$;
 
 REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8),
   take_budget(text, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
-  settle_budget(text, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;
+  
+  settle_budget(text, float8, float8, float8, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;

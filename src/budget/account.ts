@@ -25,6 +25,15 @@ export interface KnownLimits {
   readonly tokensPerMinute: number | undefined;
 }
 
+/** How the account stood when a request was granted. */
+export interface Moment {
+  /** By the database's clock, Unix time in s. */
+  readonly at: number;
+  /** What more could have been asked for at once; null while the limit is not known. */
+  readonly requestsSpare: number | null;
+  readonly tokensSpare: number | null;
+}
+
 /** The money of the day, or of the space, is spent; `held`: or reserved for requests that may cost less. */
 export type SpentUp = 'cap' | 'cap_held' | 'space_cap' | 'space_cap_held';
 
@@ -36,19 +45,38 @@ export type Taken = KnownLimits &
         readonly day: string;
         /** The first after an outage: all others wait for what becomes of it, for ten seconds at most. */
         readonly probe: boolean;
+        readonly moment: Moment;
       }
     /** Nothing was taken. `why` is `budget`, a SpentUp, or what the provider said. */
     | { readonly granted: false; readonly waitMs: number; readonly why: string }
   );
 
+type TakenRow = LimitsRow & {
+  wait_ms: number;
+  why: string | null;
+  charged_on: string;
+  probe: boolean;
+  at: number;
+  requests_spare: number | null;
+  tokens_spare: number | null;
+};
+
 export async function takeBudget(db: Executor, account: string, take: Take): Promise<Taken> {
-  const [row] = await db.query<LimitsRow & { wait_ms: number; why: string | null; charged_on: string; probe: boolean }>(
-    'SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7)',
-    [account, take.tokens, take.burstSeconds, take.urgent, take.micros, take.capMicros ?? null, take.spaceId ?? null],
-  );
+  const [row] = await db.query<TakenRow>('SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7)', [
+    account,
+    take.tokens,
+    take.burstSeconds,
+    take.urgent,
+    take.micros,
+    take.capMicros ?? null,
+    take.spaceId ?? null,
+  ]);
   if (row === undefined) throw new Error('take_budget gave no row');
   const limits = toLimits(row);
-  if (row.wait_ms <= 0) return { ...limits, granted: true, day: row.charged_on, probe: row.probe };
+  if (row.wait_ms <= 0) {
+    const moment = { at: row.at, requestsSpare: row.requests_spare, tokensSpare: row.tokens_spare };
+    return { ...limits, granted: true, day: row.charged_on, probe: row.probe, moment };
+  }
   return { ...limits, granted: false, waitMs: row.wait_ms, why: row.why ?? 'budget' };
 }
 
@@ -67,6 +95,8 @@ export interface Settlement {
   readonly tokens: number;
   readonly spent: readonly Spent[];
   readonly rateLimit?: RateLimitState | undefined;
+  /** How much less the provider says is left than the request granted at that time found spare: others use the key. */
+  readonly elsewhere?: { readonly at: number; readonly requests: number; readonly tokens: number } | undefined;
   /** The provider works. */
   readonly answered: boolean;
   /** The request that went ahead after an outage is over, and told nothing: somebody else may. */
@@ -74,12 +104,15 @@ export interface Settlement {
 }
 
 export async function settleBudget(db: Executor, account: string, settlement: Settlement): Promise<void> {
-  const { tokens, spent, rateLimit, answered, probeIsOver = false } = settlement;
-  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6, $7::jsonb)', [
+  const { tokens, spent, rateLimit, elsewhere, answered, probeIsOver = false } = settlement;
+  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)', [
     account,
     tokens,
     rateLimit?.limitRequests || null,
     rateLimit?.limitTokens || null,
+    elsewhere?.at ?? 0,
+    elsewhere?.requests ?? 0,
+    elsewhere?.tokens ?? 0,
     answered,
     probeIsOver,
     JSON.stringify(spent),

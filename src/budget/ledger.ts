@@ -18,6 +18,8 @@ export class Ledger {
   private answered = false;
   private probeIsOver = false;
   private rateLimit: RateLimitState | undefined;
+  /** By the request that was granted last. */
+  private elsewhere: Settlement['elsewhere'];
   private spent = new Map<string, Spent>();
   private timer: NodeJS.Timeout | undefined;
   /** Writes go one after the other. */
@@ -46,16 +48,17 @@ export class Ledger {
   }
 
   private async write(): Promise<void> {
-    const { tokens, answered, probeIsOver, rateLimit } = this;
+    const { tokens, answered, probeIsOver, rateLimit, elsewhere } = this;
     const spent = [...this.spent.values()];
     if (tokens === 0 && !answered && !probeIsOver && spent.length === 0) return;
     this.tokens = 0;
     this.answered = false;
     this.probeIsOver = false;
+    this.elsewhere = undefined;
     this.spent = new Map();
     const settlement = { tokens, answered, probeIsOver, spent };
     try {
-      await this.options.write({ ...settlement, rateLimit });
+      await this.options.write({ ...settlement, rateLimit, elsewhere });
     } catch (error) {
       this.gather(settlement);
       if (!this.closed) {
@@ -66,11 +69,12 @@ export class Ledger {
     this.options.onWritten?.();
   }
 
-  private gather({ tokens, answered, probeIsOver = false, rateLimit, spent }: Settlement): void {
+  private gather({ tokens, answered, probeIsOver = false, rateLimit, elsewhere, spent }: Settlement): void {
     this.tokens += tokens;
     this.answered ||= answered;
     this.probeIsOver ||= probeIsOver;
     this.rateLimit = rateLimit ?? this.rateLimit;
+    if (elsewhere && elsewhere.at > (this.elsewhere?.at ?? 0)) this.elsewhere = elsewhere;
     for (const one of spent) {
       const { texts, tokens, micros, reserved, ...about } = one;
       if (tokens === 0 && micros === 0 && reserved === 0) continue;

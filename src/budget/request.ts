@@ -1,5 +1,6 @@
 import type { GateRequest } from '../embed/gate.js';
-import { type EmbedError, NEEDS_PERSON } from '../embed/port.js';
+import { type EmbedError, NEEDS_PERSON, type RateLimitState } from '../embed/port.js';
+import type { Moment, Settlement } from './account.js';
 import { type ChargedTo, microsOf } from './spend.js';
 
 /** Whose money it is, and how much a token costs. */
@@ -20,12 +21,30 @@ export interface Grant {
   readonly reserved: number;
   /** It goes ahead of all others, which wait for what it tells of the provider's health. */
   readonly probe: boolean;
+  readonly moment: Moment | undefined;
 }
 
-export const NOTHING: Grant = { day: null, tokens: 0, reserved: 0, probe: false };
+export const NOTHING: Grant = { day: null, tokens: 0, reserved: 0, probe: false, moment: undefined };
 
-export function granted({ tokens, mostTokens, purse }: Asked, { day, probe }: Pick<Grant, 'day' | 'probe'>): Grant {
-  return { day, tokens, reserved: microsOf(mostTokens, purse.price), probe };
+type Given = Pick<Grant, 'day' | 'probe' | 'moment'>;
+
+export function granted({ tokens, mostTokens, purse }: Asked, { day, probe, moment }: Given): Grant {
+  return { day, tokens, reserved: microsOf(mostTokens, purse.price), probe, moment };
+}
+
+/**
+ * What others took of the limits: as much as the answer says is left falls short of what was spare with the request. What
+ * the provider does not name counts as enough.
+ */
+export function elsewhereOf({ moment }: Grant, left: RateLimitState | undefined): Settlement['elsewhere'] {
+  if (moment === undefined || left === undefined) return undefined;
+  const missing = (spare: number | null, remaining: number | undefined) =>
+    spare === null || remaining === undefined ? 0 : Math.max(0, spare - remaining);
+  return {
+    at: moment.at,
+    requests: missing(moment.requestsSpare, left.remainingRequests),
+    tokens: missing(moment.tokensSpare, left.remainingTokens),
+  };
 }
 
 export function isOutage({ failure }: EmbedError): boolean {

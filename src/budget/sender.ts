@@ -3,7 +3,7 @@ import { type AlsoCharged, NotSent } from '../embed/gate.js';
 import { EmbedError, type EmbedResult } from '../embed/port.js';
 import { refuseBudget, settleBudget } from './account.js';
 import { Ledger } from './ledger.js';
-import { type Asked, type Grant, isOutage, mayBeCharged } from './request.js';
+import { type Asked, elsewhereOf, type Grant, isOutage, mayBeCharged } from './request.js';
 import { microsOf } from './spend.js';
 
 export type Send = (also: AlsoCharged) => Promise<EmbedResult>;
@@ -94,14 +94,16 @@ export class Sender {
     const { source, spaceId, purpose, fingerprint, price } = purse;
     const { tokens, texts, told, rateLimit } = outcome;
     const about = { source: source ?? null, space: spaceId ?? null, purpose, fingerprint };
-    const down = grant.then(({ day, tokens: taken, reserved, probe }) => {
+    const down = grant.then((taken) => {
+      const { day, reserved, probe } = taken;
       this.late.delete(down);
       if (priority === 'query' && this.options.isBlind()) return;
       const spent = { day, ...about, texts, tokens, micros: microsOf(tokens, price), reserved };
       this.ledger.add({
-        tokens: tokens - taken,
+        tokens: tokens - taken.tokens,
         spent: [spent],
         rateLimit,
+        elsewhere: elsewhereOf(taken, rateLimit),
         answered: told === 'works',
         // One that fails begins a pause, and the next probe is somebody else's.
         probeIsOver: probe && told === 'nothing',

@@ -1,5 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { configureAccount, refuseBudget, settleBudget, type Take, takeBudget } from '../../src/budget/account.js';
+import {
+  configureAccount,
+  type Moment,
+  refuseBudget,
+  settleBudget,
+  type Take,
+  takeBudget,
+} from '../../src/budget/account.js';
+import { elsewhereOf, NOTHING } from '../../src/budget/request.js';
+import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 const take = (tokens: number, over: Partial<Take> = {}): Take => ({
@@ -98,6 +107,65 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     const next = await takeBudget(fixture.db, account, take(1));
     expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(25_000);
     expect(next.granted ? 0 : next.waitMs).toBeLessThan(31_000);
+  });
+
+  test('what the provider says is left beside less than was thought is what others took, and is taken once', async () => {
+    // A token a ms.
+    await configureAccount(fixture.db, account, { tokensPerMinute: 61_500 });
+    const grant = async () => {
+      const taken = await takeBudget(fixture.db, account, take(100));
+      if (!taken.granted) throw new Error(taken.why);
+      return taken.moment;
+    };
+    const tokensAt = async () => Number((await state())?.tokens_at);
+    const settle = (moment: Moment, remainingTokens: number, tokens = 0) => {
+      const elsewhere = elsewhereOf({ ...NOTHING, moment }, { remainingTokens });
+      return settleBudget(fixture.db, account, { tokens, spent: [], elsewhere, answered: true });
+    };
+    const moments = [await grant(), await grant(), await grant()] as const;
+    const spare = moments.map(({ tokensSpare }) => tokensSpare ?? 0);
+    expect(spare[0]).toBeCloseTo(900, 3);
+    expect(spare[1]).toBeGreaterThanOrEqual(800);
+
+    const before = await tokensAt();
+    await settle(moments[0], 1000);
+    expect(await tokensAt()).toBe(before);
+    // What was granted since is owed as before, and so is what was charged on top.
+    await settle(moments[1], (spare[1] ?? 0) - 300, 50);
+    expect(await tokensAt()).toBeCloseTo(before + 0.35, 3);
+    // Was under way at that time: it tells of the same loss.
+    await settle(moments[2], (spare[2] ?? 0) - 300);
+    expect(await tokensAt()).toBeCloseTo(before + 0.35, 3);
+    const next = await eventually(grant, { what: 'a request that is granted after it' });
+    const owed = await tokensAt();
+    await settle(next, 0);
+    expect(await tokensAt()).toBeCloseTo(owed + (next.tokensSpare ?? 0) / 1000, 3);
+  });
+
+  test('the share of a key that others use too falls in the midst of answers, and rises again after the pause', async () => {
+    await configureAccount(fixture.db, account, { tokensPerMinute: 6150 });
+    await takeBudget(fixture.db, account, take(1));
+    const answered = () => settleBudget(fixture.db, account, { tokens: 0, spent: [], answered: true });
+    const limited = () => refuseBudget(fixture.db, account, { waitMs: 3_600_000, limited: true, reason: 'HTTP 429' });
+    await answered();
+    await limited();
+    await limited();
+    await answered();
+    expect(await state()).toMatchObject({ share: 0.95 });
+    // An hour later.
+    await fixture.db.query(
+      `UPDATE freshvec.account SET resumes_at = resumes_at - interval '1 h', share_fell_at = share_fell_at - interval '1 h',
+         share_rose_at = share_rose_at - interval '1 h' WHERE account = $1`,
+      [account],
+    );
+    await limited();
+    expect(Number((await state())?.share)).toBeCloseTo(0.95 * 0.95, 6);
+    await fixture.db.query(
+      `UPDATE freshvec.account SET share_rose_at = clock_timestamp() - interval '1 min' WHERE account = $1`,
+      [account],
+    );
+    await answered();
+    expect(await state()).toMatchObject({ share: 1 });
   });
 
   test('a pause that the provider asked for holds for everybody', async () => {

@@ -378,7 +378,7 @@ test('no more requests at once than the provider takes well', async () => {
       gate.run({ tokens: 1, priority: 'bulk' }, async () => {
         now += 1;
         most = Math.max(most, now);
-        await sleep(5 + now * now); // The more at once, the slower each.
+        await sleep(50 + 5 * now * now); // The more at once, the slower each.
         now -= 1;
         return answer();
       }),
