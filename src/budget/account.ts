@@ -138,6 +138,29 @@ export async function refuseBudget(db: Executor, account: string, { waitMs, limi
   ]);
 }
 
+/** How long the account is left alone yet, in ms; 0 when it may be asked. */
+export async function accountRestMs(db: Executor, account: string): Promise<number> {
+  const [row] = await db.query<{ ms: number }>(
+    `SELECT extract(epoch FROM resumes_at - clock_timestamp())::float8 * 1000 AS ms FROM freshvec.account
+     WHERE account = $1 AND resumes_at > clock_timestamp()`,
+    [account],
+  );
+  return Math.max(0, row?.ms ?? 0);
+}
+
+/**
+ * Has these models be asked again at once, under whatever key: by one request, since their provider wanted to be left
+ * alone. Resolves to whether one of them was.
+ */
+export async function endRests(db: Executor, modelNames: readonly string[]): Promise<boolean> {
+  const ended = await db.query(
+    `UPDATE freshvec.account SET resumes_at = clock_timestamp(), probe_until = NULL, failures = GREATEST(1, failures)
+     WHERE resumes_at > clock_timestamp() AND substr(account, strpos(account, ' ') + 1) = ANY($1::text[]) RETURNING account`,
+    [modelNames],
+  );
+  return ended.length > 0;
+}
+
 /** Requests and tokens a minute that the configuration allows; undefined means as many as the provider does. */
 export interface ConfiguredLimits {
   readonly requestsPerMinute?: number | undefined;

@@ -2,7 +2,7 @@ import { parseModelSpec } from '../catalog/model.js';
 import type { Database } from '../db/database.js';
 import { type Gate, openGate } from '../embed/gate.js';
 import type { EmbeddingModel } from '../embed/port.js';
-import type { ConfiguredLimits } from './account.js';
+import { accountRestMs, type ConfiguredLimits } from './account.js';
 import { type AccountGate, createGate } from './gate.js';
 import { Ledger } from './ledger.js';
 import { type PriceSettings, pricePerMillionTokens } from './prices.js';
@@ -17,6 +17,8 @@ export interface BudgetSettings extends PriceSettings, ConfiguredLimits {
 export interface Gates {
   /** The gate for requests to a model that are charged to somebody. */
   for(model: EmbeddingModel, to: ChargedTo): Gate;
+  /** How long the model's provider is left alone yet, in ms: a pause that it asked for, or an outage. 0 when it is not. */
+  restMs(model: EmbeddingModel): Promise<number>;
   /** Writes down what was charged so far; a few times a second that is done anyway. */
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -42,6 +44,10 @@ export function createGates(db: Database, settings: BudgetSettings, onError: (er
       gates.set(account, gate);
       const price = pricePerMillionTokens(model.spec, settings) ?? 0;
       return gate.for({ ...to, fingerprint: model.fingerprint, price });
+    },
+    async restMs(model) {
+      const account = accountOf(model);
+      return account === undefined ? 0 : accountRestMs(db, account);
     },
     async flush() {
       await each((one) => one.flush());

@@ -50,7 +50,10 @@ export interface Client {
    * hand is finished. A second pause replaces the first. Resolves to the pause that now lasts longest.
    */
   pause(source: string, options?: PauseOptions): Promise<Pause>;
-  /** Ends every pause of a source, those of the spend cap and its provider too. Resolves to whether there was one. */
+  /**
+   * Ends every pause of a source, those of the spend cap and its provider too, also a wait that the provider asked for;
+   * workers go on within seconds. Resolves to whether there was one.
+   */
   resume(source: string): Promise<boolean>;
   /**
    * What embedding has cost by day, source, model and purpose; searches and looks at models too, where they cost

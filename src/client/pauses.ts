@@ -1,5 +1,9 @@
+import { endRests } from '../budget/account.js';
+import { parseModelSpec } from '../catalog/model.js';
 import { type Pause, pauseOf, pauseWork, resumeWork } from '../catalog/pause.js';
 import { getSource } from '../catalog/source.js';
+import { listMaintainedSpaces } from '../catalog/space.js';
+import { endWaits } from '../claim/end-waits.js';
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 
@@ -28,7 +32,21 @@ export async function pause(db: Database, name: string, { reason, seconds }: Pau
   });
 }
 
-/** Resolves to whether the source was paused. Throws FreshvecError `source_unknown`. */
+/**
+ * Ends pauses of every kind, and has providers of the source's models that wanted to be left alone be asked again, by one
+ * request first. Resolves to whether there was anything to end. Throws FreshvecError `source_unknown`.
+ */
 export async function resume(db: Database, name: string): Promise<boolean> {
-  return resumeWork(db, { sourceId: (await getSource(db, name)).id });
+  const { id: sourceId } = await getSource(db, name);
+  const spaces = await listMaintainedSpaces(db, sourceId);
+  const rested = await endRests(
+    db,
+    spaces.map(({ spec }) => parseModelSpec(spec).name),
+  );
+  await endWaits(
+    db,
+    spaces.map(({ id }) => id),
+  );
+  const paused = await resumeWork(db, { sourceId });
+  return rested || paused;
 }

@@ -1,5 +1,10 @@
+import { isDeepStrictEqual } from 'node:util';
+import { getSourceById } from '../catalog/source.js';
+import { getSpace } from '../catalog/space.js';
+import type { Executor } from '../db/database.js';
 import { classify, FreshvecError, sqlState } from '../db/errors.js';
 import { EmbedError } from '../embed/port.js';
+import type { Store } from '../store/port.js';
 
 /** How long a space rests after an error that a person must mend, in ms. */
 export const BROKEN_REST_MS = 30_000;
@@ -17,9 +22,12 @@ export function isRenamed(error: unknown): boolean {
   return hasCode(error, 'space_renamed');
 }
 
-/** Undefined column, undefined table. */
-export function isMissing(error: unknown): boolean {
-  return ['42703', '42P01'].includes(sqlState(error) ?? '');
+/** A column or table is missing, and the catalog knows of it: a migration has taken it away since the store was opened. */
+export async function isOutdated(db: Executor, { source, space }: Store, error: unknown): Promise<boolean> {
+  // Undefined column, undefined table.
+  if (!['42703', '42P01'].includes(sqlState(error) ?? '')) return false;
+  const now = { source: await getSourceById(db, source.id), space: await getSpace(db, space.id) };
+  return !isDeepStrictEqual(now, { source, space });
 }
 
 function isRefused(error: unknown): boolean {

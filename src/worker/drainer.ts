@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { Gates } from '../budget/gates.js';
 import { loadShare } from '../catalog/migration.js';
 import { pauseOf, pauseWork } from '../catalog/pause.js';
@@ -15,9 +14,8 @@ import { type DrainContext, type DrainReport, emptyReport } from '../stages/cont
 import { FIRST_WRITE } from '../stages/pace.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
-import type { Store } from '../store/port.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
-import { BROKEN_REST_MS, isMissing, isRenamed, restAfter } from './drain-errors.js';
+import { BROKEN_REST_MS, isOutdated, isRenamed, restAfter } from './drain-errors.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
 import { Probes } from './probes.js';
@@ -45,6 +43,8 @@ export interface DrainRun {
 
 /** How long a space rests after a provider failure that named no time, in ms. */
 const COOL_DOWN_MS = 1000;
+/** A longer pause is the account's, in Postgres, and is looked up there again after so long, in ms: `resume` may end it. */
+const REST_LOOK_MS = 5000;
 
 /** How long the catalog's word on a space is good for, in ms; a write checks that the source still means the same. */
 const CATALOG_MS = 1000;
@@ -91,16 +91,18 @@ export class Drainer {
       await this.giveBackParked(spaceId);
       return report;
     }
+    if (this.restsMs(spaceId) > 0) return report;
     const { running } = this.runOf(spaceId);
     running.add(paused);
     const watch = setInterval(() => void this.follow(context).catch(() => {}), INDEX_LOOK_MS);
     try {
       const { coolDownMs } = await drain(context, this.leases);
-      if (coolDownMs !== undefined) this.rest(spaceId, Math.max(coolDownMs, COOL_DOWN_MS));
+      if (coolDownMs !== undefined) this.coolDown(spaceId, coolDownMs);
     } catch (error) {
       this.runOf(spaceId).opened = undefined;
       // What was claimed is given back, and the next drain looks the space up again.
-      if (run.cut.aborted || isRenamed(error) || (await this.isOutdated(context.store, error))) return report;
+      if (run.cut.aborted || isRenamed(error) || (await isOutdated(this.options.db, context.store, error)))
+        return report;
       // A pause rests every worker, and is over once somebody resumes the source.
       const recorded = error instanceof EmbedError && (await this.pause(context.store.space, error));
       if (!recorded) this.rest(spaceId, restAfter(error));
@@ -137,6 +139,10 @@ export class Drainer {
     this.parkedIn.delete(spaceId);
     const tokens = context.parked.splice(0).map(({ token }) => token);
     await giveBack(context, tokens, this.leases);
+  }
+
+  private coolDown(spaceId: number, ms: number): void {
+    this.rest(spaceId, Math.min(Math.max(ms, COOL_DOWN_MS), REST_LOOK_MS));
   }
 
   private rest(spaceId: number, ms: number): void {
@@ -204,7 +210,7 @@ export class Drainer {
 
   /** Store and model of a space, as the catalog has them now. */
   private async lookUp(spaceId: number, signal: AbortSignal): Promise<SpaceRun['opened']> {
-    const { db, models } = this.options;
+    const { db, models, gates } = this.options;
     const at = performance.now();
     const space = await getSpace(db, spaceId);
     const source = space && (await getSourceById(db, space.sourceId));
@@ -218,12 +224,14 @@ export class Drainer {
     const copyFrom = twin && openStore(source, twin, codec);
     try {
       const model = await models.forSpace(space);
-      if (!copyFrom) await this.probes.check(model, store, signal);
+      const restMs = copyFrom ? 0 : await gates.restMs(model);
+      if (restMs > 0) this.coolDown(spaceId, restMs);
+      else if (!copyFrom) await this.probes.check(model, store, signal);
       return { at, store, model, copyFrom };
     } catch (error) {
       const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
       const recorded = error instanceof EmbedError && !delay && (await this.pause(space, error));
-      if (delay) this.rest(spaceId, Math.max(error.details.retryAfterMs ?? 0, COOL_DOWN_MS));
+      if (delay) this.coolDown(spaceId, error.details.retryAfterMs ?? 0);
       else if (!recorded) this.rest(spaceId, sqlState(error) === undefined ? BROKEN_REST_MS : COOL_DOWN_MS);
       throw error;
     }
@@ -235,14 +243,6 @@ export class Drainer {
     await this.isPaused(space);
     context.load.follow(await loadShare(this.options.db, space.id));
     await this.followIndex(context);
-  }
-
-  /** A column or table is missing, and the catalog knows of it: a migration has taken it away since the store was opened. */
-  private async isOutdated({ source, space }: Store, error: unknown): Promise<boolean> {
-    if (!isMissing(error)) return false;
-    const { db } = this.options;
-    const now = { source: await getSourceById(db, source.id), space: await getSpace(db, space.id) };
-    return !isDeepStrictEqual(now, { source, space });
   }
 
   /** Asked once a second, for all slots together, all of whose drains a pause ends. */

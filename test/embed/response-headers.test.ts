@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { rateLimitOf } from '../../src/embed/providers/response-headers.js';
+import { rateLimitOf, retryAfterOf } from '../../src/embed/providers/response-headers.js';
 
 const read = (headers: Record<string, string>) => rateLimitOf((name) => headers[name]);
 
@@ -52,5 +52,29 @@ describe('the headers of rate limits', () => {
 
   it.each(['-1', '1.5', 'unlimited', '', '99999999999999999999'])('a count of "%s" is left out', (text) => {
     expect(read({ 'x-ratelimit-remaining-tokens': text })).toBeUndefined();
+  });
+});
+
+describe('the time to wait', () => {
+  const wait = (headers: Record<string, string>) => retryAfterOf((name) => headers[name]);
+  const at = (ms: number) => new Date(ms).toUTCString();
+
+  it.each([
+    [{ 'retry-after': '2' }, 2000],
+    [{ 'retry-after-ms': '120', 'retry-after': '1' }, 120],
+    [{ 'retry-after': 'soon' }, undefined],
+    [{}, undefined],
+  ])('of %j', (headers, ms) => {
+    expect(wait(headers)).toBe(ms);
+  });
+
+  it.each(['86400', '1789000000', at(Date.now() + 86_400_000)])('is no more than 15 minutes: %s', (named) => {
+    expect(wait({ 'retry-after': named })).toBe(900_000);
+  });
+
+  it("is told by the provider's clock, whatever ours says", () => {
+    const theirs = Date.parse('2031-01-01T00:00:00Z');
+    expect(wait({ date: at(theirs), 'retry-after': at(theirs + 30_000) })).toBe(30_000);
+    expect(wait({ date: at(theirs), 'retry-after': at(theirs - 30_000) })).toBe(0);
   });
 });

@@ -3,15 +3,28 @@ import type { RateLimitState } from '../port.js';
 /** A header of a response by its lower-case name. */
 export type HeaderOf = (name: string) => string | null | undefined;
 
-/** ms to wait, from `retry-after-ms` or from `retry-after` in seconds or as an HTTP date (RFC 9110, 10.2.3). */
+/** A provider is asked again after so long, whatever it names: it may be a mistake, or mended meanwhile. */
+const MOST_WAIT_MS = 15 * 60_000;
+
+/**
+ * ms to wait, 15 minutes at most, from `retry-after-ms` or from `retry-after` in seconds or as an HTTP date (RFC 9110,
+ * 10.2.3). A date is held against the answer's own, since the clock here may be off.
+ */
 export function retryAfterOf(header: HeaderOf): number | undefined {
-  const ms = nonNegative(header('retry-after-ms'));
-  if (ms !== undefined) return Math.ceil(ms);
-  const value = header('retry-after');
+  const ms = nonNegative(header('retry-after-ms')) ?? secondsOf(header('retry-after')) ?? untilOf(header);
+  return ms === undefined ? undefined : Math.min(MOST_WAIT_MS, Math.ceil(ms));
+}
+
+function secondsOf(value: string | null | undefined): number | undefined {
   const seconds = nonNegative(value);
-  if (seconds !== undefined) return Math.ceil(seconds * 1000);
-  const date = Date.parse(value ?? '');
-  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
+  return seconds === undefined ? undefined : seconds * 1000;
+}
+
+function untilOf(header: HeaderOf): number | undefined {
+  const until = Date.parse(header('retry-after') ?? '');
+  if (Number.isNaN(until)) return undefined;
+  const sent = Date.parse(header('date') ?? '');
+  return Math.max(0, until - (Number.isNaN(sent) ? Date.now() : sent));
 }
 
 /**
@@ -37,8 +50,7 @@ const MOST_MS = 31 * 86_400_000;
 
 /** ms of `6m0s`, `1.5s`, `120ms`, or of a bare number of seconds. */
 function duration(text: string | null | undefined): number | undefined {
-  const seconds = nonNegative(text);
-  let ms = seconds === undefined ? undefined : seconds * 1000;
+  let ms = secondsOf(text);
   const written = text?.trim() ?? '';
   if (/^(\d+(\.\d+)?(ms|[dhms]))+$/.test(written)) {
     ms = 0;
