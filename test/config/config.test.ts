@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type LoadOptions, loadConfig, requireDatabase } from '../../src/config/load.js';
 import { maskConfig, maskText, maskUrl } from '../../src/config/mask.js';
@@ -231,6 +232,37 @@ describe('masking', () => {
     expect(maskText('connect to postgres://u:p@h/d failed')).toBe('connect to postgres://***@h/d failed');
     expect(maskText('Incorrect API key provided: sk-abcdefghijkl.')).toBe('Incorrect API key provided: ***.');
     expect(maskUrl('no url')).toBe('***');
+  });
+});
+
+describe('a file that cannot be read', () => {
+  const KEY = 'hunter2-is-no-sk-key';
+  test.each([
+    [
+      'yaml',
+      `models:\n  openai:\n    apiKey: ${KEY}\n   baseUrl: x\n`,
+      /YAML: line 4, column 4, bad indentation of a map/,
+    ],
+    ['yml', `models:\n  openai: {apiKey: ${KEY}, x: [}\n`, /YAML: line 2, column \d+/],
+    ['yaml', `apiKey: *${KEY}\n`, /YAML: line 1, column \d+\.$/],
+    ['yaml', `apiKey: !${KEY} x\n`, /YAML: line 1, column \d+\.$/],
+    ['toml', `[models.openai]\napiKey = "${KEY}\n`, /TOML: line \d, column \d+/],
+    ['toml', `[models.openai]\napiKey = ${KEY}\n`, /TOML: line 2, column 10, invalid value\.$/],
+    ['json5', `{ apiKey: '${KEY}' baseUrl: 3 }`, /JSON5: line 1, column \d+\.$/],
+    ['json', `{ "apiKey": ${KEY} }`, /is not valid JSON/],
+    ['json', `{ "apiKey": "${KEY}" "b": 3 }`, /is not valid JSON/],
+  ])('says where it is wrong, and not what stands there: %s %j', async (ending, text, told) => {
+    file(`freshvec.config.${ending}`, text);
+    for (const options of [{}, { file: `freshvec.config.${ending}` }]) {
+      const error = await load(options).catch((reason: unknown) => reason);
+      expect(error).toMatchObject({
+        name: 'ConfigError',
+        code: 'config_invalid',
+        message: expect.stringMatching(told),
+      });
+      expect((error as Error).message).toContain(join(cwd, `freshvec.config.${ending}`));
+      expect(inspect(error, { depth: 9, showHidden: true })).not.toMatch(/hunter2/);
+    }
   });
 });
 
