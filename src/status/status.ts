@@ -5,6 +5,7 @@ import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, sqlState } from '../db/errors.js';
+import { isSmall } from '../source/estimate.js';
 import { openStore } from '../store/index.js';
 import type { StoreCount } from '../store/port.js';
 import type { VectorCodec } from '../store/vector-codec.js';
@@ -147,7 +148,11 @@ async function statusOf(tx: Executor, source: Source, codec: VectorCodec, counti
   const live = await liveSpace(tx, source.id);
   const spaces = await listMaintainedSpaces(tx, source.id);
   const about = await aboutRows(tx, source);
-  const estimated = counting === 'estimate' || (counting !== 'exact' && about >= EXACT_BELOW_ROWS);
+  const estimated =
+    counting === 'estimate' ||
+    (counting !== 'exact' &&
+      about >= EXACT_BELOW_ROWS &&
+      !((await isUncounted(tx, source)) && (await isSmall(tx, source))));
   const counts = new Map<number, StoreCount>();
   for (const space of spaces) {
     counts.set(
@@ -190,6 +195,19 @@ function estimate(about: number, { keys, unvisited, failures }: Pending): StoreC
   const stale = Math.min(keys + unvisited, about - failed);
   const fresh = about - failed - stale;
   return { rows: about, fresh, failed, vectors: fresh };
+}
+
+/**
+ * Statistics have never seen rows in a part of the table: the planner then takes them for as narrow as their types can
+ * be, and wide rows count many times over.
+ */
+async function isUncounted(tx: Executor, { relation }: Source): Promise<boolean> {
+  const rows = await tx.query(
+    `SELECT 1 FROM pg_class c WHERE c.relkind = 'r' AND (c.reltuples < 0 OR c.relpages = 0) AND pg_relation_size(c.oid) > 0
+       AND (c.oid = $1::oid OR c.oid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass))) LIMIT 1`,
+    [relation.oid],
+  );
+  return rows.length > 0;
 }
 
 /** Rows that pass the filter, as the planner sees it. */
