@@ -14,7 +14,10 @@ const KEY_TYPES: ReadonlySet<string> = new Set([
   'timestamp with time zone',
 ]);
 
-/** The primary key; without one, the columns of the narrowest unique index over NOT NULL columns. Empty: there is none. */
+/**
+ * The primary key; without one, the columns of the narrowest unique index over NOT NULL columns. One whose types will not
+ * do only where there is no other. Empty: there is none.
+ */
 export async function readKey(db: Executor, oid: number): Promise<KeyColumn[]> {
   return db.query<{ name: string; type: string }>(
     `SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
@@ -26,12 +29,16 @@ export async function readKey(db: Executor, oid: number): Promise<KeyColumn[]> {
            SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
            WHERE k.n <= i.indnkeyatts AND NOT a.attnotnull)
-       ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) i
+       ORDER BY (
+         SELECT bool_and(format_type(a.atttypid, NULL) = ANY($2::text[]))
+         FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts
+       ) DESC, i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) i
      JOIN pg_index x ON x.indexrelid = i.indexrelid
      CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
      JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.attnum
      WHERE k.n <= x.indnkeyatts ORDER BY k.n`,
-    [oid],
+    [oid, [...KEY_TYPES]],
   );
 }
 
