@@ -2,7 +2,7 @@ import { contentSql } from '../catalog/expressions.js';
 import type { Content } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
-import { qualified } from '../db/identifiers.js';
+import { ident, qualified } from '../db/identifiers.js';
 import type { Table } from './table.js';
 
 /** What the expressions of a source read, or why they cannot be used. */
@@ -40,10 +40,19 @@ export async function readExpressions(
 }
 
 async function probe(db: Database, table: Table, part: { what: string; test: string }): Promise<ExpressionFacts> {
-  let facts: ExpressionFacts = { columns: [], wholeRow: false, refusals: [] };
-  const from = qualified(table.schema, table.table);
+  let facts: ExpressionFacts = refusing();
+  // Named as where pages are visited: there the schema is a leaf's.
+  const from = `${qualified(table.schema, table.table)} AS ${ident(table.table)}`;
   try {
     await db.tx(async (tx) => {
+      const database = await mayNotProbe(tx);
+      if (database !== undefined) {
+        facts = refusing(
+          `the role ${table.role} may not create temporary views, by which PostgreSQL says what its ${part.what} reads: ` +
+            `GRANT TEMPORARY ON DATABASE ${database} TO ${table.role}.`,
+        );
+        throw new Probed();
+      }
       // With a parameter this goes by the extended protocol, which takes one statement only.
       await tx.query(`SELECT $1::int FROM ${from} WHERE ${part.test} LIMIT 0`, [1]);
       await tx.query(`CREATE TEMPORARY VIEW freshvec_probe AS SELECT 1 AS one FROM ${from} WHERE ${part.test}`);
@@ -53,13 +62,25 @@ async function probe(db: Database, table: Table, part: { what: string; test: str
   } catch (error) {
     if (error instanceof Probed) return facts;
     if (!(error instanceof Error) || !isFaultOfSql(error)) throw error;
-    return {
-      columns: [],
-      wholeRow: false,
-      refusals: [`its ${part.what} is not valid SQL over its rows: ${error.message}.`],
-    };
+    if (sqlState(error) === '42501')
+      return refusing(`its ${part.what} needs more than the role ${table.role} may: ${error.message}.`);
+    const advice =
+      sqlState(error) === '42P01' ? ` In it, name the columns alone, or as ${ident(table.table)}.COLUMN.` : '';
+    return refusing(`its ${part.what} is not valid SQL over its rows: ${error.message}.${advice}`);
   }
   return facts;
+}
+
+function refusing(...refusals: string[]): ExpressionFacts {
+  return { columns: [], wholeRow: false, refusals };
+}
+
+/** The database in which this role may not create temporary views, quoted; undefined where it may. */
+async function mayNotProbe(tx: Executor): Promise<string | undefined> {
+  const [row] = await tx.query<{ name: string }>(
+    `SELECT quote_ident(current_database()) AS name WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')`,
+  );
+  return row?.name;
 }
 
 /** Syntax errors and missing names, features that WHERE does not take, wrong types; not a lost connection. */

@@ -80,6 +80,11 @@ describe.for(ENGINES)('source add refuses on %s', ([, open]) => {
     ['an unknown column in SQL', reads('titel'), /content is not valid SQL.*titel/],
     ['two statements', reads('title) IS NULL; DROP TABLE memory; --'), /content is not valid SQL/],
     ['a comment that eats the rest', reads('title -- x'), /content is not valid SQL/],
+    [
+      'content that names the table with its schema',
+      reads(`public.memory.title || public.memory.body`),
+      /content is not valid SQL.*name the columns alone, or as "memory"\.COLUMN/,
+    ],
     ['an aggregate', reads('max(title)'), /content is not valid SQL.*aggregate/],
     ['a window function', reads('lag(title) OVER ()'), /content is not valid SQL.*window/],
     ['a set', reads("regexp_split_to_table(title, ' ')"), /content is not valid SQL.*set-returning/],
@@ -240,6 +245,26 @@ describe('source add refuses for roles and databases that are not set up', () =>
     );
     await db.query(`ALTER ROLE ${role} BYPASSRLS`);
     await asRole((own) => plan(own, { table: 'secret' }));
+  });
+
+  test('a role without the right to make temporary views, and one that may not call what the content calls', async () => {
+    const [{ name = '' } = {}] = await db.query<{ name: string }>('SELECT current_database() AS name');
+    await db.query(`CREATE FUNCTION hushed(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'`);
+    await db.query('REVOKE ALL ON FUNCTION hushed FROM PUBLIC');
+    const definition = { table: 'memory', name: 'other', column: 'other' };
+    await asRole((own) =>
+      expect(plan(own, { ...definition, content: { sql: 'hushed(title)' } })).rejects.toThrow(
+        /its content needs more than the role fv_src_\w+ may: permission denied for function hushed/,
+      ),
+    );
+    await db.query(`REVOKE TEMPORARY ON DATABASE ${name} FROM PUBLIC`);
+    await asRole((own) =>
+      expect(plan(own, { ...definition, where: 'id > 0' })).rejects.toThrow(
+        new RegExp(`: the role \\w+ may not create temporary views.*GRANT TEMPORARY ON DATABASE ${name} TO ${role}\\.`),
+      ),
+    );
+    await db.query(`GRANT TEMPORARY ON DATABASE ${name} TO ${role}`);
+    await asRole((own) => plan(own, { ...definition, where: 'id > 0' }));
   });
 
   test('a temporary table, and a foreign one', async () => {
