@@ -1,6 +1,7 @@
 import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify } from '../db/errors.js';
+import { takeTime } from '../db/timeouts.js';
 import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
 import {
   dropRange,
@@ -128,6 +129,7 @@ async function visitFirst(
       const range = await takeRange(tx, spaceId, visitor.source);
       if (range && !(await may(tx, range))) return { ...NOTHING, long: true };
       visiting = range;
+      if (range) await takeTime(tx);
       const visited = range ? await visit(tx, spaceId, visitor, range, how) : NOTHING;
       if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
       doneAt = performance.now();
@@ -194,6 +196,7 @@ async function narrow(
 ): Promise<RangeClaim> {
   const range = await takeRangeAgain(tx, id);
   if (!range) return { leased: [], visited: true };
+  await takeTime(tx);
   await dropRange(tx, id);
   const end = Math.min(range.to_page, range.pages ?? 0);
   if (end - range.from_page <= 1) {

@@ -2,6 +2,7 @@ import { eligibleSql, hashSql, keySql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
+import { takeTime } from '../db/timeouts.js';
 import type { CoverageCount, PageRange, WrittenIn } from './port.js';
 import { pagesOf, writtenSql } from './relation.js';
 import type { RowView } from './rows.js';
@@ -22,6 +23,7 @@ export async function uncoveredRows(
 ): Promise<CoverageCount> {
   const { from, where } = await pagesOf(tx, source, pages);
   const written = writtenSql(source, when, '$1');
+  await takeTime(tx);
   const [row] = await tx.query<CoverageCount & Record<string, unknown>>(
     `WITH __fv_row AS MATERIALIZED (
        SELECT ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_hash,

@@ -13,6 +13,7 @@ import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { ident } from '../db/identifiers.js';
+import { takeTime } from '../db/timeouts.js';
 import type { PageRange, RowText, StoreCount, WrittenIn } from './port.js';
 import { assertAllVisible, pagesOf, writtenSql } from './relation.js';
 import { spaceRenamed } from './stands.js';
@@ -126,6 +127,7 @@ export async function suspectRows(
 
 /** `Store.count`: reads the whole source. */
 export async function countRows(tx: Executor, source: Source, space: Space, view: RowView): Promise<StoreCount> {
+  await takeTime(tx);
   const [row] = await tx.query<{ rows: number; fresh: number; failed: number; vectors: number }>(
     `SELECT count(*) FILTER (WHERE __fv_eligible) AS rows,
        count(*) FILTER (WHERE __fv_eligible AND __fv_fresh) AS fresh,

@@ -8,8 +8,14 @@ import type { Store } from '../store/port.js';
 
 /** How long a space rests after an error that a person must mend, in ms. */
 export const BROKEN_REST_MS = 30_000;
-/** The same after a statement that the database refused, and may refuse for a while: what was embedded is paid for again. */
+/**
+ * The same after a statement that the database refused or ended (its time was up), and may do so for a while: what was
+ * embedded is paid for again.
+ */
 const REFUSED_REST_MS = 5_000;
+
+/** A time-out of the role or the database, or a person. */
+const QUERY_CANCELED = '57014';
 
 /** How long a space rests after what a drain of it failed with, in ms; 0 where it may be tried at once. */
 export function restAfter(error: unknown): number {
@@ -31,9 +37,9 @@ export async function isOutdated(db: Executor, { source, space }: Store, error: 
 }
 
 function isRefused(error: unknown): boolean {
-  return (
-    sqlState(error) !== undefined && !['retry', 'lock_timeout', 'connection', 'too_many'].includes(classify(error))
-  );
+  const state = sqlState(error);
+  if (state === undefined) return false;
+  return state === QUERY_CANCELED || !['retry', 'lock_timeout', 'connection', 'too_many'].includes(classify(error));
 }
 
 function hasCode(error: unknown, code: string): boolean {
