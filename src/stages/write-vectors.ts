@@ -1,6 +1,6 @@
 import { type Ending, settle } from '../claim/settle.js';
 import { classify, isOfOneRow, sqlState } from '../db/errors.js';
-import type { WriteOutcome } from '../store/port.js';
+import type { Store, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
@@ -146,7 +146,10 @@ async function endGone(
   if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
 }
 
-/** Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. */
+/**
+ * Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. Where a
+ * table's index is in use that is a write like any other.
+ */
 async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promise<void> {
   const { db, store, report } = context;
   const { token, confirm, remove, refused, endings } = batch;
@@ -156,25 +159,11 @@ async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promis
     [confirm, store.confirm, undefined],
     [remove, store.remove, 'none'],
   ] as const) {
-    if (keys.length === 0) continue;
-    const tidyRows = (some: readonly Written[]) =>
-      db.tx(async (tx) => {
-        const tidied = await tidy(
-          tx,
-          token,
-          some.map(({ key }) => key),
-        );
-        const done = [...tidied]
-          .filter(([, outcome]) => outcome === 'written')
-          .map(([key]): Ending => ({ key, end: 'done', vector }));
-        await settle(tx, store.space.id, token, done);
-        return tidied;
-      });
-    const rows = keys.map((key): Written => ({ key, hash: null }));
-    const outcomes = await apart(context, token, rows, tidyRows);
+    const outcomes = await tidyAll(context, batch, keys, tidy, vector);
     await endGone(context, token, outcomes);
-    for (const [key, outcome] of outcomes) {
-      if (outcome === 'changed' || outcome === 'locked') later(key);
+    for (const key of keys) {
+      const outcome = outcomes.get(key);
+      if (outcome === undefined || outcome === 'changed' || outcome === 'locked') later(key);
     }
   }
   report.unpaid += confirm.length + remove.length - waiting.length;
@@ -189,4 +178,47 @@ async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promis
     else if (end === 'wait') report.delayed += 1;
     else report.unpaid += 1;
   }
+}
+
+/**
+ * Tidies rows in transactions as large as the pace allows, each in its turn. Those that were set aside are `lost`; those
+ * that the worker's time was up for are not in the answer.
+ */
+async function tidyAll(
+  context: DrainContext,
+  { token, priority }: Pick<EmbeddedTexts, 'token' | 'priority'>,
+  keys: readonly string[],
+  tidy: Store['confirm'],
+  vector: 'none' | undefined,
+): Promise<Map<string, WriteOutcome>> {
+  const { db, store, pace, writeGate, cut } = context;
+  const tidyRows = (rows: readonly Written[]) =>
+    writeGate(priority, async () => {
+      let began = 0;
+      const tidied = await db.tx(async (tx) => {
+        began = performance.now();
+        const some = await tidy(
+          tx,
+          token,
+          rows.map(({ key }) => key),
+        );
+        await settle(tx, store.space.id, token, written(some, vector));
+        return some;
+      });
+      // Locks last until the commit is done.
+      pace.observe(written(tidied, vector).length, performance.now() - began);
+      return tidied;
+    });
+  const outcomes = new Map<string, WriteOutcome>();
+  for (let done = 0; done < keys.length && !cut.aborted; ) {
+    const chunk = keys.slice(done, done + pace.rows()).map((key): Written => ({ key, hash: null }));
+    const tidied = await apart(context, token, chunk, tidyRows);
+    for (const { key } of chunk) outcomes.set(key, tidied.get(key) ?? 'lost');
+    done += chunk.length;
+  }
+  return outcomes;
+}
+
+function written(outcomes: ReadonlyMap<string, WriteOutcome>, vector: 'none' | undefined): Ending[] {
+  return [...outcomes].flatMap(([key, outcome]) => (outcome === 'written' ? [{ key, end: 'done', vector }] : []));
 }
