@@ -1,7 +1,7 @@
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
-import type { VectorRelation } from '../store/own-index.js';
+import type { OwnIndex, VectorRelation } from '../store/own-index.js';
 import { vacuumTable } from '../store/vacuum-table.js';
 import { forEach } from './for-each.js';
 import { bloatOf, type ReindexOptions, rebuildAlone, validIndexes } from './reindex.js';
@@ -71,7 +71,7 @@ function vacuumLogged(
     aloneOnTable(db, target, async (lost) => {
       const signal = either(lost, options.signal);
       await assertMayVacuum(db, relation);
-      const rebuilt = await rebuildFirst(db, target, relation, { ...options, signal });
+      const rebuilt = await rebuildFirst(db, relation, { ...options, signal });
       await assertFree(db, relation);
       notes.bytesBefore = await sizeOf(db, relation);
       await vacuumTable(db, qualified(relation.schema, relation.name), { ...options, signal });
@@ -81,28 +81,35 @@ function vacuumLogged(
   );
 }
 
-/** Names of the bloated indexes on this table that were built again. */
-async function rebuildFirst(
-  db: Database,
-  target: Target,
-  relation: VectorRelation,
-  options: VacuumOptions,
-): Promise<string[]> {
-  if (target.space.index.kind === 'none' || !(await isTended(db, target.space))) return [];
+/** Names of the bloated indexes on this table that were built again: of all spaces that have vectors there. */
+async function rebuildFirst(db: Database, relation: VectorRelation, options: VacuumOptions): Promise<string[]> {
   const rebuilt: string[] = [];
-  for (const index of await validIndexes(db, target)) {
-    if (index.relation.oid !== relation.oid) continue;
-    const bloat = await bloatOf(db, target, index, options);
-    if (!bloat) continue;
-    const why = `${bloat.ratio.toFixed(1)} times as large as it need be, before its table is vacuumed`;
-    const about = {
-      ...{ service: 'reindex', byPerson: options.byPerson, source: target.source.name },
-      ...{ relation: `${relation.schema}.${relation.name}`, index: index.name, did: `rebuilding: ${why}` },
-    };
-    if (await logged(db, about, (notes) => rebuildAlone(db, target, index, why, notes, options)))
-      rebuilt.push(index.name);
+  for (const target of await listTargets(db)) {
+    if (!target.relations.some(({ oid }) => oid === relation.oid)) continue;
+    if (target.space.index.kind === 'none' || !(await isTended(db, target.space))) continue;
+    for (const index of await validIndexes(db, target)) {
+      if (index.relation.oid !== relation.oid) continue;
+      if (await rebuildIfBloated(db, target, index, options)) rebuilt.push(index.name);
+    }
   }
   return rebuilt;
+}
+
+async function rebuildIfBloated(
+  db: Database,
+  target: Target,
+  index: OwnIndex,
+  options: VacuumOptions,
+): Promise<boolean> {
+  const bloat = await bloatOf(db, target, index, options);
+  if (!bloat) return false;
+  const why = `${bloat.ratio.toFixed(1)} times as large as it need be, before its table is vacuumed`;
+  const { schema, name } = index.relation;
+  const about = {
+    ...{ service: 'reindex', byPerson: options.byPerson, source: target.source.name },
+    ...{ relation: `${schema}.${name}`, index: index.name, did: `rebuilding: ${why}` },
+  };
+  return logged(db, about, (notes) => rebuildAlone(db, target, index, why, notes, options));
 }
 
 /** A role that may not is passed over with a warning that nobody reads. */

@@ -269,6 +269,35 @@ describe('vacuum', () => {
     expect(await vacuum(db, options)).toBe(0);
   });
 
+  test('of a table of two sources: whichever of their indexes is bloated', async () => {
+    const { db } = fixture;
+    await vectorSource(fixture, { table: 'shared', rows: ROWS, dimensions: 32 });
+    const second = await fixture.add({
+      ...{ table: 'shared', name: 'shared_second', content: { columns: ['body'] }, model: 'fake/n@32' },
+      column: 'second',
+    });
+    await db.exec(`UPDATE shared SET second = embedding;
+      DELETE FROM freshvec.change WHERE space_id = ${second.space.id};
+      DELETE FROM freshvec.change_pack WHERE space_id = ${second.space.id};
+      DELETE FROM freshvec.range WHERE space_id = ${second.space.id}`);
+    await db.session((session) => session.query('VACUUM FULL shared'));
+    await buildIndexes(db);
+    await db.session(async (session) => {
+      for (let i = 0; i < 3; i++)
+        await session.query(
+          'UPDATE shared SET second = (SELECT array_agg(x + 0.01 * random()) FROM unnest(second::real[]) x)::vector',
+        );
+    });
+    // Only the second has a first size that it is compared with; the other one is as large as it may be.
+    await db.query('UPDATE freshvec.index_build SET bytes = 10 * bytes WHERE space_id <> $1', [second.space.id]);
+    expect(await vacuum(db, { ...SETTINGS, source: 'shared' })).toBe(1);
+    const runs = await listRuns(db, { limit: 2 });
+    expect(
+      runs.filter(({ service }) => service === 'reindex'),
+      JSON.stringify(runs),
+    ).toMatchObject([{ source: 'shared_second', relation: 'public.shared', outcome: 'done' }]);
+  });
+
   test('names who keeps the dead rows', async () => {
     const { db } = fixture;
     await vectorSource(fixture, { table: 'kept', rows: ROWS, dimensions: 8, index: 'none' });
