@@ -22,8 +22,9 @@ const RENAME_TRY_MS = 60_000;
 const FIRM_GATES: ReadonlySet<string> = new Set(['coverage', 'index']);
 
 /**
- * What people ask of a migration. Every command takes the row, and with it the migration, from whatever controller is at
- * work: what that one has in hand is not recorded any more. Each may be given twice: the second time it changes nothing.
+ * What people ask of a migration. A command that changes what the step under way is for takes the row, and with it the
+ * migration, from whatever controller is at work: what that one has in hand is not recorded any more, and an index build
+ * is ended. Each may be given twice: the second time it changes nothing, and ends nothing.
  *
  * Throw FreshvecError `source_unknown`, MigrationMissing, MigrationRefused.
  */
@@ -94,9 +95,10 @@ export function abort(db: Database, source: string): Promise<Migration> {
 export async function pauseMigration(db: Database, source: string): Promise<Migration> {
   return change(db, source, async (tx, migration) => {
     if (hasEnded(migration)) throw refused(source, 'pause', migration, 'it has ended');
-    if (migration.paused) return;
+    if (migration.paused) return false;
     await tx.query('UPDATE freshvec.migration SET paused = true WHERE id = $1', [migration.id]);
     await record(tx, migration.id, migration.state, 'paused by a person');
+    return true;
   });
 }
 
@@ -120,6 +122,7 @@ export async function resumeMigration(
       await record(tx, migration.id, migration.state, 'resumed by a person');
     }
     if (outcome !== 'same') await move(tx, migration, outcome.to, { what: 'resumed by a person' });
+    return migration.paused || outcome !== 'same' || isResting(migration);
   });
 }
 
@@ -134,13 +137,14 @@ async function command(
 ): Promise<Migration> {
   const fn = async (tx: Executor, migration: Migration) => {
     const outcome = outcomeOf(migration, event);
-    if (outcome === 'same') return;
+    if (outcome === 'same') return false;
     if ('refused' in outcome) throw refused(source, event, migration, outcome.refused);
     // A contraction goes on by itself, and what has ended does not rest.
     if (migration.paused && (outcome.to === 'contracting' || migration.state === 'planned'))
       await tx.query('UPDATE freshvec.migration SET paused = false WHERE id = $1', [migration.id]);
     if (!(await act(tx, migration)))
       throw refused(source, event, migration, 'it changed meanwhile: look at its status, and try again');
+    return true;
   };
   return change(db, source, fn, within);
 }
@@ -183,24 +187,34 @@ async function commandRenaming(
 /** How a command's transaction is run. */
 type Within = (work: (tx: Executor) => Promise<Migration>) => Promise<Migration>;
 
-/** Runs `fn` with the source's last migration locked and taken from its controller; resolves to it as it is then. */
+/** Gates that did not hold are measured again after a while: a person's word has that done at once. */
+function isResting({ state, tries }: Migration): boolean {
+  return state === 'verifying' && tries > 0;
+}
+
+/**
+ * Runs `fn` with the source's last migration locked, and takes it from its controller where `fn` says that the step
+ * under way must not go on; resolves to it as it is then.
+ */
 async function change(
   db: Database,
   sourceName: string,
-  fn: (tx: Executor, migration: Migration) => Promise<void>,
+  fn: (tx: Executor, migration: Migration) => Promise<boolean>,
   within: Within = (work) => db.tx(work),
 ): Promise<Migration> {
   const source = await getSource(db, sourceName);
   return within(async (tx) => {
     await tx.query(
-      // What failed before is tried at once.
-      `UPDATE freshvec.migration SET token = NULL, tries = 0
-       WHERE id = (SELECT max(id) FROM freshvec.migration WHERE source_id = $1) AND state NOT IN ('done', 'aborted')`,
+      `SELECT FROM freshvec.migration WHERE id = (SELECT max(id) FROM freshvec.migration WHERE source_id = $1)
+       FOR NO KEY UPDATE`,
       [source.id],
     );
     const migration = await latestMigration(tx, source.id);
     if (!migration) throw new MigrationMissing(sourceName);
-    await fn(tx, migration);
+    if (await fn(tx, migration)) {
+      // What failed before is tried at once.
+      await tx.query('UPDATE freshvec.migration SET token = NULL, tries = 0 WHERE id = $1', [migration.id]);
+    }
     return (await latestMigration(tx, source.id)) ?? migration;
   });
 }
@@ -225,11 +239,14 @@ export function acceptGates(db: Database, source: string, names: readonly string
         `there is no gate ${unknown.join(', ')}. ${known ? `There are: ${known}` : 'None was measured yet'}`,
       );
     }
+    if (names.every((name) => migration.accepted.includes(name))) return isResting(migration);
     await tx.query(
       `UPDATE freshvec.migration SET accepted = ARRAY(SELECT DISTINCT unnest(accepted || $2::text[])) WHERE id = $1`,
       [migration.id, names],
     );
     await record(tx, migration.id, migration.state, `accepted by a person: ${names.join(', ')}`);
+    // Only the gates look at it.
+    return migration.state === 'verifying';
   });
 }
 

@@ -146,6 +146,18 @@ async function ensureOne(
   return 'built';
 }
 
+/**
+ * Drops what a build of ours that failed left: not valid, and every edit of a row pays for it all the same. Waits for
+ * the transactions that use the table.
+ */
+export async function dropHalfBuilt(db: Database, source: Source, space: Space): Promise<void> {
+  const leaves = (await vectorRelations(db, source, space)).filter(({ partitioned }) => !partitioned);
+  for (const leaf of leaves) {
+    await db.query(renameInvalidSql(leaf, leaf.index));
+    await dropGone(db, leaf, await goneIndexes(db, leaf, leaf.index));
+  }
+}
+
 /** What follows ON in a CREATE INDEX: `table` is quoted, with its schema. */
 export function indexOnSql(space: Space, table: string, column: string, vectorSchema: string): string {
   return `${table} USING hnsw (${ident(column)} ${qualified(vectorSchema, operatorClassOf(space))})

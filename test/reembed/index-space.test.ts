@@ -61,6 +61,8 @@ test.each(['pg_terminate_backend', 'pg_cancel_backend'])('a build that %s ended 
   }
   const parked = await running.state('parked');
   expect(parked).toMatchObject({ parkedState: 'indexing', tries: 0 });
+  // No edit pays for what is left of the last one.
+  expect(await vectorIndexes(fixture.db)).toEqual([]);
   expect(parked.reason).toMatch(/the index cannot be built: .*(terminating connection|canceling statement)/);
   const events = (await migrationStatus(fixture.db, 'doc')).events.map(({ what }) => what);
   expect(events.filter((what) => what.includes('tried again'))).toHaveLength(2);
@@ -90,4 +92,25 @@ test('a build that the controller itself ends is no try', async () => {
   await holder.query('COMMIT');
   await running.state('ready');
   expect(await vectorIndexes(fixture.db)).toMatchObject([{ valid: true }]);
+});
+
+test('`resume` and `accept` leave a build alone; `pause` ends it and takes its half away', async () => {
+  const { db } = fixture;
+  await db.query(`UPDATE freshvec.migration SET gates = '[{"name": "recall", "passed": false}]'`);
+  const pid = await anotherBuild();
+  const { token } = await now();
+  await control.resumeMigration(db, 'doc');
+  await control.resumeMigration(db, 'doc', { spendCap: 25 });
+  await control.acceptGates(db, 'doc', ['recall']);
+  expect(await now()).toMatchObject({ token, tries: 1, accepted: ['recall'] });
+
+  await control.pauseMigration(db, 'doc');
+  await eventually(async () => (await builder(db)) === undefined, { what: 'the end of the build' });
+  await eventually(async () => (await vectorIndexes(db)).length === 0, { what: 'no half of an index' });
+  await control.pauseMigration(db, 'doc');
+  expect(await now()).toMatchObject({ state: 'indexing', paused: true, token: undefined, tries: 0 });
+  await control.resumeMigration(db, 'doc');
+  await anotherBuild([pid]);
+  await holder.query('COMMIT');
+  await running.state('ready');
 });

@@ -1,7 +1,8 @@
+import { getMigration } from '../../catalog/migration.js';
 import { asSingleton } from '../../claim/singleton.js';
 import type { Executor } from '../../db/database.js';
 import { classify, FreshvecError } from '../../db/errors.js';
-import { ensureIndex } from '../../store/build-index.js';
+import { dropHalfBuilt, ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
 import { countTry, forgetTry, move, record, waitFor } from '../transition.js';
 
@@ -51,6 +52,7 @@ export const indexSpace: Operation = async (context) => {
     } catch (error) {
       if (signal.aborted) {
         if (tries > 0) await forgetTry(db, migration);
+        if ((await getMigration(db, migration.id))?.paused) await tidy();
         return waits(0);
       }
       if (error instanceof MigrationTaken) return waits(0);
@@ -68,10 +70,18 @@ export const indexSpace: Operation = async (context) => {
     if (passing && counted === 0) return waits(PASSING_MS, `the index is built later: ${message}`);
     // What a person must mend does not get better by trying.
     const tries = error instanceof FreshvecError && !passing ? MOST_TRIES : counted || (await countTry(db, migration));
-    if (tries >= MOST_TRIES) return { park: `the index cannot be built: ${message}` };
+    if (tries >= MOST_TRIES) {
+      if (counted > 0) await tidy();
+      return { park: `the index cannot be built: ${message}` };
+    }
     const reason = `the index build failed and is tried again: ${message}`;
     await record(db, migration.id, migration.state, reason);
     return waits(LOOK_MS * tries, reason);
+  }
+
+  /** Nobody comes back to what the build left for as long as a person likes. What cannot be dropped now is so by then. */
+  async function tidy(): Promise<void> {
+    await dropHalfBuilt(db, source, to).catch(() => {});
   }
 };
 
