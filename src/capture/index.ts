@@ -1,5 +1,12 @@
 export { dollarQuote } from './dollar-quote.js';
 export { enqueue, type KeyInput, type QueryClient } from './enqueue.js';
 export { functionsSql, statementTriggersSql, triggersSql } from './install.js';
-export { type CaptureTarget, listRelations, readCaptureTarget, readWatched, type WatchedColumn } from './target.js';
+export {
+  type CaptureTarget,
+  goneColumns,
+  listRelations,
+  readCaptureTarget,
+  readWatched,
+  type WatchedColumn,
+} from './target.js';
 export { detachedRelations, dropFunctionsSql, dropTriggersSql, leftoverTriggersSql } from './uninstall.js';

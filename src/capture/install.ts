@@ -1,3 +1,4 @@
+import { FreshvecError } from '../db/errors.js';
 import { deleteHook } from './delete.js';
 import { editHook } from './edit.js';
 import { flagHook } from './flag.js';
@@ -25,11 +26,22 @@ export function hooks(target: CaptureTarget): Hook[] {
 
 /** Defines the functions; takes no lock on the source. Every statement may be run again. */
 export function functionsSql(target: CaptureTarget): string[] {
+  if (target.gone.length > 0) throw new ColumnsGone(target);
   const all = hooks(target);
   return [
     ...all.map((hook) => hook.functionSql),
     `REVOKE ALL ON FUNCTION ${all.map((hook) => `${hook.name}()`).join(', ')} FROM PUBLIC`,
   ];
+}
+
+/** Triggers without a column that the source reads would leave its edits unseen. Code `columns_gone`. */
+class ColumnsGone extends FreshvecError {
+  constructor({ source: { name, relation }, gone }: CaptureTarget) {
+    super(
+      'columns_gone',
+      `${relation.schema}.${relation.table} has no column ${gone.join(', ')} any more, which the source "${name}" reads: bring it back, or \`freshvec source alter ${name}\`.`,
+    );
+  }
 }
 
 /** Puts the triggers on; SHARE ROW EXCLUSIVE on the source and all below it. Every statement may be run again. */

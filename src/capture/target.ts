@@ -23,6 +23,8 @@ export interface CaptureTarget {
   readonly tables: boolean;
   /** Content, filter and key columns, generated ones resolved to those that they are made from. */
   readonly watched: readonly WatchedColumn[];
+  /** Columns that the source reads and that are not there under these names: no triggers can be made then. */
+  readonly gone: readonly string[];
   /** The source and, where it is partitioned, all below it, the source first. Quoted. */
   readonly relations: readonly string[];
   /** Key or tenant is a generated column, which a BEFORE trigger does not see yet. */
@@ -39,12 +41,14 @@ export async function readCaptureTarget(
   spaces: readonly Pick<Space, 'id' | 'store'>[],
 ): Promise<CaptureTarget> {
   const { oid } = source.relation;
+  const names = [...source.baseColumns, ...source.key.map(({ name }) => name)];
   return {
     source,
     spaceIds: spaces.map((space) => space.id),
     flag: source.flagColumn,
     tables: spaces.some((space) => space.store === 'table'),
-    watched: await readWatched(db, oid, [...source.baseColumns, ...source.key.map(({ name }) => name)]),
+    watched: await readWatched(db, oid, names),
+    gone: await goneColumns(db, oid, names),
     relations: (await listRelations(db, oid)).map(({ schema, table }) => qualified(schema, table)),
     generatedKey: await anyGenerated(db, oid, [...source.key.map(({ name }) => name), source.tenantColumn ?? '']),
     ...(await ownBeforeUpdate(db, source)),
@@ -86,6 +90,17 @@ export async function readWatched(db: Executor, oid: number, names: readonly str
      ORDER BY b.attnum`,
     [oid, names],
   );
+}
+
+/** Those of these names that no column has. */
+export async function goneColumns(db: Executor, oid: number, names: readonly string[]): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `SELECT DISTINCT name FROM unnest($2::text[]) AS name WHERE NOT EXISTS (
+       SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped)
+     ORDER BY name`,
+    [oid, names],
+  );
+  return rows.map(({ name }) => name);
 }
 
 async function anyGenerated(db: Executor, oid: number, names: readonly string[]): Promise<boolean> {

@@ -1,3 +1,4 @@
+import { goneColumns } from '../capture/index.js';
 import type { Migration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
@@ -37,15 +38,14 @@ export async function standsOn(db: Executor, migration: Migration, source: Sourc
   return (await missingSpace(db, migration, space, await columnsOf(db, source))) === undefined;
 }
 
-/** Key, content and tenant columns that are not there under their names. */
+/** Key and tenant columns, and those that content and filter read, that are not there under their names. */
 export async function missingColumns(db: Executor, source: Source): Promise<string | undefined> {
-  const expected = [
+  const gone = await goneColumns(db, source.relation.oid, [
     ...source.key.map(({ name }) => name),
     ...('columns' in source.content ? source.content.columns : []),
+    ...source.baseColumns,
     ...(source.tenantColumn === undefined ? [] : [source.tenantColumn]),
-  ];
-  const columns = await columnsOf(db, source);
-  const gone = expected.filter((name) => !columns.has(name));
+  ]);
   if (gone.length === 0) return undefined;
   const { schema, table } = source.relation;
   return `the column ${gone.join(', ')} of ${schema}.${table} was renamed or dropped: bring it back, or \`source alter\`, then \`resume\``;

@@ -1,4 +1,4 @@
-import { functionsSql, readCaptureTarget, readWatched } from '../capture/index.js';
+import { functionsSql, goneColumns, readCaptureTarget, readWatched } from '../capture/index.js';
 import { type LongTexts, longTextsRefusal } from '../catalog/long-texts.js';
 import { recedeSql } from '../catalog/migration.js';
 import { type Content, getSource, type Source } from '../catalog/source.js';
@@ -55,7 +55,9 @@ async function altered(
   const refusal = longTextsRefusal(longTexts);
   if (refusal) throw new SourceRefused(`${before.relation.schema}.${before.relation.table}`, [refusal]);
   const spaces = await listMaintainedSpaces(db, before.id);
-  const reads = !isSame([content, filter], [before.content, before.filter]);
+  // An expression over the row as a whole is the same text, and reads fewer columns, once one was dropped.
+  const gone = await goneColumns(db, before.relation.oid, before.baseColumns);
+  const reads = !isSame([content, filter], [before.content, before.filter]) || gone.length > 0;
   const baseColumns = reads ? await checkedColumns(db, before, spaces, content, filter) : before.baseColumns;
   return { before, source: { ...before, content, filter, longTexts, baseColumns } };
 }
@@ -65,7 +67,8 @@ async function alterStatements(db: Executor, before: Source, source: Source): Pr
   const spaces = await listMaintainedSpaces(db, source.id);
   const retry = source.longTexts === before.longTexts ? [] : retryLongTexts(source, spaces);
   const update = (why: string) => ({ sql: updateSourceSql(source), lock: NO_LOCK, why });
-  if (isSame([source.content, source.filter], [before.content, before.filter]))
+  const reads = ({ content, filter, baseColumns }: Source) => [content, filter, baseColumns];
+  if (isSame(reads(source), reads(before)))
     return source.longTexts === before.longTexts
       ? []
       : [update('records what becomes of long texts'), ...askAgain(spaces), ...retry];
