@@ -1,4 +1,4 @@
-import { configureAccount, takeBudget } from '../src/budget/account.js';
+import { type ConfiguredLimits, takeBudget } from '../src/budget/account.js';
 import type { Database } from '../src/db/database.js';
 import type { Figure } from './support/figures.js';
 import type { Bench, Lab } from './support/lab.js';
@@ -14,12 +14,10 @@ export const budget: Bench = async (lab: Lab): Promise<Figure[]> => {
   await prepare(db);
   lab.setup.push(`${TAKERS} takers, each on a connection of its own, one account, ${SECONDS} s each`);
 
-  await configureAccount(db, 'wide', { requestsPerMinute: 1e9, tokensPerMinute: 1e12 });
-  const wide = await takeFor(db, 'wide');
+  const wide = await takeFor(db, 'wide', { requestsPerMinute: 1e9, tokensPerMinute: 1e12 });
   // A limit of 30,000 a minute, and far more asked for.
   const perMinute = 30_000;
-  await configureAccount(db, 'tight', { requestsPerMinute: perMinute });
-  const tight = await takeFor(db, 'tight');
+  const tight = await takeFor(db, 'tight', { requestsPerMinute: perMinute });
   // In a window of so many seconds: the part of the limit, and the burst of one second.
   const allowed = (perMinute / 60) * (tight.seconds + TAKE.burstSeconds);
   return [
@@ -29,13 +27,17 @@ export const budget: Bench = async (lab: Lab): Promise<Figure[]> => {
   ];
 };
 
-async function takeFor(db: Database, account: string): Promise<{ granted: number; refused: number; seconds: number }> {
+async function takeFor(
+  db: Database,
+  account: string,
+  limits: ConfiguredLimits,
+): Promise<{ granted: number; refused: number; seconds: number }> {
   const began = performance.now();
   const until = began + SECONDS * 1000;
   let [granted, refused] = [0, 0];
   const taker = async () => {
     while (performance.now() < until) {
-      if ((await takeBudget(db, account, TAKE)).granted) granted += 1;
+      if ((await takeBudget(db, account, { ...TAKE, limits })).granted) granted += 1;
       else refused += 1;
     }
   };

@@ -3,8 +3,6 @@
 
 CREATE TABLE account (
   account text PRIMARY KEY,
-  requests_cap float8,
-  tokens_cap float8,
   requests_limit float8,
   tokens_limit float8,
   requests_at float8 NOT NULL DEFAULT 0,
@@ -22,7 +20,6 @@ CREATE TABLE account (
   reason text
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 COMMENT ON TABLE account IS 'One model under one key at one provider, and what all workers together have asked of it.';
-COMMENT ON COLUMN account.requests_cap IS 'Requests a minute that the configuration allows.';
 COMMENT ON COLUMN account.requests_limit IS 'Requests a minute that the provider allows, by its own word.';
 COMMENT ON COLUMN account.requests_at IS 'Theoretical arrival time of the next request (GCRA), Unix time in s.';
 COMMENT ON COLUMN account.tokens_unmetered IS 'Taken while the limit was not known; counts as soon as it is.';
@@ -84,6 +81,9 @@ CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named fl
 -- 'budget'; 'cap' (the day's money) or 'space_cap', with '_held' behind where money that others have reserved may come
 -- back; or the reason of a pause that the provider asked for. Says the limits as well, as far as they are known.
 --
+-- `*_cap`: what the asker's configuration allows in a minute, null for as much as the provider does. It is not kept: a
+-- process that knows of none must not take that of the others away.
+--
 -- GCRA: an arrival time runs ahead of the clock by what each request takes of the limit, at most by `burst` seconds.
 -- The limit is spread over 61.5 s rather than 60, so that in no window of 60 s, bursts and late arrivals included, more
 -- than the limit is asked for. A request that costs more than the burst passes when nothing is owed.
@@ -94,7 +94,8 @@ CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named fl
 -- `at` (Unix time in s) and `*_spare` are for what the answer says is left: so much more could have been asked for at
 -- once, in a burst of a second.
 CREATE FUNCTION take_budget(
-  account text, requests float8, tokens float8, burst float8, urgent boolean, micros bigint, cap bigint, space int,
+  account text, requests float8, tokens float8, requests_cap float8, tokens_cap float8, burst float8, urgent boolean,
+  micros bigint, cap bigint, space int,
   OUT wait_ms float8, OUT why text, OUT charged_on text, OUT probe boolean, OUT at float8, OUT requests_spare float8,
   OUT tokens_spare float8, OUT requests_per_minute float8, OUT tokens_per_minute float8
 ) LANGUAGE plpgsql AS $$
@@ -115,8 +116,8 @@ BEGIN
     SELECT * INTO a FROM freshvec.account x WHERE x.account = take_budget.account FOR NO KEY UPDATE;
   END IF;
   now_s := extract(epoch FROM clock_timestamp());
-  requests_per_minute := a.share * LEAST(a.requests_cap, a.requests_limit);
-  tokens_per_minute := a.share * LEAST(a.tokens_cap, a.tokens_limit);
+  requests_per_minute := a.share * LEAST(requests_cap, a.requests_limit);
+  tokens_per_minute := a.share * LEAST(tokens_cap, a.tokens_limit);
   IF urgent THEN
     IF a.failures > 0 AND a.asked_at > clock_timestamp() - interval '1 s'
       AND (a.resumes_at > clock_timestamp() OR a.probe_until > clock_timestamp()) THEN
@@ -134,8 +135,8 @@ BEGIN
     RETURN;
   END IF;
   wait_ms := 0;
-  requests_cost := coalesce(freshvec.budget_seconds(requests, a.share, a.requests_cap, a.requests_limit), 0);
-  tokens_cost := coalesce(freshvec.budget_seconds(tokens, a.share, a.tokens_cap, a.tokens_limit), 0);
+  requests_cost := coalesce(freshvec.budget_seconds(requests, a.share, requests_cap, a.requests_limit), 0);
+  tokens_cost := coalesce(freshvec.budget_seconds(tokens, a.share, tokens_cap, a.tokens_limit), 0);
   IF NOT urgent THEN
     IF requests_cost > 0 THEN wait_ms := GREATEST(0, a.requests_at - now_s - GREATEST(0, burst - requests_cost)); END IF;
     IF tokens_cost > 0 THEN wait_ms := GREATEST(wait_ms, a.tokens_at - now_s - GREATEST(0, burst - tokens_cost)); END IF;
@@ -242,8 +243,8 @@ $$;
 -- is neither in the one nor in the other. Requests granted before such a correction tell of the same loss again, and are
 -- not listened to. More left than was thought is no news: a limit by window has the whole minute in it.
 CREATE FUNCTION settle_budget(
-  account text, tokens float8, requests_limit float8, tokens_limit float8, at float8, requests_elsewhere float8,
-  tokens_elsewhere float8, answered boolean, probe_is_over boolean, spent jsonb
+  account text, tokens float8, requests_cap float8, tokens_cap float8, requests_limit float8, tokens_limit float8,
+  at float8, requests_elsewhere float8, tokens_elsewhere float8, answered boolean, probe_is_over boolean, spent jsonb
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   now_s float8 := extract(epoch FROM clock_timestamp());
@@ -262,16 +263,16 @@ BEGIN
   UPDATE freshvec.account a
   SET requests_limit = x.requests_limit, tokens_limit = x.tokens_limit, corrected_at = x.corrected_at,
       requests_at = GREATEST(x.requests_at, CASE WHEN x.requests_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce(freshvec.budget_seconds(requests_elsewhere, x.share, x.requests_cap, x.requests_limit), 0)
+        + coalesce(freshvec.budget_seconds(requests_elsewhere, x.share, requests_cap, x.requests_limit), 0)
         -- Of what was taken before the limit was known, no more than the last minute can matter.
         + coalesce(LEAST(61.5,
-          freshvec.budget_seconds(x.requests_unmetered, x.share, x.requests_cap, x.requests_limit)), 0),
+          freshvec.budget_seconds(x.requests_unmetered, x.share, requests_cap, x.requests_limit)), 0),
       tokens_at = GREATEST(x.tokens_at, CASE WHEN x.tokens_unmetered > 0 THEN now_s ELSE 0 END)
-        + coalesce(freshvec.budget_seconds(tokens + tokens_elsewhere, x.share, x.tokens_cap, x.tokens_limit), 0)
-        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, x.tokens_cap, x.tokens_limit)), 0),
-      requests_unmetered = CASE WHEN coalesce(x.requests_cap, x.requests_limit) IS NULL
+        + coalesce(freshvec.budget_seconds(tokens + tokens_elsewhere, x.share, tokens_cap, x.tokens_limit), 0)
+        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, tokens_cap, x.tokens_limit)), 0),
+      requests_unmetered = CASE WHEN coalesce(requests_cap, x.requests_limit) IS NULL
         THEN x.requests_unmetered ELSE 0 END,
-      tokens_unmetered = CASE WHEN coalesce(x.tokens_cap, x.tokens_limit) IS NULL
+      tokens_unmetered = CASE WHEN coalesce(tokens_cap, x.tokens_limit) IS NULL
         THEN x.tokens_unmetered + tokens ELSE 0 END,
       -- Back to the whole limit at a hundredth a second.
       share = CASE WHEN answered
@@ -316,6 +317,6 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8),
-  take_budget(text, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
+  take_budget(text, float8, float8, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
   
-  settle_budget(text, float8, float8, float8, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;
+  settle_budget(text, float8, float8, float8, float8, float8, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;

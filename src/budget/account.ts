@@ -4,8 +4,18 @@ import type { Spent } from './spend.js';
 
 /** The share of an account that all workers on all hosts keep together; the statements are in migrations/0004. */
 
+/**
+ * Requests and tokens a minute that the configuration of this process allows; undefined means as many as the provider
+ * does.
+ */
+export interface ConfiguredLimits {
+  readonly requestsPerMinute?: number | undefined;
+  readonly tokensPerMinute?: number | undefined;
+}
+
 /** What one request takes. */
 export interface Take {
+  readonly limits: ConfiguredLimits;
   readonly tokens: number;
   /** How far this request may run ahead of the limit, in s. */
   readonly burstSeconds: number;
@@ -62,14 +72,18 @@ type TakenRow = LimitsRow & {
 };
 
 export async function takeBudget(db: Executor, account: string, take: Take): Promise<Taken> {
-  const [row] = await db.query<TakenRow>('SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7)', [
+  const { tokens, limits: configured, burstSeconds, urgent, micros, capMicros, spaceId } = take;
+  const { requestsPerMinute, tokensPerMinute } = configured;
+  const [row] = await db.query<TakenRow>('SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7, $8, $9)', [
     account,
-    take.tokens,
-    take.burstSeconds,
-    take.urgent,
-    take.micros,
-    take.capMicros ?? null,
-    take.spaceId ?? null,
+    tokens,
+    requestsPerMinute ?? null,
+    tokensPerMinute ?? null,
+    burstSeconds,
+    urgent,
+    micros,
+    capMicros ?? null,
+    spaceId ?? null,
   ]);
   if (row === undefined) throw new Error('take_budget gave no row');
   const limits = toLimits(row);
@@ -103,11 +117,18 @@ export interface Settlement {
   readonly probeIsOver?: boolean;
 }
 
-export async function settleBudget(db: Executor, account: string, settlement: Settlement): Promise<void> {
+export async function settleBudget(
+  db: Executor,
+  account: string,
+  limits: ConfiguredLimits,
+  settlement: Settlement,
+): Promise<void> {
   const { tokens, spent, rateLimit, elsewhere, answered, probeIsOver = false } = settlement;
-  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)', [
+  await db.query('SELECT freshvec.settle_budget($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::jsonb)', [
     account,
     tokens,
+    limits.requestsPerMinute ?? null,
+    limits.tokensPerMinute ?? null,
     rateLimit?.limitRequests || null,
     rateLimit?.limitTokens || null,
     elsewhere?.at ?? 0,
@@ -161,25 +182,13 @@ export async function endRests(db: Executor, modelNames: readonly string[]): Pro
   return ended.length > 0;
 }
 
-/** Requests and tokens a minute that the configuration allows; undefined means as many as the provider does. */
-export interface ConfiguredLimits {
-  readonly requestsPerMinute?: number | undefined;
-  readonly tokensPerMinute?: number | undefined;
-}
-
-/** Resolves to what is known of the limits already. */
-export async function configureAccount(db: Executor, account: string, limits: ConfiguredLimits): Promise<KnownLimits> {
-  await db.query(
-    `INSERT INTO freshvec.account AS a (account, requests_cap, tokens_cap) VALUES ($1, $2, $3)
-     ON CONFLICT (account) DO UPDATE SET requests_cap = excluded.requests_cap, tokens_cap = excluded.tokens_cap
-     WHERE (a.requests_cap, a.tokens_cap) IS DISTINCT FROM (excluded.requests_cap, excluded.tokens_cap)`,
-    [account, limits.requestsPerMinute ?? null, limits.tokensPerMinute ?? null],
-  );
+/** What is known of the limits already. */
+export async function knownLimits(db: Executor, account: string, limits: ConfiguredLimits): Promise<KnownLimits> {
   const [row] = await db.query<LimitsRow>(
-    `SELECT share * LEAST(requests_cap, requests_limit) AS requests_per_minute,
-       share * LEAST(tokens_cap, tokens_limit) AS tokens_per_minute
-     FROM freshvec.account WHERE account = $1`,
-    [account],
+    `SELECT coalesce(share, 1) * LEAST($2::float8, requests_limit) AS requests_per_minute,
+       coalesce(share, 1) * LEAST($3::float8, tokens_limit) AS tokens_per_minute
+     FROM (SELECT) one LEFT JOIN freshvec.account ON account = $1`,
+    [account, limits.requestsPerMinute ?? null, limits.tokensPerMinute ?? null],
   );
   return toLimits(row);
 }

@@ -3,7 +3,7 @@ import type { Database } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import type { Gate, Priority } from '../embed/gate.js';
 import type { EmbedResult } from '../embed/port.js';
-import { type ConfiguredLimits, configureAccount, type KnownLimits, type Taken, takeBudget } from './account.js';
+import { type ConfiguredLimits, type KnownLimits, knownLimits, type Taken, takeBudget } from './account.js';
 import { Concurrency } from './concurrency.js';
 import { Line, type Waiting } from './line.js';
 import { type Asked, type Grant, granted, NOTHING, type Purse } from './request.js';
@@ -64,7 +64,7 @@ class SharedGate implements AccountGate {
   private underWay = 0;
   private pumping = false;
   private nap = new AbortController();
-  private configured: Promise<KnownLimits> | undefined;
+  /** Of the last take. */
   private limits: KnownLimits | undefined;
   /** This process may not write, so queries are not charged until then. */
   private blindUntil = Number.NEGATIVE_INFINITY;
@@ -145,8 +145,9 @@ class SharedGate implements AccountGate {
   }
 
   private async maxTokensPerRequest(price: number): Promise<number> {
-    const { requestsPerMinute, tokensPerMinute } = await this.known();
-    const { capPerDay } = this.options;
+    const { db, account, limits, capPerDay } = this.options;
+    this.limits ??= await knownLimits(db, account, limits);
+    const { requestsPerMinute, tokensPerMinute } = this.limits;
     const affordable =
       capPerDay === undefined || price === 0
         ? Number.POSITIVE_INFINITY
@@ -154,17 +155,6 @@ class SharedGate implements AccountGate {
     if (tokensPerMinute === undefined) return Math.min(UNKNOWN_TOKENS, affordable);
     const even = requestsPerMinute === undefined ? 0 : tokensPerMinute / requestsPerMinute;
     return Math.min(affordable, Math.max(even, (tokensPerMinute / 60) * SECONDS_PER_REQUEST));
-  }
-
-  private async known(): Promise<KnownLimits> {
-    const { db, account, limits } = this.options;
-    this.configured ??= configureAccount(db, account, limits);
-    try {
-      return this.limits ?? (await this.configured);
-    } catch (error) {
-      this.configured = undefined;
-      throw error;
-    }
   }
 
   private stir(): void {
@@ -186,8 +176,9 @@ class SharedGate implements AccountGate {
   }
 
   private take({ tokens, mostTokens, priority, purse }: Asked): Promise<Taken> {
-    const { db, account, capPerDay } = this.options;
+    const { db, account, limits, capPerDay } = this.options;
     return takeBudget(db, account, {
+      limits,
       tokens,
       burstSeconds: BURST_SECONDS[priority],
       urgent: priority === 'query',
@@ -200,7 +191,6 @@ class SharedGate implements AccountGate {
   private async ask(head: Waiting<Asked, Grant>): Promise<void> {
     const { asked } = head;
     try {
-      await this.known();
       // The sleep below ends when something changes from here on.
       this.nap = new AbortController();
       const taken = await this.take(asked);

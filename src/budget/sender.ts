@@ -1,7 +1,7 @@
 import type { Database } from '../db/database.js';
 import { type AlsoCharged, NotSent } from '../embed/gate.js';
 import { EmbedError, type EmbedResult } from '../embed/port.js';
-import { refuseBudget, settleBudget } from './account.js';
+import { type ConfiguredLimits, refuseBudget, settleBudget } from './account.js';
 import { Ledger } from './ledger.js';
 import { type Asked, elsewhereOf, type Grant, isOutage, mayBeCharged } from './request.js';
 import { microsOf } from './spend.js';
@@ -21,6 +21,7 @@ const UNUSED: Outcome = { tokens: 0, texts: 0, told: 'nothing' };
 export interface SenderOptions {
   readonly db: Database;
   readonly account: string;
+  readonly limits: ConfiguredLimits;
   readonly onError: (error: unknown) => void;
   /** Figures were written: what was reserved came back. */
   readonly onWritten: () => void;
@@ -37,8 +38,12 @@ export class Sender {
   private readonly late = new Set<Promise<void>>();
 
   constructor(private readonly options: SenderOptions) {
-    const { db, account, onWritten, onError } = options;
-    this.ledger = new Ledger({ write: (settlement) => settleBudget(db, account, settlement), onWritten, onError });
+    const { db, account, limits, onWritten, onError } = options;
+    this.ledger = new Ledger({
+      write: (settlement) => settleBudget(db, account, limits, settlement),
+      onWritten,
+      onError,
+    });
   }
 
   async flush(): Promise<void> {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
-  configureAccount,
+  type ConfiguredLimits,
   type Moment,
   refuseBudget,
   settleBudget,
@@ -11,7 +11,11 @@ import { elsewhereOf, NOTHING } from '../../src/budget/request.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
+/** Of the test's process. */
+let limits: ConfiguredLimits = {};
+
 const take = (tokens: number, over: Partial<Take> = {}): Take => ({
+  limits,
   tokens,
   burstSeconds: 1,
   urgent: false,
@@ -31,6 +35,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   afterAll(() => fixture.close());
   beforeEach(() => {
     account = `account ${++number}`;
+    limits = {};
   });
 
   const days = () => fixture.db.query('SELECT micros, reserved FROM freshvec.spend_day');
@@ -50,7 +55,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   });
 
   test('no more than the limit in a minute, bursts included', async () => {
-    await configureAccount(fixture.db, account, { tokensPerMinute: 6150 });
+    limits = { tokensPerMinute: 6150 };
     // A hundred tokens a second, and at most ten seconds ahead.
     const next = () => takeBudget(fixture.db, account, take(100, { burstSeconds: 10 }));
     let granted = 0;
@@ -64,14 +69,14 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   });
 
   test('what can wait leaves room for what cannot', async () => {
-    await configureAccount(fixture.db, account, { requestsPerMinute: 6.15 });
+    limits = { requestsPerMinute: 6.15 };
     while ((await takeBudget(fixture.db, account, take(1, { burstSeconds: 25 }))).granted);
     expect(await takeBudget(fixture.db, account, take(1, { burstSeconds: 25 }))).toMatchObject({ granted: false });
     expect(await takeBudget(fixture.db, account, take(1, { burstSeconds: 100 }))).toMatchObject({ granted: true });
   });
 
   test('a request larger than the burst passes when nothing is owed, and is waited for in full', async () => {
-    await configureAccount(fixture.db, account, { tokensPerMinute: 615 });
+    limits = { tokensPerMinute: 615 };
     expect(await takeBudget(fixture.db, account, take(100))).toMatchObject({ granted: true });
     const next = await takeBudget(fixture.db, account, take(100));
     if (next.granted) throw new Error('granted');
@@ -80,21 +85,21 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   });
 
   test('what was not charged is given back, what was charged on top is taken', async () => {
-    await configureAccount(fixture.db, account, { tokensPerMinute: 615 });
+    limits = { tokensPerMinute: 615 };
     await takeBudget(fixture.db, account, take(100));
-    await settleBudget(fixture.db, account, { tokens: -100, spent: [], rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: -100, spent: [], rateLimit: undefined, answered: true });
     expect(await takeBudget(fixture.db, account, take(50))).toMatchObject({ granted: true });
-    await settleBudget(fixture.db, account, { tokens: 50, spent: [], rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: 50, spent: [], rateLimit: undefined, answered: true });
     const next = await takeBudget(fixture.db, account, take(1));
     expect(next).toMatchObject({ granted: false });
     expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(8000);
   });
 
   test("the lower of the provider's limit and the configured one holds", async () => {
-    await configureAccount(fixture.db, account, { tokensPerMinute: 61_500 });
+    limits = { tokensPerMinute: 61_500 };
     await takeBudget(fixture.db, account, take(1));
     const rateLimit = { limitTokens: 615, limitRequests: 1000 };
-    await settleBudget(fixture.db, account, { tokens: 0, spent: [], rateLimit, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: 0, spent: [], rateLimit, answered: true });
     expect(await state()).toMatchObject({ requests_limit: 1000, tokens_limit: 615 });
     expect((await takeBudget(fixture.db, account, take(100))).granted).toBe(true);
     expect((await takeBudget(fixture.db, account, take(100))).granted).toBe(false);
@@ -103,7 +108,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   test('what was asked for before the limit was known counts once it is', async () => {
     for (let i = 0; i < 3; i++) await takeBudget(fixture.db, account, take(100));
     const rateLimit = { limitTokens: 615, limitRequests: 1e6 };
-    await settleBudget(fixture.db, account, { tokens: 0, spent: [], rateLimit, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: 0, spent: [], rateLimit, answered: true });
     const next = await takeBudget(fixture.db, account, take(1));
     expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(25_000);
     expect(next.granted ? 0 : next.waitMs).toBeLessThan(31_000);
@@ -111,7 +116,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
 
   test('what the provider says is left beside less than was thought is what others took, and is taken once', async () => {
     // A token a ms.
-    await configureAccount(fixture.db, account, { tokensPerMinute: 61_500 });
+    limits = { tokensPerMinute: 61_500 };
     const grant = async () => {
       const taken = await takeBudget(fixture.db, account, take(100));
       if (!taken.granted) throw new Error(taken.why);
@@ -120,7 +125,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     const tokensAt = async () => Number((await state())?.tokens_at);
     const settle = (moment: Moment, remainingTokens: number, tokens = 0) => {
       const elsewhere = elsewhereOf({ ...NOTHING, moment }, { remainingTokens });
-      return settleBudget(fixture.db, account, { tokens, spent: [], elsewhere, answered: true });
+      return settleBudget(fixture.db, account, limits, { tokens, spent: [], elsewhere, answered: true });
     };
     const moments = [await grant(), await grant(), await grant()] as const;
     const spare = moments.map(({ tokensSpare }) => tokensSpare ?? 0);
@@ -143,9 +148,9 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   });
 
   test('the share of a key that others use too falls in the midst of answers, and rises again after the pause', async () => {
-    await configureAccount(fixture.db, account, { tokensPerMinute: 6150 });
+    limits = { tokensPerMinute: 6150 };
     await takeBudget(fixture.db, account, take(1));
-    const answered = () => settleBudget(fixture.db, account, { tokens: 0, spent: [], answered: true });
+    const answered = () => settleBudget(fixture.db, account, limits, { tokens: 0, spent: [], answered: true });
     const limited = () => refuseBudget(fixture.db, account, { waitMs: 3_600_000, limited: true, reason: 'HTTP 429' });
     await answered();
     await limited();
@@ -194,7 +199,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     expect(await state()).toMatchObject({ failures: 2, rests: true });
     await fixture.db.query('UPDATE freshvec.account SET resumes_at = clock_timestamp() WHERE account = $1', [account]);
     expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
-    await settleBudget(fixture.db, account, { tokens: 0, spent: [], rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: 0, spent: [], rateLimit: undefined, answered: true });
     for (let i = 0; i < 3; i++) expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true });
     expect(await state()).toMatchObject({ failures: 0 });
   });
@@ -209,18 +214,18 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     expect(over).toMatchObject({ granted: false, why: 'cap_held' });
     expect(over.granted ? 0 : over.waitMs).toBeLessThanOrEqual(250);
     const spent = [{ ...charged, tokens: 1, micros: 5, reserved: 40 }];
-    await settleBudget(fixture.db, account, { tokens: 0, spent, rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: 0, spent, rateLimit: undefined, answered: true });
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
     expect(await days()).toEqual([{ micros: 85, reserved: 80 }]);
     const dear = [{ ...charged, tokens: 1, micros: 95, reserved: 80 }];
-    await settleBudget(fixture.db, account, { tokens: 0, spent: dear, rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, account, limits, { tokens: 0, spent: dear, rateLimit: undefined, answered: true });
     const spentUp = await takeBudget(fixture.db, account, paid);
     expect(spentUp).toMatchObject({ granted: false, why: 'cap' });
     expect(spentUp.granted ? 0 : spentUp.waitMs).toBeLessThanOrEqual(86_400_000);
   });
 
   test('many takers at once never get more than there is', async () => {
-    await configureAccount(fixture.db, account, { requestsPerMinute: 61.5 });
+    limits = { requestsPerMinute: 61.5 };
     const taken = await Promise.all(
       Array.from({ length: 40 }, () => takeBudget(fixture.db, account, take(1, { burstSeconds: 5 }))),
     );

@@ -127,6 +127,20 @@ test('who leaves the queue is not sent', async () => {
   expect(sent).toBe(false);
 });
 
+test('a process that is configured for no limit leaves those of the others alone', async () => {
+  const account = `gate ${++number}`;
+  const [worker, tool] = [gateWith({ account, limits: { requestsPerMinute: 1 } }), gateWith({ account })];
+  await worker.run({ tokens: 1, priority: 'bulk' }, () => answer());
+  await tool.run({ tokens: 1, priority: 'bulk' }, () => answer());
+  const stop = new AbortController();
+  const next = worker.run({ tokens: 1, priority: 'bulk', signal: stop.signal }, () => answer());
+  next.catch(() => {});
+  await worker.flush();
+  await sleep(100);
+  stop.abort(new Error('held back'));
+  await expect(next).rejects.toThrow('held back');
+});
+
 test('the cap of the day stops everything with what to do about it', async () => {
   await fixture.db.query('DELETE FROM freshvec.spend_day');
   const gate = gateWith({ price: 1_000_000, capPerDay: 5 });
@@ -267,7 +281,15 @@ describe('money', () => {
   });
 
   test('what comes of a request after midnight is put down on the day that was charged', async () => {
-    const taken = { tokens: 5, burstSeconds: 1, urgent: false, micros: 50, capMicros: undefined, spaceId: undefined };
+    const taken = {
+      limits: {},
+      tokens: 5,
+      burstSeconds: 1,
+      urgent: false,
+      micros: 50,
+      capMicros: undefined,
+      spaceId: undefined,
+    };
     expect(await takeBudget(fixture.db, 'late', taken)).toMatchObject({ granted: true });
     // Midnight.
     await fixture.db.query('UPDATE freshvec.spend_day SET day = day - 1');
@@ -276,7 +298,7 @@ describe('money', () => {
     );
     const about = { source: 'notes', space: null, fingerprint: FINGERPRINT, purpose: 'rows', texts: 1 } as const;
     const spent = [{ ...about, day, tokens: 2, micros: 20, reserved: 50 }];
-    await settleBudget(fixture.db, 'late', { tokens: -3, spent, rateLimit: undefined, answered: true });
+    await settleBudget(fixture.db, 'late', {}, { tokens: -3, spent, rateLimit: undefined, answered: true });
     expect(await fixture.db.query('SELECT day::text, micros, reserved FROM freshvec.spend_day')).toEqual([
       { day, micros: 20, reserved: 0 },
     ]);

@@ -13,7 +13,15 @@ beforeAll(async () => {
 afterAll(() => fixture.close());
 
 const ACCOUNT = '0123456789abcdef paid';
-const take = { tokens: 1, burstSeconds: 1, urgent: false, micros: 0, capMicros: undefined, spaceId: undefined };
+const take = {
+  limits: {},
+  tokens: 1,
+  burstSeconds: 1,
+  urgent: false,
+  micros: 0,
+  capMicros: undefined,
+  spaceId: undefined,
+};
 const run = (...argv: string[]) => freshvec(['status', ...argv], { env: { DATABASE_URL: fixture.url } });
 const providers = async () => (await run('--json')).json<Status>().providers;
 
@@ -31,6 +39,6 @@ test('says which provider rests, why, and until when', async () => {
   await fixture.db.query('UPDATE freshvec.account SET resumes_at = clock_timestamp()');
   expect(await providers()).toEqual([{ ...about, resumesAt: null }]);
   expect((await run()).stdout).toMatch(/HTTP 503 \(asked again by one request, to see whether it works\)$/m);
-  await settleBudget(fixture.db, ACCOUNT, { tokens: 0, spent: [], rateLimit: undefined, answered: true });
+  await settleBudget(fixture.db, ACCOUNT, {}, { tokens: 0, spent: [], rateLimit: undefined, answered: true });
   expect(await providers()).toEqual([]);
 });
