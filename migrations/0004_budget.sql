@@ -286,32 +286,40 @@ BEGIN
 END
 $$;
 
--- The provider refused or failed: nobody asks again before `seconds` are over, where it named a time; else the pause
--- doubles from half a second to a minute, with jitter. Of several that fail at once only the first counts.
+-- The provider refused or failed: nobody asks again before `seconds` are over, where it named a time. A 429 that names up
+-- to a minute is no more than that: all go on. Everything else is an outage: the pause is at least half a second, doubling
+-- to a minute, with jitter, and one request goes ahead after it. Of several that fail at once only the first counts.
 CREATE FUNCTION refuse_budget(account text, seconds float8, limited boolean, reason text) RETURNS void
   LANGUAGE plpgsql AS $$
 DECLARE
   x freshvec.account;
+  wait float8 := coalesce(seconds, 0);
+  until timestamptz;
 BEGIN
   SELECT * INTO x FROM freshvec.account a WHERE a.account = refuse_budget.account FOR NO KEY UPDATE;
-  IF x.resumes_at > clock_timestamp()
-    AND (seconds IS NULL OR x.resumes_at >= clock_timestamp() + make_interval(secs => seconds)) THEN
+  IF coalesce(x.resumes_at <= clock_timestamp(), true) THEN
+    IF limited AND seconds <= 60 THEN
+      wait := GREATEST(wait, 0.1);
+    ELSE
+      wait := GREATEST(wait, LEAST(60, 0.5 * 2 ^ LEAST(x.failures, 10)) * (0.75 + random() / 2));
+      x.failures := x.failures + 1;
+    END IF;
+  END IF;
+  until := clock_timestamp() + make_interval(secs => wait);
+  IF until <= x.resumes_at THEN
     RETURN;
   END IF;
-  x.resumes_at := clock_timestamp()
-    + make_interval(secs => coalesce(seconds, LEAST(60, 0.5 * 2 ^ LEAST(x.failures, 10)) * (0.75 + random() / 2)));
   IF limited THEN
     -- A volley of refusals is one.
     IF x.share_fell_at < clock_timestamp() - interval '1 s' THEN
       x.share := GREATEST(0.1, x.share * 0.95);
       x.share_fell_at := clock_timestamp();
     END IF;
-    x.share_rose_at := x.resumes_at;
+    x.share_rose_at := until;
   END IF;
   UPDATE freshvec.account a
-  SET failures = CASE WHEN seconds IS NULL THEN x.failures + 1 ELSE x.failures END,
-      share = x.share, share_fell_at = x.share_fell_at, share_rose_at = x.share_rose_at,
-      reason = refuse_budget.reason, probe_until = NULL, resumes_at = x.resumes_at
+  SET failures = x.failures, share = x.share, share_fell_at = x.share_fell_at, share_rose_at = x.share_rose_at,
+      reason = refuse_budget.reason, probe_until = NULL, resumes_at = until
   WHERE a.account = x.account;
 END
 $$;

@@ -187,6 +187,35 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     expect(later.granted ? 0 : later.waitMs).toBeGreaterThan(3000);
   });
 
+  test('an outage that names a time is one too: it is counted once, and the pauses grow', async () => {
+    await takeBudget(fixture.db, account, take(1));
+    const outage = (waitMs: number) =>
+      refuseBudget(fixture.db, account, { waitMs, limited: false, reason: 'HTTP 503' });
+    for (const waitMs of [3_600_000, 3_600_100, 0]) await outage(waitMs); // A volley.
+    expect(await state()).toMatchObject({ failures: 1, rests: true });
+    const over = 'UPDATE freshvec.account SET resumes_at = clock_timestamp(), failures = $2 WHERE account = $1';
+    await fixture.db.query(over, [account, 8]);
+    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: true, probe: true });
+    expect(await takeBudget(fixture.db, account, take(1))).toMatchObject({ granted: false, why: 'HTTP 503' });
+    await outage(0);
+    expect(await state()).toMatchObject({ failures: 9, rests: true });
+    const next = await takeBudget(fixture.db, account, take(1));
+    expect(next.granted ? 0 : next.waitMs).toBeGreaterThan(20_000);
+  });
+
+  test('a refusal for want of room is no outage, unless it names no time or a very long one', async () => {
+    await takeBudget(fixture.db, account, take(1));
+    const limited = async (waitMs: number | undefined) => {
+      await fixture.db.query('UPDATE freshvec.account SET resumes_at = NULL WHERE account = $1', [account]);
+      await refuseBudget(fixture.db, account, { waitMs, limited: true, reason: 'HTTP 429' });
+      return (await state())?.failures;
+    };
+    expect(await limited(0)).toBe(0);
+    expect(await limited(60_000)).toBe(0);
+    expect(await limited(undefined)).toBe(1);
+    expect(await limited(900_000)).toBe(2);
+  });
+
   test('after an outage one request goes ahead, and its answer lets the others follow', async () => {
     await takeBudget(fixture.db, account, take(1));
     const outage = { waitMs: undefined, limited: false, reason: 'HTTP 503' };
