@@ -54,5 +54,6 @@ export function isOutage({ failure }: EmbedError): boolean {
 /** An answer that is no good, and one that never came, may have been charged for. */
 export function mayBeCharged(refused: EmbedError | undefined): boolean {
   if (refused === undefined || refused.failure === 'bad_response') return true;
-  return refused.failure === 'unavailable' && refused.details.status === undefined;
+  const { status, notSent = false } = refused.details;
+  return refused.failure === 'unavailable' && status === undefined && !notSent;
 }

@@ -100,6 +100,8 @@ export class EmbedError extends FreshvecError {
     readonly details: {
       readonly retryAfterMs?: number;
       readonly status?: number;
+      /** The request never reached the provider, so nothing was charged. */
+      readonly notSent?: boolean;
       readonly rateLimit?: RateLimitState | undefined;
       /** With `input_rejected`: some text of the request is longer than the model takes. */
       readonly tooLong?: TooLong | undefined;

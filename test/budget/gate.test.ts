@@ -260,6 +260,19 @@ describe('money', () => {
     expect(await readSpaceSpend(fixture.db, 7)).toEqual({ micros: 31, capMicros: undefined });
   });
 
+  test('nothing is charged for a request that did not reach the provider, but its estimate for one without an answer', async () => {
+    const gate = gateWith({ price: DOLLAR, purpose: 'query' });
+    const lost = (details: object) =>
+      gate.run({ tokens: 2, priority: 'query' }, () => Promise.reject(new EmbedError('unavailable', 'no', details)));
+    await expect(lost({ notSent: true })).rejects.toMatchObject({ failure: 'unavailable' });
+    await gate.flush();
+    expect(await today()).toEqual([{ usd: 0, reserved: 0 }]);
+    await fixture.db.query('UPDATE freshvec.account SET resumes_at = NULL, failures = 0');
+    await expect(lost({})).rejects.toMatchObject({ failure: 'unavailable' });
+    await gate.flush();
+    expect(await today()).toEqual([{ usd: 2, reserved: 0 }]);
+  });
+
   test('a space has a cap of its own', async () => {
     await setSpaceCap(fixture.db, 7, 10 * DOLLAR);
     const account = `gate ${++number}`;

@@ -53,6 +53,15 @@ describe('each fault of the matrix', () => {
     expect(standin.stats()).toMatchObject({ requests: 2, faults: { [fault.kind]: 1 } });
   });
 
+  it('a server that is not there was not asked; one that hangs up may have been', async () => {
+    const gone = await startStandin({});
+    const model = await open(gone);
+    await gone.close();
+    expect((await failureOf(model)).details).toEqual({ notSent: true });
+    const hangsUp = await open(await start({ faults: [{ kind: 'reset' }] }));
+    expect((await failureOf(hangsUp)).details).toEqual({});
+  });
+
   it('an answer in another order is a valid one', async () => {
     const model = await open(await start({ faults: [{ kind: 'reordered' }] }));
     expect((await model.embed(TEXTS, { purpose })).vectors).toEqual(vectors);

@@ -20,7 +20,7 @@ const [baseUrl, apiKey, text] = process.argv.slice(1);
 const model = await openModel('openai/test@2', { openai: { baseUrl, apiKey }, requestTimeoutMs: 20_000 });
 const told = await model.embed([text], { purpose: 'document' }).then(
   ({ vectors }) => ({ vectors: vectors.length }),
-  (error) => ({ failure: error.failure, message: error.message, all: error.stack + JSON.stringify(error) }),
+  (error) => ({ failure: error.failure, message: error.message, notSent: error.details.notSent, all: error.stack + JSON.stringify(error) }),
 );
 console.log(JSON.stringify(told));
 `;
@@ -58,6 +58,7 @@ afterAll(async () => {
 interface Told {
   vectors?: number;
   failure?: string;
+  notSent?: boolean;
   message?: string;
   all?: string;
 }
@@ -83,7 +84,7 @@ describe("the provider's certificate", () => {
     ['not trusted', 'localhost', false, /not trusted \(DEPTH_ZERO_SELF_SIGNED_CERT\)/],
   ])('is refused when it is %s: neither key nor text leaves', async (_, host, trusted, message) => {
     const told = await embedAt(host, trusted);
-    expect(told).toMatchObject({ failure: 'unavailable', message: expect.stringMatching(message) });
+    expect(told).toMatchObject({ failure: 'unavailable', notSent: true, message: expect.stringMatching(message) });
     for (const secret of [KEY, TEXT, '127.0.0.1']) expect(told.all).not.toContain(secret);
     expect(bodies).toEqual([]);
   });

@@ -69,16 +69,30 @@ function label(value: unknown): string | undefined {
 
 /** OpenSSL's and Node's codes for a certificate that is not accepted. */
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY/;
+/** Where no connection comes about. Of others, such as ECONNRESET, nobody knows how far the request came. */
+const NO_CONNECTION: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
 /** No answer came: why, as far as the chain of causes tells. */
 export function unreachable(error: unknown, spec: string): EmbedError {
   const code = socketCode(error);
-  const what = () => {
-    if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `was not asked: its certificate is for another host (${code})`;
-    if (code !== undefined && CERTIFICATE.test(code)) return `was not asked: its certificate is not trusted (${code})`;
-    return code === undefined ? 'cannot be reached' : `cannot be reached (${code})`;
-  };
-  return new EmbedError('unavailable', `${spec} ${what()}`);
+  if (code === undefined) return new EmbedError('unavailable', `${spec} cannot be reached`);
+  const notSent = { notSent: true };
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    return new EmbedError(
+      'unavailable',
+      `${spec} was not asked: its certificate is for another host (${code})`,
+      notSent,
+    );
+  }
+  if (CERTIFICATE.test(code)) {
+    return new EmbedError('unavailable', `${spec} was not asked: its certificate is not trusted (${code})`, notSent);
+  }
+  return new EmbedError('unavailable', `${spec} cannot be reached (${code})`, NO_CONNECTION.has(code) ? notSent : {});
 }
 
 /** Such as ECONNREFUSED, from the chain of causes. */
