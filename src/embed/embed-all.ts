@@ -4,8 +4,10 @@ import {
   type EmbeddingModel,
   EmbedError,
   type EmbedFailure,
+  type EmbedLimits,
   type EmbedPurpose,
   type EmbedResult,
+  mayBeOfOneText,
   NEEDS_PERSON,
   type TooLong,
 } from './port.js';
@@ -15,8 +17,11 @@ import { mostTokensOf } from './tokens.js';
 export type TextOutcome =
   /** Length `dimensions`; equal texts share one array. */
   | { readonly vector: Float32Array }
-  /** Why the provider will not take this text, however often it is sent. */
-  | { readonly rejected: string; readonly tooLong?: TooLong | undefined }
+  /**
+   * Why the provider will not take this text, however often it is sent. `unsure`: it did not say so, but failed at this
+   * text twice and took a harmless one each time: after a few attempts that is sure.
+   */
+  | { readonly rejected: string; readonly tooLong?: TooLong | undefined; readonly unsure?: true }
   /** Not embedded, through no fault of its own: wait so many ms (0 where the provider names no time) and try again. */
   | { readonly delayed: number; readonly failure: EmbedFailure };
 
@@ -35,15 +40,17 @@ export interface EmbedAllOptions {
   readonly priority?: Priority | undefined;
   /** In place of the model's, where its counts are known already. */
   readonly countTokens?: ((text: string) => number) | undefined;
+  /** Texts that failed before, which go into requests of their own: the others are not bisected, and paid for, with them. */
+  readonly apart?: ReadonlySet<string> | undefined;
 }
 
 /** A text that every model takes: it tells "this text is bad" from "everything is refused". */
 const CONTROL_TEXT = 'The quick brown fox jumps over the lazy dog.';
 
 /**
- * Embeds any number of texts: equal ones once, in requests within the model's limits. A request that the provider rejects
- * is bisected until the bad text stands alone; a failure of the provider delays the texts of that request and of all that
- * were not sent yet, and what was already paid for is kept.
+ * Embeds any number of texts: equal ones once, in requests within the model's limits. A request that the provider rejects,
+ * or fails at while it takes a harmless text, is bisected until the bad text stands alone; any other failure of the
+ * provider delays the texts of that request and of all that were not sent yet, and what was already paid for is kept.
  *
  * Throws an EmbedError that needs a person, and what is no EmbedError, when nothing was embedded yet (afterwards they
  * delay like an outage, so that no paid vector is lost; the next call throws), `configuration` also when even a harmless
@@ -59,11 +66,11 @@ export async function embedAll(
   const gate = options.gate ?? openGate();
   const run = new Run(model, gate, options);
   const maxTokensPerRequest = Math.min(model.limits.maxTokensPerRequest, await gate.maxTokensPerRequest());
-  await run.all(
-    planBatches(lengths, { ...model.limits, maxTokensPerRequest }).map((batch) =>
-      batch.map((i) => pick(unique, lengths, i)),
-    ),
-  );
+  const items = unique.map((text, i): Item => ({ text, tokens: lengths[i] ?? 0 }));
+  const apart = items.filter(({ text }) => options.apart?.has(text));
+  const others = items.filter(({ text }) => !options.apart?.has(text));
+  const limits = { ...model.limits, maxTokensPerRequest };
+  await run.all([others, apart].flatMap((some) => requestsOf(some, limits)));
   return { outcomes: texts.map((text) => run.outcomeOf(text)), tokens: run.tokens };
 }
 
@@ -72,8 +79,12 @@ interface Item {
   readonly tokens: number;
 }
 
-function pick(texts: readonly string[], lengths: readonly number[], i: number): Item {
-  return { text: texts[i] ?? '', tokens: lengths[i] ?? 0 };
+function requestsOf(items: readonly Item[], limits: EmbedLimits): Item[][] {
+  const batches = planBatches(
+    items.map(({ tokens }) => tokens),
+    limits,
+  );
+  return batches.map((batch) => batch.flatMap((i) => items[i] ?? []));
 }
 
 /** One call of embedAll: what is known so far of each text. */
@@ -82,6 +93,7 @@ class Run {
   private readonly outcomes = new Map<string, TextOutcome>();
   /** Whether this provider has taken any text during this run. */
   private takesTexts = false;
+  /** The harmless text, while it is being asked for. */
   private control: Promise<unknown> | undefined;
   private stop: EmbedError | undefined;
   /** Nothing more is sent, and what queues leaves the line: for `stop`, or what is no failure of the provider's. */
@@ -110,8 +122,11 @@ class Run {
     if (this.stop && NEEDS_PERSON.has(this.stop.failure) && !this.hasVectors()) throw this.stop;
   }
 
-  /** Every text of the batch has an outcome in the end, unless it throws what is no EmbedError. */
-  private async embed(batch: readonly Item[]): Promise<void> {
+  /**
+   * Every text of the batch has an outcome in the end, unless it throws what is no EmbedError. `again`: the provider failed
+   * at this one text before, which may have been chance.
+   */
+  private async embed(batch: readonly Item[], again = false): Promise<void> {
     try {
       const vectors = await this.send(batch);
       for (const [i, { text }] of batch.entries()) {
@@ -132,8 +147,13 @@ class Run {
       }
       const [only] = batch;
       if (only && batch.length === 1) {
-        const { tooLong } = error.details;
-        this.outcomes.set(only.text, { rejected: error.message, ...(tooLong && { tooLong }) });
+        const { tooLong, unsure } = error.details;
+        if (unsure && !again) return this.embed(batch, true);
+        this.outcomes.set(only.text, {
+          rejected: error.message,
+          ...(tooLong && { tooLong }),
+          ...(unsure && { unsure }),
+        });
         return;
       }
       const middle = batch.length >> 1;
@@ -150,7 +170,7 @@ class Run {
       try {
         return await this.request(batch.map(({ text }) => text));
       } catch (error) {
-        throw error instanceof NotSent ? error : await this.judge(error, also);
+        throw error instanceof NotSent ? error : await this.judge(error, tokens, also);
       }
     };
     // What the gate itself throws stops the rest as well.
@@ -171,21 +191,37 @@ class Run {
 
   /**
    * Who is to blame. Bisecting is only worth while, and blame only fair, if the provider takes any text at all: a
-   * harmless one is tried before, in the same turn.
+   * harmless one is tried before, in the same turn. `tokens`: of the request.
    */
-  private async judge(error: unknown, also: AlsoCharged): Promise<unknown> {
-    if (!(error instanceof EmbedError) || error.failure !== 'input_rejected' || this.takesTexts) {
-      return this.stopFor(error);
+  private async judge(error: unknown, tokens: number, also: AlsoCharged): Promise<unknown> {
+    if (!(error instanceof EmbedError)) return error;
+    // Of one that took texts a moment ago and fails now it must be asked anew; of one that refuses this text it need not.
+    const failed = mayBeOfOneText(error);
+    if (!failed && (error.failure !== 'input_rejected' || this.takesTexts)) return this.stopFor(error);
+    const refusal = await this.askControl(also);
+    if (refusal === undefined) {
+      if (!failed) return error;
+      // A rejected text costs nothing, an answer that is no good does.
+      if (error.failure === 'bad_response') also(tokens);
+      return new EmbedError('input_rejected', error.message, { ...error.details, unsure: true });
     }
-    this.control ??= this.request([CONTROL_TEXT]).then(
-      ({ tokens }) => also(tokens),
-      (refusal) => (refusal instanceof NotSent ? refusal.cause : refusal),
-    );
-    const refusal = await this.control;
-    if (refusal === undefined) return error;
     if (!(refusal instanceof EmbedError) || refusal.failure !== 'input_rejected') return this.stopFor(refusal);
+    if (failed) return this.stopFor(error);
     const what = `${this.model.spec} rejects every text: ${refusal.message}`;
     return this.stopFor(new EmbedError('configuration', what, refusal.details));
+  }
+
+  /** Resolves to why the harmless text was not embedded either; undefined where it was. */
+  private askControl(also: AlsoCharged): Promise<unknown> {
+    this.control ??= this.request([CONTROL_TEXT])
+      .then(
+        ({ tokens }) => void also(tokens),
+        (refusal) => (refusal instanceof NotSent ? refusal.cause : refusal),
+      )
+      .finally(() => {
+        this.control = undefined;
+      });
+    return this.control;
   }
 
   /** Notes a failure that is nobody's text's fault, before anything else is sent. */

@@ -152,8 +152,9 @@ class LongRun {
     if (long.length > 0) for (const [piece, vector] of (await cache?.read(long)) ?? []) this.vectors.set(piece, vector);
     const wanted = [...new Set(items.map(({ piece }) => piece))].filter((piece) => !this.vectors.has(piece));
     const failed = new Map<string, Failed>();
+    const apart = new Set(items.filter(({ text }) => this.options.apart?.has(text)).map(({ piece }) => piece));
     try {
-      const { outcomes, tokens } = await embedAll(this.model, wanted, this.options);
+      const { outcomes, tokens } = await embedAll(this.model, wanted, { ...this.options, apart });
       this.tokens += tokens;
       for (const [i, piece] of wanted.entries()) {
         const outcome = outcomes[i] ?? UNKNOWN;

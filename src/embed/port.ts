@@ -63,7 +63,7 @@ export interface EmbeddingModel {
 /**
  * What went wrong, sorted by who is to blame:
  * `input_rejected` is the text's fault; `rate_limited`, `unavailable` and `bad_response` are the provider's and only
- * delay; `unauthorised`, `quota_exhausted`, `spend_cap` and `configuration` stop the source until a person mends them.
+ * delay, unless it fails so at one text and takes others; `unauthorised`, `quota_exhausted`, `spend_cap` and `configuration` stop the source until a person mends them.
  */
 export type EmbedFailure =
   | 'rate_limited'
@@ -82,6 +82,18 @@ export const NEEDS_PERSON: ReadonlySet<EmbedFailure> = new Set([
   'spend_cap',
   'configuration',
 ]);
+
+/** An internal error, TEI's word for a failed inference, and a backend that broke off: some fail so at one text, always. */
+const FAILED_AT_REQUEST: ReadonlySet<number | undefined> = new Set([424, 500, 502]);
+
+/**
+ * Whether a failure of the provider's may be no outage: it dealt with the request, and some text of it may be what it
+ * cannot deal with. Not where it says that it is overloaded or slow, or when to come again.
+ */
+export function mayBeOfOneText({ failure, details: { status, retryAfterMs } }: EmbedError): boolean {
+  if (failure === 'bad_response') return true;
+  return failure === 'unavailable' && retryAfterMs === undefined && FAILED_AT_REQUEST.has(status);
+}
 
 /** What a provider said of a text that it refused as too long; absent what it did not name. */
 export interface TooLong {
@@ -105,6 +117,8 @@ export class EmbedError extends FreshvecError {
       readonly rateLimit?: RateLimitState | undefined;
       /** With `input_rejected`: some text of the request is longer than the model takes. */
       readonly tooLong?: TooLong | undefined;
+      /** With `input_rejected`: the provider did not say so, but failed at these texts and took a harmless one. */
+      readonly unsure?: true;
     } = {},
   ) {
     super(`embed_${failure}`, message);

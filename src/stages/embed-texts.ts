@@ -1,3 +1,4 @@
+import { MAX_ATTEMPTS } from '../claim/lease.js';
 import type { Ending } from '../claim/settle.js';
 import { readCache, readPieces, writeCache, writePieces } from '../embed/cache.js';
 import { embedLong, type LongOutcome, type PieceCache } from '../embed/embed-long.js';
@@ -29,7 +30,7 @@ export async function embedTexts(context: DrainContext, read: ReadTexts): Promis
       if (outcome === undefined) continue;
       if ('vector' in outcome) paid.push({ key, hash, page, ...outcome });
       else if ('refused' in outcome) refused.push(refusalOf(context, { key, hash, lease }, outcome.refused));
-      else if ('rejected' in outcome) endings.push(rejected({ key, hash, lease }, outcome.rejected));
+      else if ('rejected' in outcome) endings.push(rejected({ key, hash, lease }, outcome));
       else {
         coolDownMs = Math.max(coolDownMs ?? 0, outcome.delayed);
         endings.push({
@@ -65,6 +66,7 @@ async function embed(
       gate,
       priority,
       longTexts: store.source.longTexts,
+      apart: new Set(wanted.filter(({ lease }) => lease.attempts > 0).map(({ text }) => text)),
       pieces: cached ? pieceCache(context, wanted) : undefined,
     },
   );
@@ -101,6 +103,14 @@ function pieceCache({ db, model }: DrainContext, wanted: readonly WantedText[]):
   };
 }
 
-function rejected({ key, hash, lease }: Omit<WantedText, 'text' | 'page'>, reason: string): Ending {
-  return { key, end: 'fail', code: 'input_rejected', message: reason, attempts: lease.attempts + 1, hash };
+/** What the provider only fails at is tried a few times more: each time it waits twice as long. */
+function rejected(
+  { key, hash, lease }: Omit<WantedText, 'text' | 'page'>,
+  { rejected: reason, unsure }: Extract<LongOutcome, { rejected: string }>,
+): Ending {
+  const attempts = lease.attempts + 1;
+  if (!unsure) return { key, end: 'fail', code: 'input_rejected', message: reason, attempts, hash };
+  if (attempts < MAX_ATTEMPTS) return { key, end: 'wait', seconds: 2 ** lease.attempts, because: 'attempt' };
+  const message = `The model failed at this text ${attempts} times, and each time took another one: ${reason}`;
+  return { key, end: 'fail', code: 'provider_failed', message, attempts, hash };
 }

@@ -100,7 +100,7 @@ describe('embedAll', () => {
     expect(model.calls).toHaveLength(2);
   });
 
-  it.each(['rate_limited', 'unavailable', 'bad_response'] as const)('delays everything after %s', async (failure) => {
+  it.each(['rate_limited', 'unavailable'] as const)('delays everything after %s', async (failure) => {
     const model = modelThat((_texts, call) => {
       if (call === 2) throw fails(failure, { retryAfterMs: 1500 });
     });
@@ -117,6 +117,97 @@ describe('embedAll', () => {
     });
     const { outcomes } = await embedAll(model, ['a', 'b', 'c'], { purpose });
     expect(outcomes).toEqual(Array(3).fill({ delayed: 0, failure: 'unavailable' }));
+  });
+
+  /** What a provider may fail with at one text and take all others. */
+  const FAILS_AT_TEXT = [
+    ['bad_response', {}],
+    ['unavailable', { status: 500 }],
+    ['unavailable', { status: 502 }],
+  ] as const;
+
+  it.each(FAILS_AT_TEXT)('finds the text that the provider fails at: %s %j', async (failure, details) => {
+    const model = modelThat((texts) => {
+      if (texts.includes('bad')) throw fails(failure, details);
+    });
+    const { outcomes } = await embedAll(model, ['a', 'bad', 'ccc', 'dddd'], { purpose });
+    expect(outcomes).toEqual([vector(1), { rejected: failure, unsure: true }, vector(3), vector(4)]);
+    // Once more alone: it may have been chance.
+    expect(model.calls.filter((texts) => texts.join() === 'bad')).toHaveLength(2);
+  });
+
+  it.each(FAILS_AT_TEXT)('blames nobody where it fails at every text: %s %j', async (failure, details) => {
+    const model = modelThat(() => {
+      throw fails(failure, details);
+    });
+    const { outcomes } = await embedAll(model, ['a', 'b', 'c', 'd'], { purpose });
+    expect(outcomes).toEqual(Array(4).fill({ delayed: 0, failure }));
+    expect(model.calls).toHaveLength(2);
+  });
+
+  it.each(FAILS_AT_TEXT)(
+    'blames nobody where an outage begins while it looks for the text: %s %j',
+    async (...fault) => {
+      for (let beginsAt = 2; beginsAt < 8; beginsAt++) {
+        const model = modelThat((texts, call) => {
+          if (call >= beginsAt || texts.includes('bad')) throw fails(...fault);
+        });
+        const { outcomes } = await embedAll(model, ['a', 'bad', 'ccc'], { purpose });
+        expect(outcomes[1]).toEqual({ delayed: 0, failure: fault[0] });
+      }
+    },
+  );
+
+  it('forgives what a text fails with once', async () => {
+    const model = modelThat((_texts, call) => {
+      if (call === 1) throw fails('bad_response');
+    });
+    expect((await embedAll(model, ['a'], { purpose })).outcomes).toEqual([vector(1)]);
+  });
+
+  it.each([
+    ['unavailable', { status: 503 }],
+    ['unavailable', { status: 504 }],
+    ['unavailable', { status: 500, retryAfterMs: 700 }],
+    ['unavailable', {}],
+  ] as const)('takes %s %j for an outage, whatever a harmless text would say', async (failure, details) => {
+    const model = modelThat((texts) => {
+      if (texts.includes('bad')) throw fails(failure, details);
+    });
+    const { outcomes } = await embedAll(model, ['bad'], { purpose });
+    expect(outcomes).toMatchObject([{ failure }]);
+    expect(model.calls).toEqual([['bad']]);
+  });
+
+  it('tells the gate of an answer that is no good, and paid for, and not of an outage', async () => {
+    const model = modelThat((texts) => {
+      if (texts.includes('bad')) throw fails('bad_response');
+    });
+    const told: unknown[] = [];
+    const gate: Gate = {
+      async run(request, send) {
+        return send((tokens) => told.push(tokens)).catch((error) => {
+          told.push(`${error.failure} of ${request.texts}`);
+          throw error;
+        });
+      },
+      maxTokensPerRequest: async () => Number.POSITIVE_INFINITY,
+    };
+    await embedAll(model, ['a', 'bad'], { purpose, gate });
+    // The harmless text's token first, then those of the request.
+    const once = [1, 1, 'input_rejected of 1'];
+    expect(told).toEqual([1, 2, 'input_rejected of 2', ...once, ...once]);
+  });
+
+  it('puts texts that failed before into requests of their own', async () => {
+    const model = modelThat(() => {});
+    const apart = new Set(['bb', 'ccc']);
+    const { outcomes } = await embedAll(model, ['a', 'bb', 'ccc', 'dddd'], { purpose, apart });
+    expect(outcomes).toEqual([1, 2, 3, 4].map(vector));
+    expect(model.calls).toEqual([
+      ['a', 'dddd'],
+      ['bb', 'ccc'],
+    ]);
   });
 
   it.each(['unauthorised', 'configuration'] as const)('throws %s', async (failure) => {

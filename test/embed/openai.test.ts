@@ -124,6 +124,8 @@ describe('openai, when the server refuses', () => {
     [405, TEXT, 'configuration'],
     [408, '', 'unavailable'],
     [409, '', 'unavailable'],
+    // Of TEI: the inference failed.
+    [424, TEXT, 'unavailable'],
     [429, echo('rate_limit_exceeded', 'tokens'), 'rate_limited'],
     [429, echo('insufficient_quota', 'insufficient_quota'), 'quota_exhausted'],
     [429, echo('billing_not_active'), 'quota_exhausted'],

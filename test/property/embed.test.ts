@@ -49,26 +49,33 @@ describe('planBatches', () => {
 });
 
 describe('embedAll', () => {
-  const textArbitrary = fc.oneof(fc.stringMatching(/^g[a-z]{0,6}$/), fc.stringMatching(/^bad[a-z]{0,2}$/));
+  const textArbitrary = fc.oneof(
+    fc.stringMatching(/^g[a-z]{0,6}$/),
+    fc.stringMatching(/^bad[a-z]{0,2}$/),
+    fc.stringMatching(/^sick[a-z]{0,2}$/),
+  );
+  const outcomeOf = (text: string) => {
+    if (isBad(text)) return { rejected: 'bad text' };
+    return isSick(text) ? { rejected: 'HTTP 500', unsure: true } : { vector: vectorOf(text) };
+  };
 
   it('rejects exactly the bad texts, embeds each other text once, in few calls', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(textArbitrary, { maxLength: 40 }), limitsArbitrary, async (texts, limits) => {
         const model = pickyModel(limits, Number.POSITIVE_INFINITY);
         const { outcomes, tokens } = await embedAll(model, texts, { purpose: 'document' });
-        texts.forEach((text, i) => {
-          const expected = isBad(text) ? { rejected: 'bad text' } : { vector: vectorOf(text) };
-          expect(outcomes[i]).toEqual(expected);
-        });
-        const good = new Set(texts.filter((text) => !isBad(text)));
+        expect(outcomes).toEqual(texts.map(outcomeOf));
+        const good = new Set(texts.filter((text) => !isBad(text) && !isSick(text)));
         const bad = new Set(texts.filter(isBad));
+        const sick = new Set(texts.filter(isSick));
         const ours = model.paid.filter((text) => text !== model.control);
         expect(ours.sort()).toEqual([...good].sort());
         expect(tokens).toBe(model.paid.length);
-        // Each bad text costs a path through its request's tree of halves, and its siblings on the way.
+        // Each bad text costs a path through its request's tree of halves, and its siblings on the way; one that the
+        // provider fails at also a harmless text for each of them, and is sent once more in the end.
         const batches = planBatches([...new Set(texts)].map(model.countTokens), limits).length;
         expect(model.calls).toBeLessThanOrEqual(
-          batches + 1 + bad.size * 2 * Math.ceil(Math.log2(limits.maxInputs + 1)),
+          batches + 1 + (bad.size * 2 + sick.size * 3) * Math.ceil(Math.log2(limits.maxInputs + 1)) + sick.size * 3,
         );
       }),
     );
@@ -85,8 +92,7 @@ describe('embedAll', () => {
           const { outcomes } = await embedAll(model, texts, { purpose: 'document' });
           expect(outcomes).toHaveLength(texts.length);
           texts.forEach((text, i) => {
-            const possible = isBad(text) ? { rejected: 'bad text' } : { vector: vectorOf(text) };
-            expect([possible, { delayed: 70, failure: 'rate_limited' }]).toContainEqual(outcomes[i]);
+            expect([outcomeOf(text), { delayed: 70, failure: 'rate_limited' }]).toContainEqual(outcomes[i]);
           });
           expect(model.calls).toBeLessThanOrEqual(failAt);
         },
@@ -131,7 +137,7 @@ function cut(text: string): string[] {
     .filter((word) => word !== '');
 }
 
-/** Rejects a request with a bad text in it; from call `failAt` on it is rate limited. */
+/** Rejects a request with a bad text in it, fails at one with a sick text; from call `failAt` on it is rate limited. */
 function pickyModel(limits: EmbeddingModel['limits'], failAt: number) {
   const seen = { calls: 0, paid: [] as string[], control: 'The quick brown fox jumps over the lazy dog.' };
   const model: EmbeddingModel = {
@@ -145,6 +151,7 @@ function pickyModel(limits: EmbeddingModel['limits'], failAt: number) {
       seen.calls++;
       if (seen.calls >= failAt) throw new EmbedError('rate_limited', 'slow down', { retryAfterMs: 70 });
       if (texts.some(isBad)) throw new EmbedError('input_rejected', 'bad text');
+      if (texts.some(isSick)) throw new EmbedError('unavailable', 'HTTP 500', { status: 500 });
       seen.paid.push(...texts);
       return { vectors: texts.map(vectorOf), tokens: texts.length };
     },
@@ -152,6 +159,7 @@ function pickyModel(limits: EmbeddingModel['limits'], failAt: number) {
   return Object.assign(seen, model);
 }
 
+const isSick = (text: string) => text.startsWith('sick');
 const isBad = (text: string) => text.startsWith('bad');
 const vectorOf = (text: string) => Float32Array.of(text.length, text.charCodeAt(1));
 const sum = (numbers: number[]) => numbers.reduce((a, b) => a + b, 0);

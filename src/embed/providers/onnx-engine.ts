@@ -72,7 +72,7 @@ export class OnnxEngine {
 
   /**
    * Vectors of the texts, in their order. Looks at `cancelled` between inferences and then gives up (undefined).
-   * Throws EmbedError `input_rejected` where the texts are to blame, `unavailable` where memory is short.
+   * Throws EmbedError `input_rejected` where the texts are to blame, `bad_response` where memory is short.
    */
   async embed(texts: readonly string[], cancelled: () => boolean): Promise<EngineResult | undefined> {
     const { dimensions, pooling } = this.info;
@@ -155,11 +155,11 @@ async function locate(transformers: Transformers, name: string, settings: OnnxSe
   return `${root}/${name}`;
 }
 
-/** What goes wrong inside the runtime goes wrong again with the same texts, unless memory was short. */
+/** What goes wrong inside the runtime goes wrong again with the same texts; where memory is short, with fewer it may not. */
 function rethrow(error: unknown): never {
   if (error instanceof GateShut) throw new EmbedError('unavailable', 'the model is being closed');
   const message = error instanceof Error ? error.message : String(error);
-  const failure = /alloc|memory/i.test(message) ? 'unavailable' : 'input_rejected';
+  const failure = /alloc|memory/i.test(message) ? 'bad_response' : 'input_rejected';
   throw Object.assign(new EmbedError(failure, `the ONNX runtime failed: ${message}`), { cause: error });
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { EmbedError } from '../port.js';
+import { EmbedError, type EmbedFailure } from '../port.js';
 import type { EngineInfo, EngineOptions, EngineResult } from './onnx-engine.js';
 import { createGate, shutGate } from './onnx-gate.js';
 // Types only, so that nothing of it runs here; named at all, so that it is compiled with whatever imports this.
@@ -20,6 +20,7 @@ export class OnnxThread {
   readonly info: EngineInfo;
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
+  private stopping = false;
   private ended = false;
   private cause: unknown;
 
@@ -52,7 +53,10 @@ export class OnnxThread {
     return new OnnxThread(worker, await opened(worker));
   }
 
-  /** Vectors of length `dimensions`, in the order of the texts. Throws EmbedError, or the signal's reason. */
+  /**
+   * Vectors of length `dimensions`, in the order of the texts. Throws EmbedError, or the signal's reason. A thread that
+   * dies meanwhile is a `bad_response`: it may have died of one of these texts.
+   */
   async embed(
     texts: readonly string[],
     signal: AbortSignal | undefined,
@@ -83,6 +87,7 @@ export class OnnxThread {
   async stop(): Promise<void> {
     if (this.ended) return;
     const exit = once(this.worker, 'exit');
+    this.stopping = true;
     this.worker.ref();
     this.post({ stop: true });
     await exit;
@@ -108,7 +113,8 @@ export class OnnxThread {
 
   private rejectAll(): void {
     this.ended = true;
-    for (const { reject } of this.pending.values()) reject(gone(this.cause));
+    const error = this.stopping ? gone(this.cause) : gone(this.cause, 'bad_response');
+    for (const { reject } of this.pending.values()) reject(error);
     this.pending.clear();
   }
 }
@@ -128,6 +134,6 @@ function errorOf({ failure, message }: ThreadFailure): EmbedError {
   return new EmbedError(failure, message);
 }
 
-function gone(cause?: unknown): EmbedError {
-  return Object.assign(new EmbedError('unavailable', 'the thread that runs the ONNX model ended'), { cause });
+function gone(cause?: unknown, failure: EmbedFailure = 'unavailable'): EmbedError {
+  return Object.assign(new EmbedError(failure, 'the thread that runs the ONNX model ended'), { cause });
 }

@@ -38,7 +38,7 @@ async function answer(engine: OnnxEngine, id: number, texts: readonly string[]):
     const result = await engine.embed(texts, () => cancelled.has(id));
     if (result) send({ id, ...result }, [result.vectors.buffer]);
   } catch (error) {
-    if (!cancelled.has(id)) send({ id, failed: failureOf(error) });
+    if (!cancelled.has(id)) send({ id, failed: failureOf(error, 'bad_response') });
   }
   cancelled.delete(id);
 }
@@ -47,13 +47,13 @@ function send(message: FromThread, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, transfer);
 }
 
-function failureOf(error: unknown): ThreadFailure {
+function failureOf(error: unknown, otherwise: EmbedFailure): ThreadFailure {
   if (error instanceof EmbedError) return { failure: error.failure, message: error.message };
-  return { failure: 'unavailable', message: error instanceof Error ? error.message : String(error) };
+  return { failure: otherwise, message: error instanceof Error ? error.message : String(error) };
 }
 
 try {
   await serve(await OnnxEngine.open(workerData as EngineOptions));
 } catch (error) {
-  send({ failed: failureOf(error) });
+  send({ failed: failureOf(error, 'unavailable') });
 }

@@ -16,7 +16,7 @@ const NO_NAME = /(^|[/\\])\.{0,2}([/\\]|$)/;
 /**
  * A sentence-transformers model in ONNX format, by way of @huggingface/transformers, in a thread of its own. The thread
  * starts here, so that wrong dimensions and missing files are known at once; one that dies makes the requests under way
- * `unavailable`, and the next request starts another. Texts longer than the model takes are cut here: who wants to know
+ * `bad_response`, and the next request starts another. Texts longer than the model takes are cut here: who wants to know
  * asks `fit` before.
  * Throws EmbedError `configuration`, or `unavailable` where a download failed.
  */

@@ -51,7 +51,7 @@ function judge({ status, param }: Refusal, labels: string[], advice: Advice): { 
   }
   if (status === 401 || status === 403) return { failure: 'unauthorised', hint: advice.key };
   if (status === 429) return { failure: 'rate_limited' };
-  if (status === 408 || status === 409 || status === 425 || status >= 500) return { failure: 'unavailable' };
+  if ([408, 409, 424, 425].includes(status) || status >= 500) return { failure: 'unavailable' };
   if (status >= 300 && status < 400) return { failure: 'configuration', hint: advice.redirect };
   if (status === 400 || status === 413 || status === 422) {
     if (labels.includes('model_not_found') || OUR_FIELDS.has(param)) {

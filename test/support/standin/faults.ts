@@ -29,6 +29,8 @@ export type FaultRule = Fault & {
   /** 0 to 1; 1 unless given. */
   readonly rate?: number;
   readonly times?: number;
+  /** Only requests that contain this, in a text that JSON writes as it is. */
+  readonly text?: string;
 };
 
 /** Chooses the fault of each request, if any: the first rule that hits. */
@@ -42,10 +44,10 @@ export class FaultPlan {
     this.rules = rules.map((rule) => ({ rule, left: rule.times ?? Number.POSITIVE_INFINITY }));
   }
 
-  next(): Fault | undefined {
+  next(body: string): Fault | undefined {
     for (const entry of this.rules) {
-      const { rate = 1 } = entry.rule;
-      if (entry.left <= 0 || (rate < 1 && this.random() >= rate)) continue;
+      const { rate = 1, text = '' } = entry.rule;
+      if (entry.left <= 0 || !body.includes(text) || (rate < 1 && this.random() >= rate)) continue;
       entry.left -= 1;
       return entry.rule;
     }

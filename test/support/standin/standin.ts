@@ -177,7 +177,7 @@ class StandinServer implements Standin {
     this.inFlight += 1;
     this.maxInFlight = Math.max(this.maxInFlight, this.inFlight);
     try {
-      const fault = this.plan.next();
+      const fault = this.plan.next(body);
       if (fault) this.faults[fault.kind] = (this.faults[fault.kind] ?? 0) + 1;
       const answer = this.decide(body, key, fault);
       await this.pause();
