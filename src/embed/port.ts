@@ -63,7 +63,9 @@ export interface EmbeddingModel {
 /**
  * What went wrong, sorted by who is to blame:
  * `input_rejected` is the text's fault; `rate_limited`, `unavailable` and `bad_response` are the provider's and only
- * delay, unless it fails so at one text and takes others; `unauthorised`, `quota_exhausted`, `spend_cap` and `configuration` stop the source until a person mends them.
+ * delay, unless it fails so at one text and takes others; `unauthorised`, `quota_exhausted`, `spend_cap`,
+ * `model_changed` and `configuration` stop the source until a person mends them, the last one in this process only where
+ * no provider answered so (no `status`).
  */
 export type EmbedFailure =
   | 'rate_limited'
@@ -73,6 +75,7 @@ export type EmbedFailure =
   | 'spend_cap'
   | 'unavailable'
   | 'bad_response'
+  | 'model_changed'
   | 'configuration';
 
 /** Failures that do not mend themselves. All others but `input_rejected` are outages: they pass. */
@@ -80,6 +83,7 @@ export const NEEDS_PERSON: ReadonlySet<EmbedFailure> = new Set([
   'unauthorised',
   'quota_exhausted',
   'spend_cap',
+  'model_changed',
   'configuration',
 ]);
 

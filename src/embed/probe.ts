@@ -52,7 +52,7 @@ type Baseline = {
  * Asks the model for its probe texts and compares with what it gave first; stores that if nobody has yet. The bundled
  * model is not asked: its fingerprint is a hash of its files. No transaction is open meanwhile.
  *
- * Throws EmbedError `configuration` if the model has changed, now or by anybody's earlier probe; then nothing must be
+ * Throws EmbedError `model_changed` if the model has changed, now or by anybody's earlier probe; then nothing must be
  * written with it. What the provider itself fails with is thrown as it is, and nothing is recorded.
  */
 export async function probeModel(
@@ -63,7 +63,7 @@ export async function probeModel(
   if (model.spec.startsWith('static/')) return 'same';
   for (;;) {
     const baseline = await readBaseline(db, model.fingerprint);
-    if (baseline?.reason) throw new EmbedError('configuration', baseline.reason);
+    if (baseline?.reason) throw new EmbedError('model_changed', baseline.reason);
     if (baseline && baseline.ageMs < (options.maxAgeMs ?? 0)) return 'same';
     const texts = baseline?.texts ?? PROBE_TEXTS;
     const vectors = await ask(model, texts, options);
@@ -140,7 +140,7 @@ async function settle(
     [fingerprint, baseline.vectors, reason],
   );
   if (recorded.length === 0) return false;
-  if (reason !== null) throw new EmbedError('configuration', reason);
+  if (reason !== null) throw new EmbedError('model_changed', reason);
   return true;
 }
 

@@ -23,6 +23,14 @@ export function restAfter(error: unknown): number {
   return isRefused(error) ? REFUSED_REST_MS : 0;
 }
 
+/**
+ * This process lacks what another one may have (a key, a file, a package, a model that the app made), and no provider was
+ * asked: it is not everybody's trouble.
+ */
+export function isOfThisProcess({ failure, details }: EmbedError): boolean {
+  return failure === 'configuration' && details.status === undefined;
+}
+
 /** Source or space mean something else than when the store was opened: no error, but a reason to look again. */
 export function isRenamed(error: unknown): boolean {
   return hasCode(error, 'space_renamed');

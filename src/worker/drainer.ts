@@ -15,7 +15,7 @@ import { FIRST_WRITE } from '../stages/pace.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
-import { BROKEN_REST_MS, isOutdated, isRenamed, restAfter } from './drain-errors.js';
+import { BROKEN_REST_MS, isOfThisProcess, isOutdated, isRenamed, restAfter } from './drain-errors.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
 import { Probes } from './probes.js';
@@ -273,10 +273,12 @@ export class Drainer {
 
   /**
    * Has every worker leave the space alone, and says why: its money, or the day's, is spent, or a person must see to it.
-   * The source's other spaces go on: a migration's trouble is not that of the live one. Resolves to whether that could be
-   * recorded.
+   * The source's other spaces go on: a migration's trouble is not that of the live one. Resolves to whether that was
+   * recorded: not where only this process is to rest, or the database is away.
    */
-  private async pause({ id, sourceId }: Space, { failure, message, details }: EmbedError): Promise<boolean> {
+  private async pause({ id, sourceId }: Space, error: EmbedError): Promise<boolean> {
+    if (isOfThisProcess(error)) return false;
+    const { failure, message, details } = error;
     const kind = failure === 'spend_cap' ? 'spend' : 'provider';
     // Money that is spent for good is waited for until somebody gives more.
     const pauseMs = details.retryAfterMs ?? (kind === 'spend' ? undefined : BROKEN_REST_MS);

@@ -24,7 +24,7 @@ test('check and accept', async () => {
   const changed = await on('probe', 'check', 'fake/m@8', '--json');
   expect([changed.code, changed.json()]).toEqual([
     1,
-    { error: { code: 'embed_configuration', message: expect.stringContaining('`freshvec probe accept fake/m@8`') } },
+    { error: { code: 'embed_model_changed', message: expect.stringContaining('`freshvec probe accept fake/m@8`') } },
   ]);
 
   expect((await on('probe', 'accept', 'fake/m@8', '--json')).json()).toEqual({ model, accepted: true });

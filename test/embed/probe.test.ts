@@ -62,7 +62,7 @@ function wave(seed: number): Float32Array {
 }
 
 const changed = {
-  failure: 'configuration',
+  failure: 'model_changed',
   message: expect.stringMatching(/openai\/served@32 is not the model any more/),
 };
 
