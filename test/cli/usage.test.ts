@@ -30,7 +30,27 @@ const COMMANDS = [
   ...['pause', 'resume', 'spend'],
 ];
 
+/** Every command below this one, groups too, as `--help` lists them. */
+async function commandsBelow(path: readonly string[]): Promise<string[][]> {
+  const { stdout } = await freshvec([...path, '--help'], { cwd });
+  const [, list = ''] = /\nCommands:\n(.*?)\n\n/s.exec(`${stdout}\n\n`) ?? [];
+  const listed = [...list.matchAll(/^ {2}([a-z-]+)/gm)];
+  const names = listed.flatMap(([, name = '']) => (name === 'help' ? [] : [[...path, name]]));
+  return [...names, ...(await Promise.all(names.map(commandsBelow))).flat()];
+}
+
 describe('help', () => {
+  test('every command there is has an example, a group one of its commands', async () => {
+    const commands = (await commandsBelow([])).map((path) => path.join(' '));
+    expect(commands).toEqual(expect.arrayContaining([...COMMANDS, 'source', 'reembed cutover', 'maintain list']));
+    const without: string[] = [];
+    for (const command of commands) {
+      const { stdout } = await freshvec([...command.split(' '), '--help'], { cwd });
+      if (!new RegExp(`Example:\\n {2}\\$ .*freshvec ${command}`).test(stdout)) without.push(command);
+    }
+    expect(without).toEqual([]);
+  });
+
   test.each(COMMANDS)('%s --help has an example', async (command) => {
     const ran = await freshvec([...command.split(' '), '--help'], { cwd });
     expect(ran.code).toBe(0);

@@ -2,7 +2,10 @@ import { maskConfig } from '../../config/mask.js';
 import type { Register } from '../register.js';
 
 export const configCommands: Register = (program, act) => {
-  const config = program.command('config').description('the configuration');
+  const config = program
+    .command('config')
+    .description('the configuration')
+    .addHelpText('after', '\nExample:\n  $ freshvec config print');
 
   config
     .command('print')

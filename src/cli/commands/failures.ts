@@ -2,7 +2,10 @@ import type { Register } from '../register.js';
 import { excerpt, keyText, table } from '../table.js';
 
 export const failureCommands: Register = (program, act) => {
-  const failures = program.command('failures').description('rows whose text cannot be embedded');
+  const failures = program
+    .command('failures')
+    .description('rows whose text cannot be embedded')
+    .addHelpText('after', '\nExample:\n  $ freshvec failures list');
 
   failures
     .command('list')

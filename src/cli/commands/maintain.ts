@@ -18,7 +18,10 @@ interface RunFlags {
 const SETTINGS = 'settings';
 
 export const maintainCommands: Register = (program, act) => {
-  const maintain = program.command('maintain').description('scheduled upkeep: indexes, vacuums, statistics, sweeps');
+  const maintain = program
+    .command('maintain')
+    .description('scheduled upkeep: indexes, vacuums, statistics, sweeps')
+    .addHelpText('after', '\nExample:\n  $ freshvec maintain list');
 
   maintain
     .command('list')

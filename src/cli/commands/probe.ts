@@ -2,7 +2,10 @@ import { acceptModel, checkModel } from '../../client/probe.js';
 import type { Register } from '../register.js';
 
 export const probeCommands: Register = (program, act) => {
-  const probe = program.command('probe').description('whether a model is still the one behind its name');
+  const probe = program
+    .command('probe')
+    .description('whether a model is still the one behind its name')
+    .addHelpText('after', '\nExample:\n  $ freshvec probe check openai/text-embedding-3-small@1536');
 
   probe
     .command('check')

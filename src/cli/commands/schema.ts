@@ -2,7 +2,10 @@ import type { Migration } from '../../catalog/schema.js';
 import type { Register } from '../register.js';
 
 export const schemaCommands: Register = (program, act) => {
-  const schema = program.command('schema').description("freshvec's own tables");
+  const schema = program
+    .command('schema')
+    .description("freshvec's own tables")
+    .addHelpText('after', '\nExample:\n  $ freshvec schema apply');
 
   schema
     .command('apply')

@@ -7,7 +7,10 @@ import { longTextsCommand } from './source-long-texts.js';
 import { removeCommand } from './source-remove.js';
 
 export const sourceCommands: Register = (program, act) => {
-  const source = program.command('source').description('tables whose text is embedded');
+  const source = program
+    .command('source')
+    .description('tables whose text is embedded')
+    .addHelpText('after', '\nExample:\n  $ freshvec source add notes --content title,body --model static/mini@256');
   addCommand(source, act);
 
   source

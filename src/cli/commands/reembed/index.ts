@@ -8,7 +8,8 @@ import { statusCommand } from './status.js';
 export const reembedCommands: Register = (program, act) => {
   const reembed = program
     .command('reembed')
-    .description('move a source to another model, type, metric or store while it is searched, and back');
+    .description('move a source to another model, type, metric or store while it is searched, and back')
+    .addHelpText('after', '\nExample:\n  $ freshvec reembed plan notes --model openai/text-embedding-3-large@1024');
   for (const register of [planCommand, startCommand, statusCommand, controlCommands, measureCommands])
     register(reembed, act);
 };
