@@ -83,32 +83,33 @@ export async function runRoles(
 ): Promise<void> {
   const { queue, worker } = connection.config;
   log.info({ roles, queue: queue.backend, slots: worker.slots }, 'starting');
-  const starting = startRoles(connection, roles, log, beside, endpoints);
-  // Told to stop before there is anything to stop: a database that is away must not hold the process up.
-  const started = await Promise.race([starting, aborted(stop).then(() => undefined)]);
-  if (started === undefined) {
-    starting.then(stopAll, () => {});
-    return;
+  // Until the database answers there is nothing to stop: one that is away must not hold the process up.
+  await Promise.race([connection.ready(), aborted(stop)]);
+  if (stop.aborted) return;
+  const started = await startRoles(connection, roles, log, stop, beside, endpoints);
+  if (!stop.aborted) {
+    endpoints?.started();
+    log.info('started');
   }
-  endpoints?.started();
-  log.info('started');
   await aborted(stop);
   log.info('stopping');
   await stopAll(started);
   log.info('stopped');
 }
 
+/** Told to stop meanwhile it starts no more of them. */
 async function startRoles(
   connection: Connection,
   roles: readonly Role[],
   log: Log,
+  stop: AbortSignal,
   beside?: Beside,
   endpoints?: Endpoints,
 ): Promise<Service[]> {
   const started: Service[] = [];
   try {
-    for (const role of roles) started.push(await start(role, connection, log, endpoints));
-    if (beside) started.push(await beside(connection));
+    for (const role of roles) if (!stop.aborted) started.push(await start(role, connection, log, endpoints));
+    if (beside && !stop.aborted) started.push(await beside(connection));
     return started;
   } catch (error) {
     await stopAll(started);

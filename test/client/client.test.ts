@@ -303,6 +303,31 @@ test('a worker that is told to stop while it starts leaves no connection open', 
   // Who is still connected fails the file when its database is dropped.
 });
 
+test('a role that is still starting is waited for and stopped', async () => {
+  const slow = open({ settings: { log: { level: 'silent' } } });
+  const stop = new AbortController();
+  await app.query('BEGIN; LOCK TABLE freshvec.migration IN ACCESS EXCLUSIVE MODE');
+  const working = slow.work({ signal: stop.signal });
+  let over = false;
+  working.finally(() => {
+    over = true;
+  });
+  const starts = async () => {
+    const { rowCount } = await app.query(
+      `SELECT FROM pg_locks WHERE NOT granted AND relation = 'freshvec.migration'::regclass
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    );
+    return rowCount !== 0;
+  };
+  await eventually(starts, { what: 'a role that starts' });
+  stop.abort();
+  expect(await starts()).toBe(true);
+  expect(over).toBe(false);
+  await app.query('ROLLBACK');
+  await working;
+  await slow.close();
+});
+
 test('two workers on one source share the work', async () => {
   const second = open({ settings: { log: { level: 'silent' } } });
   await app.query(`INSERT INTO memory (body) SELECT 'shared work ' || i FROM generate_series(1, 200) i`);
