@@ -49,6 +49,31 @@ onBoth((fixture) => {
     },
   );
 
+  test.each(['vector', 'halfvec'] as const)(
+    'recomputed: a copy is compared with the live vectors, and asks no model (%s)',
+    async (type) => {
+      const { db } = fixture();
+      const table = `re_copy_${type}`;
+      const { source, from } = await twoSpaces(fixture(), { table, rows: 20, indexed: false });
+      await db.exec(`ALTER TABLE ${table} ALTER embedding_2 TYPE ${type}(128) USING embedding::${type}(128);
+        UPDATE ${table} SET embedding_2_model = embedding_model, embedding_2_hash = embedding_hash`);
+      const to = { ...from, column: 'embedding_2', type };
+      const noModel = () => Promise.reject(new Error('a model was asked'));
+      const context = {
+        ...contextOf(fixture(), { source, from, to }, { recomputedRows: 20 }),
+        models: { get: noModel, forSpace: noModel },
+      };
+      const gate = await recomputedGate(context);
+      expect(gate).toMatchObject({ name: 'recomputed', passed: true, bound: 0.99 });
+      expect(gate.value).toBeGreaterThan(0.9999);
+      expect(gate.note).toMatch(/of 20 stored vectors to those that they were copied from/);
+
+      await db.query(`UPDATE ${table} SET embedding_2 = (SELECT embedding_2 FROM ${table} WHERE id = 2) WHERE id = 11`);
+      expect(await recomputedGate(context)).toMatchObject({ passed: false, note: expect.stringMatching(/rows 11$/) });
+      await db.exec('DELETE FROM freshvec.change');
+    },
+  );
+
   test('recomputed: a stale row is no wrong vector; a model that changed its meaning is refused', async () => {
     const { db } = fixture();
     const spaces = await twoSpaces(fixture(), { table: 're_stale', rows: 20, indexed: false });

@@ -12,32 +12,49 @@ import { type Gate, type GateContext, SEED } from './context.js';
  */
 const LEAST_LIKENESS = { onnx: 0.95, other: 0.99 } as const;
 
-/** Vectors of the new space are those that the new model gives for their rows' texts now. */
+/**
+ * Vectors of the new space are those that the new model gives for their rows' texts now. Where they were copied, the live
+ * space under the same fingerprint has them, and no model is asked: it may not even be there any more.
+ */
 export async function recomputedGate(context: GateContext): Promise<Gate> {
-  const { db, source, to, models, settings } = context;
+  const { db, source, from, to, settings } = context;
   const usual = parseModelSpec(to.spec).provider === 'onnx' ? LEAST_LIKENESS.onnx : LEAST_LIKENESS.other;
   const bound = settings.recomputedLikeness ?? usual;
   const stored = await sampleStored(db, source, to, settings.recomputedRows, SEED);
-  const model = await models.forSpace(to);
-  const { vectors } = await embedSample(
-    context,
-    model,
-    stored.map(({ text }) => text),
-    'document',
-  );
-  const found = stored.map(({ key, vector }, i) => {
-    const again = vectors[i];
+  const copied = from.fingerprint === to.fingerprint;
+  const wanted = copied ? await copiedFrom(context, stored) : await recompute(context, stored);
+  const compared = stored.flatMap(({ key, vector }, i) => {
+    const other = wanted[i];
     // A halfvec has lost some digits; a text that is rejected today says nothing of its vector.
-    return { key, likeness: again && likeness(vector, again) };
+    return other === undefined ? [] : [{ key, like: likeness(vector, other) || 0 }];
   });
-  const compared = found.flatMap(({ key, likeness: like }) => (like === undefined ? [] : [{ key, like: like || 0 }]));
   const wrong = compared.filter(({ like }) => like < bound);
   const gate = { name: 'recomputed', bound };
   if (compared.length === 0)
     return { ...gate, passed: true, value: null, note: 'there are no vectors to compare with' };
   const value = Math.min(...compared.map(({ like }) => like));
-  const what = `least likeness of ${compared.length} stored vectors to what ${to.spec} gives for their texts now`;
+  const what = `least likeness of ${compared.length} stored vectors to ${copied ? 'those that they were copied from' : `what ${to.spec} gives for their texts now`}`;
   const keys = wrong.map(({ key }) => key).slice(0, 5);
-  const advice = `${what}; ${wrong.length} are not of this model or text, for example of the rows ${keys.join(', ')}: look with \`freshvec probe\` whether the model has changed`;
+  const mend = copied ? '' : ': look with `freshvec probe` whether the model has changed';
+  const advice = `${what}; ${wrong.length} are not of this model or text, for example of the rows ${keys.join(', ')}${mend}`;
   return { ...gate, passed: wrong.length === 0, value, note: wrong.length === 0 ? what : advice };
+}
+
+type Stored = Awaited<ReturnType<typeof sampleStored>>;
+
+async function recompute(context: GateContext, stored: Stored): Promise<readonly (Float32Array | undefined)[]> {
+  const model = await context.models.forSpace(context.to);
+  const texts = stored.map(({ text }) => text);
+  return (await embedSample(context, model, texts, 'document')).vectors;
+}
+
+/** Of the same rows; not of those that were edited between the two looks. */
+async function copiedFrom({ db, source, from, settings }: GateContext, stored: Stored) {
+  const live = new Map(
+    (await sampleStored(db, source, from, settings.recomputedRows, SEED)).map((row) => [row.key, row]),
+  );
+  return stored.map(({ key, text }) => {
+    const row = live.get(key);
+    return row?.text === text ? row.vector : undefined;
+  });
 }
