@@ -79,9 +79,9 @@ test('a worker without it leaves the source to those that have it', async () => 
     expect(told.length).toBeLessThanOrEqual(6);
 
     // Somebody who asks for the work is told.
-    await db.query(`INSERT INTO note VALUES (11, 'text 11')`);
     stop.abort();
     await Promise.all(working);
+    await db.query(`INSERT INTO note VALUES (11, 'text 11')`);
     await expect(others[0]?.workOnce()).rejects.toMatchObject({ code: 'embed_configuration' });
   } finally {
     stop.abort();
