@@ -16,6 +16,7 @@ import { type FailuresApi, failuresApi } from './failures.js';
 import { type MaintenanceApi, maintenanceApi } from './maintenance.js';
 import { type ClientOptions, toLoadOptions } from './options.js';
 import { type PauseOptions, pause, resume } from './pauses.js';
+import { createRefuseChanged } from './recorded-changes.js';
 import { type ReembedApi, reembedApi } from './reembed.js';
 import { runRoles } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
@@ -33,7 +34,10 @@ export interface Client {
   enqueue(tx: QueryClient, source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
   /** The same in a transaction of its own. */
   enqueueNow(source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
-  /** The rows nearest to a text or vector, nearest first. Never compares vectors of two models. */
+  /**
+   * The rows nearest to a text or vector, nearest first. Never compares vectors of two models: a text is refused with
+   * EmbedError `model_changed` while it is on record that the provider has put another model behind the name.
+   */
   search(source: string, request: SearchRequest): Promise<SearchResult & SpaceCoverage>;
   /** How fresh each source is, and which providers rest. Exact below 100,000 rows, else estimated unless `exact`. */
   status(options?: StatusOptions): Promise<Status>;
@@ -99,6 +103,7 @@ export function createClient(options: ClientOptions = {}): Client {
  */
 export function clientOver(connect: () => Promise<Connection>, { announces = true } = {}): Client {
   const pointers = createPointerCache();
+  const refuseChanged = createRefuseChanged();
   const announcer = announces ? createAnnouncer({ pointers }) : undefined;
   let opening: Promise<Connection> | undefined;
   const connection = (): Promise<Connection> => {
@@ -113,9 +118,11 @@ export function clientOver(connect: () => Promise<Connection>, { announces = tru
     async search(source, request) {
       const open = await connection();
       const to = { source, purpose: 'query' } as const;
-      const embedQuery = async (spec: string, text: string) =>
-        (await embedText(open, spec, text, { purpose: 'query', to })).vector;
       const db = await ready();
+      const embedQuery = async (spec: string, text: string, fingerprint: string) => {
+        await refuseChanged(db, fingerprint);
+        return (await embedText(open, spec, text, { purpose: 'query', to })).vector;
+      };
       const result = await search({ db, embedQuery, pointers, announcer }, source, request);
       return request.space === undefined ? result : { ...result, ...(await spaceCoverage(db, source, request.space)) };
     },

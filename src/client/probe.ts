@@ -20,7 +20,7 @@ export interface AcceptedModel {
   readonly accepted: boolean;
 }
 
-/** Asks the model for its probe texts now. Throws EmbedError, `configuration` where it has changed. */
+/** Asks the model for its probe texts now. Throws EmbedError, `model_changed` where it has. */
 export function checkModel(
   db: Database,
   config: Config,

@@ -89,6 +89,14 @@ export async function probeState(db: Database, fingerprint: string): Promise<Pro
   return row.changed ? 'changed' : 'same';
 }
 
+/** Why the model is not the one any more that made the stored vectors; undefined where no probe found that. */
+export async function recordedChange(db: Database, fingerprint: string): Promise<string | undefined> {
+  const [row] = await db.query<{ reason: string | null }>('SELECT reason FROM freshvec.probe WHERE fingerprint = $1', [
+    fingerprint,
+  ]);
+  return row?.reason ?? undefined;
+}
+
 /**
  * Takes the model as it is now: the next probe is a first one. What the cache holds of it is erased, since some of it
  * may be from before the change. Resolves to whether there was a probe on record.

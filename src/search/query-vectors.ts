@@ -2,8 +2,11 @@ import { FreshvecError } from '../db/errors.js';
 import type { SearchRequest } from './request.js';
 import type { SearchTarget } from './target.js';
 
-/** Embeds a query text with the model of this spec; resolves to a Float32Array of the model's dimensions. */
-export type EmbedQuery = (spec: string, text: string) => Promise<Float32Array>;
+/**
+ * Embeds a query text with the model of this spec, which made the vectors under this fingerprint; resolves to a
+ * Float32Array of the model's dimensions.
+ */
+export type EmbedQuery = (spec: string, text: string, fingerprint: string) => Promise<Float32Array>;
 
 /** The query as each model sees it, embedded at most once for each. */
 export interface QueryVectors {
@@ -35,7 +38,7 @@ export function queryVectors(request: SearchRequest, embedQuery: EmbedQuery): Qu
       if (vectors.has(fingerprint)) return;
       const vector =
         request.vector === undefined
-          ? checked(await embedQuery(spec, request.text ?? ''), target)
+          ? checked(await embedQuery(spec, request.text ?? '', fingerprint), target)
           : raw(target, request.vector);
       vectors.set(fingerprint, vector);
     },

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { createClient } from '../../src/index.js';
 import { eventually } from '../support/eventually.js';
 import { TIMEOUT_MS, withFaultyProvider } from './support/system.js';
 import { assertVectorsTrue, keepVectors } from './support/written.js';
@@ -39,11 +40,26 @@ test('fault 38: the provider silently changes the model behind its name [writes 
     await workers.start();
     expect(await writes()).toBe(wroteBefore);
     expect(second.running).toBe(true);
+    // What the model says of a query now is not compared with what it said of the rows; a vector of the app's is its own.
+    const client = createClient({ databaseUrl: system.url, env: system.env, configFile: false, onError: () => {} });
+    try {
+      const { requests } = provider.standin.stats();
+      const refused = { code: 'embed_model_changed', message: expect.stringContaining(reason) };
+      await expect(client.search('doc', { text: 'text 1', k: 3 })).rejects.toMatchObject(refused);
+      expect(provider.standin.stats().requests).toBe(requests);
+      const vector = provider.vectorOf('text 1');
+      expect((await client.search('doc', { vector, k: 3 })).results).toHaveLength(3);
 
-    // The provider takes it back, and a person says so.
-    provider.standin.set({ modelSeed: 0 });
-    await system.cli(['probe', 'accept', space.spec]);
-    await system.cli(['resume', 'doc']);
+      // The provider takes it back, and a person says so.
+      provider.standin.set({ modelSeed: 0 });
+      await system.cli(['probe', 'accept', space.spec]);
+      await system.cli(['resume', 'doc']);
+      const found = async () => (await client.search('doc', { text: 'text 1', k: 3 })).results.length === 3;
+      await eventually(found, { what: 'a search by text' });
+    } finally {
+      await client.close();
+    }
+
     await workers.start();
     await system.probe(60_000);
     await app.stop();
