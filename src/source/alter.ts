@@ -16,6 +16,7 @@ import { ownColumns } from './existing.js';
 import { retryLongTexts } from './long-texts.js';
 import { rangesSql } from './ranges.js';
 import { expressionRefusals, ownColumnRefusals } from './refuse.js';
+import { restlessRefusals } from './restless.js';
 import { captureStatements, lockWords, updateSourceSql } from './statements.js';
 import { readTable } from './table.js';
 
@@ -174,6 +175,7 @@ async function checkedColumns(
     ...expressionRefusals(table, content, source.tenantColumn, facts),
     ...ownColumnRefusals(facts, own, onRows),
   ];
+  if (reasons.length === 0 && onRows) reasons.push(...(await restlessRefusals(db, { ...source, content, filter })));
   if (reasons.length > 0) throw new SourceRefused(`${table.schema}.${table.table}`, reasons);
   const read = facts.wholeRow ? table.columns.map(({ name }) => name) : facts.columns;
   return (await readWatched(db, table.oid, read)).map(({ name }) => name);

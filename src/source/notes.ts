@@ -52,7 +52,7 @@ function columnNotes(space: Space, { updateTriggers }: Hazards): string[] {
       ? []
       : [
           `Workers' UPDATEs fire the table's own triggers (${updateTriggers.join(', ')}): updated_at moves, audit rows follow. ` +
-            'A column that such a trigger sets must not be in the content: it would be embedded for ever. `--store table` avoids all of this.',
+            'A column that such a trigger sets must not be in the content: its rows would be set aside as never at rest. `--store table` avoids all of this.',
         ]),
   ];
 }

@@ -32,6 +32,7 @@ import {
   spaceRefusals,
   vectorExtensionRefusals,
 } from './refuse.js';
+import { restlessRefusals } from './restless.js';
 import { addStatements } from './statements.js';
 import { readTable, type Table } from './table.js';
 import { SAMPLED_ROWS } from './verify-adoption.js';
@@ -52,6 +53,7 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
   const wanted = { ...read, flagColumn: space.store === 'column' ? `${space.column}_stale` : undefined };
   const existing = await findSame(db, wanted, space, definition);
   if (!existing) refuseIf(table, await newSpaceRefusals(db, table, { space, flag: wanted.flagColumn }, facts, hazards));
+  if (!existing && space.store === 'column') refuseIf(table, await restlessRefusals(db, wanted));
   const adopted = space.adoption && !existing ? adoptedSql(table, space) : undefined;
   const amount = await estimateOrRefuse(db, table, wanted, model, adopted);
   const kept = existing ? undefined : await findKept(db, wanted, space);

@@ -1,3 +1,4 @@
+import { MAX_ATTEMPTS } from '../claim/lease.js';
 import { type Ending, settle } from '../claim/settle.js';
 import { classify, isOfOneRow, sqlState } from '../db/errors.js';
 import type { Store, WriteOutcome } from '../store/port.js';
@@ -54,6 +55,7 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
       const { rows: chunk, style } = nextInLine(line, styles);
       const outcomes = await apart(context, token, chunk, (some) => writeChunk(context, batch, some, style));
       await endGone(context, token, outcomes);
+      await endRestless(context, batch, outcomes);
       for (const { key } of chunk) left.delete(key); // Those that were set aside too.
       const held = chunk.filter(({ key }) => outcomes.get(key) === 'locked');
       locked.push(...held);
@@ -144,6 +146,38 @@ async function endGone(
     .filter(([, outcome]) => outcome === 'gone')
     .map(([key]): Ending => ({ key, end: 'done', vector: 'none' }));
   if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
+}
+
+/** How long a row waits whose own write made it stale, in seconds; doubled each time. */
+const RESTLESS_WAIT_SECONDS = 0.25;
+
+/**
+ * Rows that a trigger of the app's makes stale in the write itself. One that makes texts tidy does so once; one that sets a
+ * clock does so for ever, and the row is set aside before it is paid for without end.
+ */
+async function endRestless(
+  { db, store, report }: DrainContext,
+  { token, losses }: Pick<WritingBatch, 'token' | 'losses'>,
+  outcomes: ReadonlyMap<string, WriteOutcome>,
+): Promise<void> {
+  const keys = [...outcomes].filter(([, outcome]) => outcome === 'restless').map(([key]) => key);
+  if (keys.length === 0) return;
+  const message = `An UPDATE trigger of yours changes the content whenever freshvec writes the vector. Take the column that it sets out of the content (\`freshvec source alter ${store.source.name}\`), or add the source with \`--store table\`.`;
+  const endings = await db.tx(async (tx) => {
+    const rows = await store.read(tx, keys);
+    const ends = rows.map(({ key, hash }): Ending => {
+      const times = losses.get(key) ?? 0;
+      return times + 1 < MAX_ATTEMPTS
+        ? { key, end: 'wait', seconds: RESTLESS_WAIT_SECONDS * 2 ** times, because: 'changed' }
+        : { key, end: 'fail', code: 'never_at_rest', message, attempts: times + 1, hash };
+    });
+    await settle(tx, store.space.id, token, ends);
+    return ends;
+  });
+  for (const { end } of endings) {
+    if (end === 'fail') report.failed += 1;
+    else report.delayed += 1;
+  }
 }
 
 /**

@@ -64,11 +64,11 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
-  const update = (set: (vectorOf: VectorOf) => string, where: string) => ({
+  const update = (set: (vectorOf: VectorOf) => string, where: string, returning = '') => ({
     lock: 'FOR NO KEY UPDATE' as const,
     evenIfGone: false,
     change: (vectorOf: VectorOf) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
-       WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} AND ${stands} RETURNING __fv_h.__fv_key`,
+       WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} AND ${stands} RETURNING __fv_h.__fv_key${returning}`,
   });
   const take = update(
     () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL${lowered}`,
@@ -85,10 +85,12 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       return (vectorOf: VectorOf) =>
         `${vector} = ${vectorOf('__fv_h', which)}::${codec.storedType(one)}, ${model} = ${literal(one.fingerprint)}, ${hash} = __fv_h.__fv_hash`;
     });
-    return update(
+    const change = update(
       (vectorOf) => columns.map((set) => set(vectorOf)).join(', ') + loweredBy(spaces),
       [stillTrue(source, '__fv_h'), ...others.map(standsSql)].join(' AND '),
+      `, ${hashSql(source)} IS NOT DISTINCT FROM __fv_h.__fv_hash AS __fv_rests`,
     );
+    return { ...change, firesTriggers: true };
   };
   const putAlone = put();
   const holder = (token: string): Holder => ({ spaceId: space.id, token });

@@ -32,6 +32,8 @@ export interface GuardedChange {
    * row of it, the first or the `which`-th.
    */
   readonly change: (vectorOf: VectorOf) => string;
+  /** It returns `__fv_rests` too: false where the app's triggers made another text of the row than the vector is of. */
+  readonly firesTriggers?: boolean;
 }
 
 /** SQL for a vector that came with `row`. */
@@ -46,7 +48,7 @@ export interface Holder {
 /**
  * Runs one guarded change: source rows are locked first, in key order, then the leases, both SKIP LOCKED; a key goes
  * through only if both were had (DESIGN law 4). All in one statement, so that it passes a pooler and holds its locks
- * for as short as can be. The leases of keys that come back `written` or `changed` are locked by the caller's
+ * for as short as can be. The leases of keys that come back `written`, `restless` or `changed` are locked by the caller's
  * transaction from here on. Where there is another holder, a key goes through only if the leases of both were had.
  */
 export async function guardedChange(
@@ -54,7 +56,7 @@ export async function guardedChange(
   source: Source,
   { spaceId, token }: Holder,
   keys: readonly string[],
-  { input, vectors = [], lock, evenIfGone, change }: GuardedChange,
+  { input, vectors = [], lock, evenIfGone, change, firesTriggers = false }: GuardedChange,
   other?: Holder,
 ): Promise<Map<string, WriteOutcome>> {
   const names = keyColumnNames(source.key);
@@ -96,7 +98,8 @@ export async function guardedChange(
        ${change(vectorOf)}
      )
      SELECT i.__fv_key AS key, CASE
-         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'written'
+         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done${firesTriggers ? ' WHERE __fv_rests' : ''}) THEN 'written'
+         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'restless'
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_held) THEN 'changed'
          WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
          WHEN i.__fv_key IN (SELECT __fv_exists FROM __fv_there) THEN 'locked'

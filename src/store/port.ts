@@ -7,6 +7,8 @@ import type { Executor } from '../db/database.js';
 export type WriteOutcome =
   /** The row now is what the item says. */
   | 'written'
+  /** The same, but the app's triggers changed the text in that very update: it is stale again. */
+  | 'restless'
   /** The text (or whether the row wants a vector) changed since it was read. */
   | 'changed'
   /** Another transaction holds the row, or its lease, just now; ask again soon. */

@@ -146,6 +146,26 @@ describe.for(ENGINES)('source add refuses on %s', ([, open]) => {
     await plan(db, { table }, large(2000));
   });
 
+  test('content that an UPDATE trigger sets, unless vectors are in a table of their own', async () => {
+    await db.exec(`CREATE TABLE touched (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text, slug text, updated_at timestamptz DEFAULT '2020-01-01');
+      CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        NEW.updated_at := now(); NEW.slug := lower(NEW.title); RETURN NEW; END $$;
+      CREATE TRIGGER touch BEFORE UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch()`);
+    const onRows = (...columns: string[]) => plan(db, { table: 'touched', store: 'column', content: { columns } });
+    await onRows('title', 'updated_at'); // Nothing can be tried.
+    await db.query(`INSERT INTO touched (title, slug) VALUES ('One', 'one'), ('Two', 'Two')`);
+    const before = await snapshot(db);
+    await expect(onRows('title', 'updated_at')).rejects.toMatchObject({
+      code: 'source_refused',
+      message: expect.stringMatching(/triggers \(touch\) change the content.*Leave the column.*--store table/),
+    });
+    await onRows('title');
+    await onRows('title', 'slug');
+    await plan(db, { table: 'touched', store: 'table', content: { columns: ['title', 'updated_at'] } });
+    expect(await snapshot(db)).toEqual(before);
+    expect(await db.query(`SELECT FROM touched WHERE updated_at > '2020-01-01'`)).toEqual([]);
+  });
+
   test('all reasons at once', async () => {
     const refused = plan(db, { table: 'memory', content: { columns: ['titel'] }, tenant: 'team', where: 'n' });
     await expect(refused).rejects.toMatchObject({ reasons: { length: 3 } });
