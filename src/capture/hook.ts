@@ -18,7 +18,7 @@ export interface Hook {
 /** Statements that touch more rows than this go into the bulk lane, so that an import does not delay a person's edit. */
 export const BULK_ROWS = 1000;
 
-/** The tenant's text of one row, for a fair share of each claim. */
+/** The tenant's text of one row, noted beside its key for people to read: claims go by age alone. */
 export function tenantSql(target: CaptureTarget, row: string): string {
   const { tenantColumn } = target.source;
   return tenantColumn === undefined ? 'NULL::pg_catalog.text' : `${row}.${ident(tenantColumn)}::pg_catalog.text`;
