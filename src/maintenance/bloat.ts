@@ -1,6 +1,7 @@
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { readBuild } from '../store/build-record.js';
 import type { OwnIndex, VectorRelation } from '../store/own-index.js';
 
 /** How large a vector index is, and how large it need be. */
@@ -11,18 +12,6 @@ export interface IndexSize {
   readonly neededBytes: number;
   /** bytes / neededBytes. */
   readonly ratio: number;
-}
-
-/** What an index measured when it was built, or was first looked at. */
-export interface BuildRecord {
-  /** 0 where it is not known. */
-  readonly vectors: number;
-  readonly bytes: number;
-  /** Rows written to the table up to then. */
-  readonly writes: number;
-  readonly recall: number | null;
-  readonly lookedMsAgo: number | null;
-  readonly lookedWrites: number | null;
 }
 
 /** An index over fewer vectors than this is mostly its first pages. */
@@ -73,62 +62,6 @@ export async function indexSize(
   const bytes = size?.bytes ?? 0;
   return { bytes, vectors, neededBytes, ratio: bytes / neededBytes };
 }
-
-/**
- * Records an index that was just built: CREATE INDEX and REINDEX leave in the catalog how many vectors they put in,
- * until the next VACUUM or ANALYZE writes something else there.
- */
-export async function recordBuild(db: Executor, space: Space, index: OwnIndex, recall?: number): Promise<void> {
-  await db.query(
-    `INSERT INTO freshvec.index_build AS b (space_id, relation_oid, vectors, bytes, writes, recall, looked_at, looked_writes)
-     SELECT $1, $2::int8::oid, GREATEST(c.reltuples, 0)::bigint, pg_relation_size(c.oid), w.writes, $4::float4,
-       CASE WHEN $4::float4 IS NOT NULL THEN clock_timestamp() END, CASE WHEN $4::float4 IS NOT NULL THEN w.writes END
-     FROM pg_class c, (SELECT ${WRITES} AS writes FROM (VALUES (1)) one LEFT JOIN pg_stat_all_tables s ON s.relid = $2::int8::oid) w
-     WHERE c.oid = to_regclass($3)
-     ON CONFLICT (space_id, relation_oid) DO UPDATE SET built_at = now(), vectors = excluded.vectors, bytes = excluded.bytes,
-       writes = excluded.writes, recall = excluded.recall, looked_at = excluded.looked_at, looked_writes = excluded.looked_writes`,
-    [space.id, index.relation.oid, qualified(index.relation.schema, index.name), recall ?? null],
-  );
-}
-
-/** Records that recall was looked at; `ofBuild` when so little was written since that it is that of the build. */
-export async function recordLook(
-  db: Executor,
-  space: Space,
-  relationOid: number,
-  recall: number,
-  { ofBuild }: { ofBuild: boolean },
-): Promise<void> {
-  await db.query(
-    `INSERT INTO freshvec.index_build AS b (space_id, relation_oid, vectors, bytes, writes, recall, looked_at, looked_writes)
-     SELECT $1, $2::int8::oid, 0, 0, w.writes, CASE WHEN $4 THEN $3::float4 END, clock_timestamp(), w.writes
-     FROM (SELECT ${WRITES} AS writes FROM (VALUES (1)) one LEFT JOIN pg_stat_all_tables s ON s.relid = $2::int8::oid) w
-     ON CONFLICT (space_id, relation_oid) DO UPDATE SET recall = COALESCE(excluded.recall, b.recall),
-       looked_at = excluded.looked_at, looked_writes = excluded.looked_writes`,
-    [space.id, relationOid, recall, ofBuild],
-  );
-}
-
-export async function readBuild(db: Executor, spaceId: number, relationOid: number): Promise<BuildRecord | undefined> {
-  const [row] = await db.query<{ [K in keyof BuildRecord]: BuildRecord[K] }>(
-    `SELECT vectors, bytes, writes, recall::float8 AS recall, looked_writes AS "lookedWrites",
-       1000 * EXTRACT(epoch FROM clock_timestamp() - looked_at)::float8 AS "lookedMsAgo"
-     FROM freshvec.index_build WHERE space_id = $1 AND relation_oid = $2::int8::oid`,
-    [spaceId, relationOid],
-  );
-  return row;
-}
-
-/** Rows written to a table since its statistics began. */
-export async function writesOf(db: Executor, relationOid: number): Promise<number> {
-  const [row] = await db.query<{ writes: number }>(
-    `SELECT ${WRITES} AS writes FROM (VALUES (1)) one LEFT JOIN pg_stat_all_tables s ON s.relid = $1::int8::oid`,
-    [relationOid],
-  );
-  return row?.writes ?? 0;
-}
-
-const WRITES = 'COALESCE(s.n_tup_ins + s.n_tup_upd + s.n_tup_del, 0)';
 
 async function plannedVectors(db: Executor, relation: VectorRelation, column: string): Promise<number | undefined> {
   const [row] = await db.query<{ rows: number; nulls: number | null }>(

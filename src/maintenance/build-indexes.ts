@@ -2,9 +2,7 @@ import type { Database } from '../db/database.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
 import { indexName } from '../store/index-state.js';
 import { dropLeftovers } from '../store/leftovers.js';
-import { recordBuild } from './bloat.js';
 import { forEach } from './for-each.js';
-import { validIndexes } from './reindex.js';
 import { BusyError, logAfterwards } from './run-log.js';
 import { swapIndex } from './swap-index.js';
 import { aloneOnTable, either, listTargets, type Target } from './targets.js';
@@ -43,12 +41,9 @@ export async function buildIndexes(db: Database, options: BuildIndexesOptions = 
 /** For whoever is alone on the table: brings the space's index to what the catalog asks for. True when one was built. */
 export async function converge(db: Database, target: Target, options: BuildOptions): Promise<boolean> {
   const { source, space } = target;
-  const before = new Set((await validIndexes(db, target)).map(({ oid }) => oid));
   await dropLeftovers(db, source, space, options.signal);
   const swapped = await swapIndex(db, target, options);
   const outcome = await ensureIndex(db, source, space, options);
   if (outcome === 'building') throw new BusyError(`Another session builds an index of "${source.name}".`);
-  if (!swapped && outcome !== 'built') return false;
-  for (const index of await validIndexes(db, target)) if (!before.has(index.oid)) await recordBuild(db, space, index);
-  return true;
+  return swapped || outcome === 'built';
 }

@@ -1,11 +1,12 @@
 import type { Database } from '../db/database.js';
 import { isUnmeasurable, measureRecall } from '../search/recall.js';
 import type { BuildProgress } from '../store/build-index.js';
+import { readBuild, recordBuild, recordLook, writesOf } from '../store/build-record.js';
 import { indexedRelation } from '../store/index-state.js';
 import { dropLeftovers } from '../store/leftovers.js';
 import { type OwnIndex, ownIndexes } from '../store/own-index.js';
 import { rebuildIndex } from '../store/rebuild-index.js';
-import { type IndexSize, indexSize, readBuild, recordBuild, recordLook, writesOf } from './bloat.js';
+import { type IndexSize, indexSize } from './bloat.js';
 import { forEach } from './for-each.js';
 import { BusyError, logged, type RunNotes } from './run-log.js';
 import { aloneOnTable, assertFree, either, listTargets, type Target } from './targets.js';
@@ -167,7 +168,7 @@ export async function rebuildAlone(
   await rebuildIndex(db, source, space, index, options);
   const built = (await validIndexes(db, target)).find(({ name }) => name === index.name);
   if (!built) throw new BusyError(`The index ${index.name} was taken away while it was built again.`);
-  await recordBuild(db, space, built);
+  await recordBuild(db, space, built.relation, built.name);
   const recall = await recallOf(db, target, built, options);
   if (recall !== undefined) await recordLook(db, space, index.relation.oid, recall, { ofBuild: true });
   Object.assign(notes, defined({ bytesAfter: built.bytes, recallAfter: recall, did: `rebuilt: ${why}` }));

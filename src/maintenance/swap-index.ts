@@ -2,6 +2,7 @@ import type { Database } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { dropUnderLock } from '../source/index.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
+import { recordBuild } from '../store/build-record.js';
 import { briefly, longSession } from '../store/index-session.js';
 import { asAsked, NEXT, type OwnIndex, ownIndexes } from '../store/own-index.js';
 import { BusyError } from './run-log.js';
@@ -45,7 +46,8 @@ export async function swapIndex(db: Database, target: Target, options: BuildOpti
     options,
   );
   for (const index of [...(await own()).values()].filter(isNext)) {
-    const { schema, index: name } = index.relation;
+    const { schema, index: name, partitioned } = index.relation;
+    if (!partitioned) await recordBuild(db, space, index.relation, index.name);
     await briefly(db, `ALTER INDEX ${qualified(schema, index.name)} RENAME TO ${ident(name)}`, options.signal);
   }
   return true;

@@ -3,6 +3,7 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { recordBuild } from './build-record.js';
 import { dropGone, goneIndexes, isBuilding, renameInvalidSql } from './gone-index.js';
 import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
@@ -143,6 +144,8 @@ async function ensureOne(
       }
     });
   });
+  // One that is to take another's place is compared with itself once it has.
+  if (!options.next) await recordBuild(db, space, relation, name);
   return 'built';
 }
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openPostgres } from '../../src/db/postgres.js';
-import { indexSize, readBuild } from '../../src/maintenance/bloat.js';
+import { indexSize } from '../../src/maintenance/bloat.js';
 import { buildIndexes } from '../../src/maintenance/build-indexes.js';
 import { reindex, validIndexes } from '../../src/maintenance/reindex.js';
 import { reindexSource } from '../../src/maintenance/reindex-source.js';
@@ -9,6 +9,7 @@ import { DEFAULT_MAINTENANCE, runService } from '../../src/maintenance/services.
 import { listTargets } from '../../src/maintenance/targets.js';
 import { vacuum } from '../../src/maintenance/vacuum.js';
 import { measureRecall } from '../../src/search/recall.js';
+import { readBuild } from '../../src/store/build-record.js';
 import { openTransaction, vectorIndexes } from '../faults/index-builds.js';
 import { createRole } from '../faults/roles.js';
 import { eventually } from '../support/eventually.js';

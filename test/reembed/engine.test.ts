@@ -49,6 +49,11 @@ describe.each<Engine>(['postgres', 'pglite'])('a migration on %s', (engine) => {
     const { id, toSpaceId, fromSpaceId } = await start(fixture, 'doc', { model: 'fake/b@12', store: to });
     await workUntil(fixture, id, ['ready']);
     expect(await counts(toSpaceId)).toMatchObject({ rows: 300, fresh: 300, vectors: 300 });
+    // Upkeep compares the index with what it was when it was built.
+    const { index } = (await getSpace(db, toSpaceId)) ?? {};
+    expect(await db.query('SELECT vectors FROM freshvec.index_build WHERE space_id = $1', [toSpaceId])).toEqual(
+      index?.kind === 'hnsw' ? [{ vectors: 300 }] : [],
+    );
 
     await control.cutover(db, 'doc');
     await control.cutover(db, 'doc');
