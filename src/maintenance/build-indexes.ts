@@ -2,9 +2,10 @@ import type { Database } from '../db/database.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
 import { indexName } from '../store/index-state.js';
 import { dropLeftovers } from '../store/leftovers.js';
+import { ownIndexes } from '../store/own-index.js';
 import { forEach } from './for-each.js';
 import { BusyError, logAfterwards } from './run-log.js';
-import { swapIndex } from './swap-index.js';
+import { dropIndex, swapIndex } from './swap-index.js';
 import { aloneOnTable, either, listTargets, type Target } from './targets.js';
 import { isTended } from './tended.js';
 
@@ -16,20 +17,22 @@ export interface BuildIndexesOptions extends BuildOptions {
 
 /**
  * Builds the index of every space whose first pass over the data is done, one at a time; mends invalid ones, drops what
- * a killed REINDEX left of them, and goes on with a change of their parameters. Resolves to how many were built.
+ * a killed REINDEX left of them, and goes on with a change of their parameters, or with dropping one that nobody asks for
+ * any more. Resolves to how many were built.
  */
 export async function buildIndexes(db: Database, options: BuildIndexesOptions = {}): Promise<number> {
   let built = 0;
   await forEach(await listTargets(db, options.source), async (target) => {
     options.signal?.throwIfAborted();
-    if (target.space.index.kind === 'none' || !(await isTended(db, target.space))) return;
+    if (!(await isTended(db, target.space)) || (await isWithout(db, target))) return;
     try {
       await aloneOnTable(db, target, async (lost) => {
-        if (!(await converge(db, target, { ...options, signal: either(lost, options.signal) }))) return;
-        built += 1;
+        const did = await converge(db, target, { ...options, signal: either(lost, options.signal) });
+        if (did === undefined) return;
+        if (did === 'built') built += 1;
         const { source, space } = target;
         const about = { service: 'index', byPerson: options.byPerson ?? false, source: source.name };
-        await logAfterwards(db, { ...about, index: indexName(space), did: `built ${indexName(space)}` }, 'done');
+        await logAfterwards(db, { ...about, index: indexName(space), did: `${did} ${indexName(space)}` }, 'done');
       });
     } catch (error) {
       if (!(error instanceof BusyError)) throw error;
@@ -38,12 +41,26 @@ export async function buildIndexes(db: Database, options: BuildIndexesOptions = 
   return built;
 }
 
-/** For whoever is alone on the table: brings the space's index to what the catalog asks for. True when one was built. */
-export async function converge(db: Database, target: Target, options: BuildOptions): Promise<boolean> {
+/** No index is asked for, and there is none. */
+async function isWithout(db: Database, { source, space, relations }: Target): Promise<boolean> {
+  return space.index.kind === 'none' && (await ownIndexes(db, source, space, relations)).size === 0;
+}
+
+/** For whoever is alone on the table: brings the space's index to what the catalog asks for. Resolves to what that took. */
+export async function converge(
+  db: Database,
+  target: Target,
+  options: BuildOptions,
+): Promise<'built' | 'dropped' | undefined> {
   const { source, space } = target;
   await dropLeftovers(db, source, space, options.signal);
+  if (space.index.kind === 'none') {
+    // Before the index: whoever finds none looks no further.
+    await db.query('DELETE FROM freshvec.index_build WHERE space_id = $1', [space.id]);
+    return (await dropIndex(db, target, options)) > 0 ? 'dropped' : undefined;
+  }
   const swapped = await swapIndex(db, target, options);
   const outcome = await ensureIndex(db, source, space, options);
   if (outcome === 'building') throw new BusyError(`Another session builds an index of "${source.name}".`);
-  return swapped || outcome === 'built';
+  return swapped || outcome === 'built' ? 'built' : undefined;
 }

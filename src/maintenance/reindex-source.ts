@@ -9,7 +9,6 @@ import { converge } from './build-indexes.js';
 import { rebuildLogged, validIndexes } from './reindex.js';
 import { BusyError, listRuns, logged, type MaintenanceRun } from './run-log.js';
 import { asOnlyHeavy, refuseBusy } from './services.js';
-import { dropIndex } from './swap-index.js';
 import { aloneOnTable, either, type Target } from './targets.js';
 import { isTended } from './tended.js';
 
@@ -86,10 +85,9 @@ async function act(
       throw invalid(`"${source.name}" has no index, and is searched exactly: say --index hnsw to have one built.`);
     if (own.length === 0) return 'already';
     await tend(db, target, 'dropping the index', options, async () => {
-      await dropIndex(db, target, options);
+      await converge(db, target, options);
       return `dropped ${own.map(({ name }) => name).join(', ')}: searches are exact`;
     });
-    await db.query('DELETE FROM freshvec.index_build WHERE space_id = $1', [space.id]);
     return 'dropped';
   }
   if (!(await isTended(db, space))) return 'later';

@@ -383,6 +383,34 @@ describe('reindex of a source with other parameters', () => {
     expect(await vectorIndexes(db)).toEqual(names);
   });
 
+  test.each([
+    ['before it was dropped', ''],
+    ['while it was dropped', `UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'NAME'::regclass`],
+  ])('none, killed %s: the schedule goes on, and so does whoever asks again', async (when, sql) => {
+    const { db } = fixture;
+    const again = async (table: string) => reindexSource(db, table, { index: 'none' }, options);
+    for (const [who, goOn] of [
+      ['schedule', () => buildIndexes(db)],
+      ['person', again],
+    ] as const) {
+      const table = `none_${who}_${when.length}`;
+      const { space } = await vectorSource(fixture, { table, rows: 100, dimensions: 8 });
+      await buildIndexes(db);
+      // What is asked for is recorded first.
+      await db.query(`UPDATE freshvec.space SET index_kind = 'none' WHERE id = $1`, [space.id]);
+      if (sql !== '') await db.exec(sql.replaceAll('NAME', `freshvec_space_${space.id}`));
+      await goOn(table);
+      expect(await db.query('SELECT to_regclass($1) AS index', [`freshvec_space_${space.id}`])).toEqual([
+        { index: null },
+      ]);
+      expect(await db.query('SELECT FROM freshvec.index_build WHERE space_id = $1', [space.id])).toEqual([]);
+      const [run] = await listRuns(db, { limit: 1 });
+      expect(run?.did).toMatch(new RegExp(`^dropped freshvec_space_${space.id}`));
+      expect(await buildIndexes(db)).toBe(0);
+      expect(await again(table)).toMatchObject({ outcome: 'already' });
+    }
+  });
+
   test('none drops it, and hnsw builds it', async () => {
     const { db } = fixture;
     const { space } = await vectorSource(fixture, { table: 'none', rows: 500, dimensions: 8, partitions: 2 });
