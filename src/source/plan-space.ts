@@ -11,7 +11,7 @@ import { type Estimate, estimate } from './estimate.js';
 import { ownColumns } from './existing.js';
 import { type Hazards, readHazards } from './hazards.js';
 import { newSpaceRefusals } from './plan.js';
-import { relationRefusals } from './refuse.js';
+import { relationRefusals, standingRefusals } from './refuse.js';
 import { readTable, type Table } from './table.js';
 
 /** What a second space of a source shall be; what is left open is as in the live one. `column`: the next free name. */
@@ -54,10 +54,8 @@ export async function planSpace(
   const table = await readTable(db, qualified(current.relation.schema, current.relation.table));
   const facts = await readExpressions(db, table, current.content, current.filter);
   const hazards = await readHazards(db, table.oid);
-  const taken = new Set([
-    ...table.columns.map(({ name }) => name),
-    ...(await ownColumns(db, table.oid)).map(({ column }) => column),
-  ]);
+  const own = new Set((await ownColumns(db, table.oid)).map(({ column }) => column));
+  const taken = new Set([...table.columns.map(({ name }) => name), ...own]);
   const space = spaceBeside(from, definition, model, taken, table);
   const flag = current.flagColumn ?? (space.store === 'column' ? `${space.column}_stale` : undefined);
   const adopted = vectorTypeOf(table, space.column) && space.adoption ? adoptedSql(table, space) : undefined;
@@ -72,6 +70,7 @@ export async function planSpace(
         ? [`\`--adopt ${definition.adopt}\` names the column of the new vectors: leave \`--column\` away.`]
         : []),
       ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
+      ...standingRefusals(space, table, own),
     ],
     hazards,
     amount: await estimate(db, current, model, adopted),

@@ -2,7 +2,7 @@ import { RESERVED_PREFIX } from '../catalog/expressions.js';
 import type { Content } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { VectorExtension } from '../db/database.js';
-import { MAX_IDENTIFIER_BYTES } from '../db/identifiers.js';
+import { ident, MAX_IDENTIFIER_BYTES, qualified } from '../db/identifiers.js';
 import type { ExpressionFacts } from './base-columns.js';
 import { didYouMean } from './errors.js';
 import type { Table } from './table.js';
@@ -163,6 +163,27 @@ export function columnRefusals(space: Space, table: Table, publications: readonl
         ]
       : []),
   ];
+}
+
+/**
+ * A space beside the live one makes its columns, and takes none up: those of these names that would do are somebody's, or
+ * what a source that was removed has kept. A migration would not begin. `own`: columns of sources that are there.
+ */
+export function standingRefusals(space: Space, table: Table, own: ReadonlySet<string>): string[] {
+  if (space.store !== 'column') return [];
+  const standing = companionTypes(space)
+    .filter(({ name }) => space.adoption === undefined || name !== space.column)
+    .filter(({ name, type }) =>
+      table.columns.some((column) => column.name === name && withoutSchema(column.type) === type && !own.has(name)),
+    )
+    .map(({ name }) => name);
+  if (standing.length === 0) return [];
+  const drops = `ALTER TABLE ${qualified(table.schema, table.table)} ${standing.map((name) => `DROP COLUMN ${ident(name)}`).join(', ')}`;
+  const mend =
+    space.adoption === undefined
+      ? `choose another with \`--column NAME\`, or, if nobody needs them, ${drops}`
+      : `if its vectors are those of the text that each row has now, ${drops}, and they are taken over`;
+  return [`it has the columns ${standing.join(', ')} already, which the move would make: ${mend}.`];
 }
 
 function withoutSchema(type: string): string {

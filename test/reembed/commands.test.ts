@@ -6,8 +6,9 @@ import { getMigration } from '../../src/catalog/migration.js';
 import { advance } from '../../src/reembed/advance.js';
 import * as control from '../../src/reembed/control.js';
 import { controlMigration } from '../../src/reembed/controller.js';
+import { planReembed } from '../../src/reembed/plan.js';
 import { takeOver } from '../../src/reembed/transition.js';
-import { alterSource } from '../../src/source/index.js';
+import { alterSource, removeSource } from '../../src/source/index.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { deps, start, workUntil } from './support.js';
 
@@ -159,6 +160,32 @@ test('a column that somebody made since the plan is left alone', async () => {
   await control.abort(db, 'doc');
   await workUntil(fixture, id, ['aborted']);
   expect(await db.query(`SELECT count(*)::int AS n FROM doc WHERE embedding_2 = 'theirs'`)).toEqual([{ n: 60 }]);
+});
+
+test('columns that a source which was removed has kept are refused in the plan, with what to do', async () => {
+  const { db } = fixture;
+  await fixture.add({
+    table: 'doc',
+    name: 'b',
+    content: { columns: ['body'] },
+    model: 'fake/b@12',
+    column: 'embedding_b',
+  });
+  await removeSource(db, 'b', { dropVectors: false });
+  const plan = async (definition: object) =>
+    (await planReembed(db, 'doc', { model: 'fake/b@12', ...definition }, await fixture.models.get('fake/b@12')))
+      .blockers;
+  expect(await plan({ column: 'embedding_b' })).toEqual([
+    expect.stringMatching(/has the columns embedding_b, embedding_b_model, embedding_b_hash already.*`--column NAME`/),
+  ]);
+  const [why, ...more] = await plan({ adopt: 'embedding_b' });
+  expect(more).toEqual([]);
+  const drop = 'ALTER TABLE public.doc DROP COLUMN embedding_b_model, DROP COLUMN embedding_b_hash';
+  expect(why?.replaceAll('"', '')).toContain(drop);
+  await db.exec(drop);
+  expect(await plan({ adopt: 'embedding_b' })).toEqual([]);
+  const { id } = await start(fixture, 'doc', { model: 'fake/b@12', adopt: 'embedding_b' });
+  await workUntil(fixture, id, ['ready']);
 });
 
 test('what a step fails with is said in the status, without content', async () => {
