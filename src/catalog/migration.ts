@@ -76,6 +76,8 @@ export interface Migration {
   readonly rows: number;
   readonly share: number;
   readonly throttle: readonly Signal[];
+  /** Seconds that the present backfill was at work. */
+  readonly worked: number;
   readonly gates: readonly Gate[];
   readonly tries: number;
   readonly createdAt: string;
@@ -109,6 +111,7 @@ type MigrationRow = {
   rows: number;
   share: number;
   throttle: Signal[];
+  worked: number;
   gates: Gate[];
   tries: number;
   created_at: string;
@@ -118,7 +121,7 @@ type MigrationRow = {
 
 const COLUMNS = `m.id, m.source_id, m.from_space, m.to_space, m.target, m.state, m.token::text, m.parked_state, m.reason, m.paused, m.renamed,
   m.auto, m.until, extract(epoch FROM m.retain)::float8 AS retain_seconds, m.drop_space, m.accepted, m.queries,
-  m.rows, m.share, m.throttle, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
+  m.rows, m.share, m.throttle, m.worked, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
   to_json(m.switched_at)#>>'{}' AS switched_at, to_json(m.ended_at)#>>'{}' AS ended_at`;
 
 function toMigration(row: MigrationRow): Migration {
@@ -143,6 +146,7 @@ function toMigration(row: MigrationRow): Migration {
     rows: row.rows,
     share: row.share,
     throttle: row.throttle,
+    worked: row.worked,
     gates: row.gates,
     tries: row.tries,
     createdAt: row.created_at,
@@ -215,7 +219,7 @@ export async function isMigrating(db: Executor, spaceId: number): Promise<boolea
  */
 export function recedeSql(sourceId: number): string {
   return `WITH back AS (
-  UPDATE freshvec.migration SET token = NULL, tries = 0,
+  UPDATE freshvec.migration SET token = NULL, tries = 0, worked = 0,
     state = CASE state WHEN 'parked' THEN state ELSE 'backfilling' END,
     parked_state = CASE state WHEN 'parked' THEN 'backfilling' END,
     reason = CASE state WHEN 'parked' THEN reason END

@@ -25,7 +25,7 @@ export interface MigrationStatus {
   readonly rows: number;
   /** Of these, rows that have their vector in the new space; by pages visited. */
   readonly done: number;
-  /** Rows a second since the backfill began; null before. */
+  /** Rows a second while the backfill was at work: pauses and rests do not count. Null before. */
   readonly rate: number | null;
   readonly etaSeconds: number | null;
   /** Part of the time that the backfill works, 0 to 1. */
@@ -51,8 +51,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
   const filling = migration.state === 'backfilling' || migration.parkedState === 'backfilling';
   const share = filling ? (await loadProgress(db, source, migration.toSpaceId)).share : isFilled(migration) ? 1 : 0;
   const done = Math.round(migration.rows * share);
-  const seconds = filling ? await secondsIn(db, migration.id) : undefined;
-  const rate = seconds === undefined || seconds <= 0 || done === 0 ? null : done / seconds;
+  const rate = !filling || migration.worked <= 0 || done === 0 ? null : done / migration.worked;
   return {
     id: migration.id,
     source: source.name,
@@ -86,16 +85,6 @@ async function spendOf(db: Executor, spaceId: number): Promise<MigrationStatus['
 
 function isFilled({ state, parkedState }: Migration): boolean {
   return !['planned', 'expanding'].includes(parkedState ?? state);
-}
-
-/** Seconds since the backfill began for the first time. */
-async function secondsIn(db: Executor, id: number): Promise<number | undefined> {
-  const [row] = await db.query<{ seconds: number | null }>(
-    `SELECT extract(epoch FROM clock_timestamp() - min(at))::float8 AS seconds
-     FROM freshvec.migration_event WHERE migration_id = $1 AND state = 'backfilling'`,
-    [id],
-  );
-  return row?.seconds ?? undefined;
 }
 
 async function listEvents(db: Executor, id: number): Promise<MigrationStatus['events']> {

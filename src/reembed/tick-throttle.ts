@@ -5,6 +5,8 @@ import { OURS, type Ours, oursParams } from './transition.js';
 
 /** How often the throttle is set, in ms. */
 export const TICK_MS = 1_000;
+/** Between two ticks that are farther apart nobody was at work. */
+const LONGEST_TICK_SECONDS = 10;
 
 /**
  * Asks what the database feels and puts it on the migration's row, where workers and `status` read it. `to`: the space
@@ -23,7 +25,10 @@ export async function tickThrottle(
 /** Only as long as the migration is ours: a controller that slept must not speed up what another one slowed down. */
 async function saveThrottle(db: Executor, migration: Ours, share: number, signals: string): Promise<void> {
   await db.query(
-    `UPDATE freshvec.migration SET share = $4, throttle = $5::jsonb, throttled_at = clock_timestamp() WHERE ${OURS}`,
-    [...oursParams(migration), share, signals],
+    `UPDATE freshvec.migration SET share = $4, throttle = $5::jsonb, throttled_at = clock_timestamp(),
+       worked = worked + CASE WHEN state = 'backfilling' AND throttled_at > clock_timestamp() - make_interval(secs => $6)
+         THEN extract(epoch FROM clock_timestamp() - throttled_at) ELSE 0 END
+     WHERE ${OURS}`,
+    [...oursParams(migration), share, signals, LONGEST_TICK_SECONDS],
   );
 }

@@ -40,6 +40,7 @@ export async function move(
     `WITH moved AS (UPDATE freshvec.migration
      SET state = $4, reason = $5, tries = 0,
          parked_state = CASE WHEN $4 = 'parked' THEN state END,
+         worked = CASE WHEN $4 = 'backfilling' AND state <> 'parked' THEN 0 ELSE worked END,
          switched_at = CASE WHEN $4 = 'soaking' THEN clock_timestamp() ELSE switched_at END,
          ended_at = CASE WHEN $4 IN ('done', 'aborted') THEN clock_timestamp() END
      WHERE ${OURS} RETURNING id)

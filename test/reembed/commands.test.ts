@@ -7,10 +7,11 @@ import { advance } from '../../src/reembed/advance.js';
 import * as control from '../../src/reembed/control.js';
 import { controlMigration } from '../../src/reembed/controller.js';
 import { planReembed } from '../../src/reembed/plan.js';
+import { migrationStatus } from '../../src/reembed/status.js';
 import { takeOver } from '../../src/reembed/transition.js';
 import { alterSource, removeSource } from '../../src/source/index.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
-import { deps, start, workUntil } from './support.js';
+import { deps, start, stepUntil, workUntil } from './support.js';
 
 let fixture: Fixture;
 beforeEach(async () => {
@@ -160,6 +161,32 @@ test('a column that somebody made since the plan is left alone', async () => {
   await control.abort(db, 'doc');
   await workUntil(fixture, id, ['aborted']);
   expect(await db.query(`SELECT count(*)::int AS n FROM doc WHERE embedding_2 = 'theirs'`)).toEqual([{ n: 60 }]);
+});
+
+test('the rate is that of the time at work: rests do not count', async () => {
+  const { db } = fixture;
+  await db.exec(`INSERT INTO doc SELECT i, repeat('text ', 100) || i, '' FROM generate_series(61, 600) i`);
+  await fixture.work();
+  const { id } = await begin();
+  await stepUntil(fixture, id, 'backfilling');
+  const worked = async () => (await getMigration(db, id))?.worked ?? Number.NaN;
+  await db.exec(
+    'UPDATE freshvec.range SET from_page = to_page / 2 WHERE from_page < 4294967295 AND to_page < 4294967295',
+  );
+  await step(id);
+  expect(await worked()).toBe(0);
+  await step(id);
+  const two = await worked();
+  expect(two).toBeGreaterThan(0);
+  await db.exec(`UPDATE freshvec.migration SET throttled_at = throttled_at - interval '1 h'`);
+  await step(id);
+  expect(await worked()).toBe(two);
+
+  await db.exec('UPDATE freshvec.migration SET worked = 10');
+  const { done, rows, rate, etaSeconds } = await migrationStatus(db, 'doc');
+  expect(done).toBeGreaterThan(0);
+  expect(rate).toBeCloseTo(done / 10, 1);
+  expect(etaSeconds).toBe(Math.round((10 * (rows - done)) / done));
 });
 
 test('columns that a source which was removed has kept are refused in the plan, with what to do', async () => {

@@ -129,6 +129,7 @@ function migrationOf({ source, from, to }: TwoSpaces, queries: readonly Labelled
     rows: 0,
     share: 1,
     throttle: [],
+    worked: 0,
     gates: [],
     tries: 0,
     createdAt: '2026-01-01T00:00:00Z',
