@@ -13,6 +13,8 @@ export interface MigrationStatus {
   readonly source: string;
   readonly state: Migration['state'];
   readonly paused: boolean;
+  /** Switches by itself once every gate holds. */
+  readonly auto: boolean;
   /** The new vectors stand under the old ones' column names: `cutover --rename`. */
   readonly renamed: boolean;
   /** Why it waits, or is parked; null while it goes on. */
@@ -57,6 +59,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     source: source.name,
     state: migration.state,
     paused: migration.paused,
+    auto: migration.auto,
     renamed: migration.renamed,
     reason: migration.reason ?? null,
     from: from?.fingerprint ?? `space ${migration.fromSpaceId}`,

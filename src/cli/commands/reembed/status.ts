@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MigrationStatus } from '../../../reembed/status.js';
+import { throttleReasons } from '../../../reembed/throttle/describe.js';
 import type { Cli } from '../../cli.js';
 import { showProgress } from '../../progress.js';
 import type { Register } from '../../register.js';
-import { describeStatus, oneLine } from './text.js';
+import { describeStatus, oneLine, paceOf, slowedBy } from './text.js';
 
 const WATCH_MS = 500;
 
@@ -25,16 +26,22 @@ export const statusCommand: Register = (reembed, act) => {
 /** A bar while rows are embedded, a line at every change; ends where a person is asked. */
 async function follow(cli: Cli, source: string): Promise<MigrationStatus> {
   const stop = cli.io.stopSignal();
-  const progress = showProgress(cli);
+  const progress = showProgress(cli, { paced: true });
   let told = '';
+  let slowed = '';
   try {
     for (;;) {
       const migration = await cli.client.reembed.status(source);
       const line = oneLine(migration);
       if (line !== told) cli.say(line);
       told = line;
-      if (migration.state === 'backfilling')
-        progress.update({ done: migration.done, total: migration.rows, remaining: migration.rows - migration.done });
+      if (migration.state === 'backfilling') {
+        // The figures change all the time: told in full when another signal slows it, and by name beside the bar.
+        const signals = slowedBy(migration).join(', ');
+        if (signals !== slowed) for (const reason of throttleReasons(migration.throttle)) cli.say(`slowed: ${reason}`);
+        slowed = signals;
+        progress.update({ done: migration.done, total: migration.rows }, paceOf(migration));
+      }
       if (stop.aborted || waitsForPerson(migration)) return migration;
       await sleep(WATCH_MS, undefined, { signal: stop }).catch(() => {});
     }
@@ -43,6 +50,7 @@ async function follow(cli: Cli, source: string): Promise<MigrationStatus> {
   }
 }
 
-function waitsForPerson({ state, paused }: MigrationStatus): boolean {
+function waitsForPerson({ state, paused, auto }: MigrationStatus): boolean {
+  if (state === 'ready' && auto) return paused;
   return paused || ['ready', 'soaking', 'rolled_back', 'done', 'aborted', 'parked'].includes(state);
 }

@@ -107,6 +107,23 @@ export function oneLine({ state, paused, reason }: MigrationStatus): string {
   return `${state}${paused ? ', paused' : ''}${reason === null ? '' : `: ${reason}`}`;
 }
 
+/** How fast a backfill goes, how long it takes still, and what slows it. */
+export function paceOf(migration: MigrationStatus): string {
+  const { rate, etaSeconds, share } = migration;
+  const signals = slowedBy(migration);
+  return [
+    ...(rate === null ? [] : [`${count(rate)} a second`]),
+    ...(etaSeconds === null ? [] : [`${seconds(etaSeconds)} left`]),
+    `at work ${Math.round(share * 100)} % of the time`,
+    ...(signals.length === 0 ? [] : [`slowed by ${signals.join(', ')}`]),
+  ].join(', ');
+}
+
+/** Names of the signals that slow a backfill. */
+export function slowedBy({ throttle }: MigrationStatus): string[] {
+  return throttle.filter(({ state }) => state !== 'fine').map(({ name }) => name);
+}
+
 /** How a move stands, for people. */
 export function describeStatus(migration: MigrationStatus): string {
   const { rows, done, rate, etaSeconds, gates, throttle, readers, spend } = migration;
