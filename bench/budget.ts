@@ -6,7 +6,7 @@ import { prepare } from './support/source.js';
 
 const TAKERS = 50;
 const SECONDS = 10;
-const TAKE = { tokens: 100, burstSeconds: 1, urgent: false, micros: 0, capMicros: undefined, spaceId: undefined };
+const TAKE = { tokens: 100, burstSeconds: 1, urgent: false, nanos: 0, capNanos: undefined, spaceId: undefined };
 
 /** What one account's row in Postgres bears when 50 takers on 50 connections ask at once, and whether it keeps its word. */
 export const budget: Bench = async (lab: Lab): Promise<Figure[]> => {

@@ -31,18 +31,18 @@ COMMENT ON COLUMN account.failures IS 'Outages in a row; the next try after one 
 
 CREATE TABLE spend_day (
   day date PRIMARY KEY,
-  micros bigint NOT NULL DEFAULT 0,
+  nanos bigint NOT NULL DEFAULT 0,
   reserved bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE spend_day IS 'Millionths of a dollar that a day (UTC) has cost so far; a day''s cap is held against micros.';
-COMMENT ON COLUMN spend_day.micros IS 'Charged, and reserved for requests under way.';
+COMMENT ON TABLE spend_day IS 'Billionths of a dollar that a day (UTC) has cost so far; a day''s cap is held against nanos.';
+COMMENT ON COLUMN spend_day.nanos IS 'Charged, and reserved for requests under way.';
 COMMENT ON COLUMN spend_day.reserved IS 'Of these, reserved: each request''s upper bound. What it comes to is settled after its answer.';
 
 CREATE TABLE space_spend (
   space_id int PRIMARY KEY,
-  micros bigint NOT NULL DEFAULT 0,
+  nanos bigint NOT NULL DEFAULT 0,
   reserved bigint NOT NULL DEFAULT 0,
-  cap_micros bigint CHECK (cap_micros >= 0)
+  cap_nanos bigint CHECK (cap_nanos >= 0)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE space_spend IS 'The same for the rows of one space since it was made: what a migration to it costs, and may cost.';
 
@@ -54,7 +54,7 @@ CREATE TABLE spend (
   purpose text NOT NULL CHECK (purpose IN ('rows', 'query', 'probe', 'text')),
   texts bigint NOT NULL,
   tokens bigint NOT NULL,
-  micros bigint NOT NULL,
+  nanos bigint NOT NULL,
   UNIQUE NULLS NOT DISTINCT (day, source, space_id, fingerprint, purpose)
 );
 COMMENT ON TABLE spend IS 'What was embedded and charged; by the name of the source, which outlives the source.';
@@ -95,7 +95,7 @@ CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named fl
 -- once, in a burst of a second.
 CREATE FUNCTION take_budget(
   account text, requests float8, tokens float8, requests_cap float8, tokens_cap float8, burst float8, urgent boolean,
-  micros bigint, cap bigint, space int,
+  nanos bigint, cap bigint, space int,
   OUT wait_ms float8, OUT why text, OUT charged_on text, OUT probe boolean, OUT at float8, OUT requests_spare float8,
   OUT tokens_spare float8, OUT requests_per_minute float8, OUT tokens_per_minute float8
 ) LANGUAGE plpgsql AS $$
@@ -155,7 +155,7 @@ BEGIN
   probe := a.failures > 0 AND NOT urgent;
   today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
   charged_on := to_char(today, 'YYYY-MM-DD');
-  IF micros > 0 THEN
+  IF nanos > 0 THEN
     -- Everybody locks in this order: the account, spaces, days.
     IF space IS NOT NULL THEN
       INSERT INTO freshvec.space_spend AS s (space_id) VALUES (space) ON CONFLICT DO NOTHING;
@@ -163,27 +163,27 @@ BEGIN
     END IF;
     INSERT INTO freshvec.spend_day AS d (day) VALUES (today) ON CONFLICT DO NOTHING;
     SELECT * INTO of_day FROM freshvec.spend_day d WHERE d.day = today FOR NO KEY UPDATE;
-    IF NOT urgent AND of_day.micros + micros > cap THEN
+    IF NOT urgent AND of_day.nanos + nanos > cap THEN
       wait_ms := extract(epoch FROM ((today + 1)::timestamp AT TIME ZONE 'UTC') - clock_timestamp()) * 1000;
       why := 'cap';
-      IF of_day.micros - of_day.reserved + micros <= cap THEN
+      IF of_day.nanos - of_day.reserved + nanos <= cap THEN
         wait_ms := LEAST(wait_ms, 250);
         why := 'cap_held';
       END IF;
       RETURN;
     END IF;
-    IF NOT urgent AND of_space.micros + micros > of_space.cap_micros THEN
+    IF NOT urgent AND of_space.nanos + nanos > of_space.cap_nanos THEN
       wait_ms := 'Infinity';
       why := 'space_cap';
-      IF of_space.micros - of_space.reserved + micros <= of_space.cap_micros THEN
+      IF of_space.nanos - of_space.reserved + nanos <= of_space.cap_nanos THEN
         wait_ms := 250;
         why := 'space_cap_held';
       END IF;
       RETURN;
     END IF;
-    UPDATE freshvec.space_spend s SET micros = s.micros + take_budget.micros, reserved = s.reserved + take_budget.micros
+    UPDATE freshvec.space_spend s SET nanos = s.nanos + take_budget.nanos, reserved = s.reserved + take_budget.nanos
     WHERE s.space_id = space;
-    UPDATE freshvec.spend_day d SET micros = d.micros + take_budget.micros, reserved = d.reserved + take_budget.micros
+    UPDATE freshvec.spend_day d SET nanos = d.nanos + take_budget.nanos, reserved = d.reserved + take_budget.nanos
     WHERE d.day = today;
   END IF;
   UPDATE freshvec.account x
@@ -196,40 +196,40 @@ BEGIN
 END
 $$;
 
--- Puts down what was charged: [{day, source, space, fingerprint, purpose, texts, tokens, micros, reserved}], where
+-- Puts down what was charged: [{day, source, space, fingerprint, purpose, texts, tokens, nanos, reserved}], where
 -- `day` is that of the take (today without one) and `reserved` what was taken from it, which is given back.
 CREATE FUNCTION record_spend(spent jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   today text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD');
   one record;
 BEGIN
-  INSERT INTO freshvec.spend AS s (day, source, space_id, fingerprint, purpose, texts, tokens, micros)
+  INSERT INTO freshvec.spend AS s (day, source, space_id, fingerprint, purpose, texts, tokens, nanos)
   SELECT coalesce(e.day, today)::date AS on_day, e.source, e.space, e.fingerprint, e.purpose,
-    sum(e.texts), sum(e.tokens), sum(e.micros)
+    sum(e.texts), sum(e.tokens), sum(e.nanos)
   FROM jsonb_to_recordset(spent)
-    AS e(day text, source text, space int, fingerprint text, purpose text, texts int8, tokens int8, micros int8)
+    AS e(day text, source text, space int, fingerprint text, purpose text, texts int8, tokens int8, nanos int8)
   GROUP BY on_day, e.source, e.space, e.fingerprint, e.purpose
   HAVING sum(e.tokens) > 0
   ORDER BY on_day, e.source, e.space, e.fingerprint, e.purpose
   ON CONFLICT (day, source, space_id, fingerprint, purpose) DO UPDATE
-  SET texts = s.texts + excluded.texts, tokens = s.tokens + excluded.tokens, micros = s.micros + excluded.micros;
+  SET texts = s.texts + excluded.texts, tokens = s.tokens + excluded.tokens, nanos = s.nanos + excluded.nanos;
   FOR one IN
-    SELECT e.space, sum(e.micros)::int8 AS micros, sum(e.reserved)::int8 AS reserved
-    FROM jsonb_to_recordset(spent) AS e(space int, micros int8, reserved int8)
-    WHERE e.space IS NOT NULL AND (e.micros > 0 OR e.reserved > 0) GROUP BY e.space ORDER BY e.space
+    SELECT e.space, sum(e.nanos)::int8 AS nanos, sum(e.reserved)::int8 AS reserved
+    FROM jsonb_to_recordset(spent) AS e(space int, nanos int8, reserved int8)
+    WHERE e.space IS NOT NULL AND (e.nanos > 0 OR e.reserved > 0) GROUP BY e.space ORDER BY e.space
   LOOP
-    INSERT INTO freshvec.space_spend AS s (space_id, micros) VALUES (one.space, one.micros)
+    INSERT INTO freshvec.space_spend AS s (space_id, nanos) VALUES (one.space, one.nanos)
     ON CONFLICT (space_id) DO UPDATE
-    SET micros = GREATEST(0, s.micros + one.micros - one.reserved), reserved = GREATEST(0, s.reserved - one.reserved);
+    SET nanos = GREATEST(0, s.nanos + one.nanos - one.reserved), reserved = GREATEST(0, s.reserved - one.reserved);
   END LOOP;
   FOR one IN
-    SELECT coalesce(e.day, today)::date AS day, sum(e.micros)::int8 AS micros, sum(e.reserved)::int8 AS reserved
-    FROM jsonb_to_recordset(spent) AS e(day text, micros int8, reserved int8)
-    WHERE e.micros > 0 OR e.reserved > 0 GROUP BY 1 ORDER BY 1
+    SELECT coalesce(e.day, today)::date AS day, sum(e.nanos)::int8 AS nanos, sum(e.reserved)::int8 AS reserved
+    FROM jsonb_to_recordset(spent) AS e(day text, nanos int8, reserved int8)
+    WHERE e.nanos > 0 OR e.reserved > 0 GROUP BY 1 ORDER BY 1
   LOOP
-    INSERT INTO freshvec.spend_day AS d (day, micros) VALUES (one.day, one.micros)
+    INSERT INTO freshvec.spend_day AS d (day, nanos) VALUES (one.day, one.nanos)
     ON CONFLICT (day) DO UPDATE
-    SET micros = GREATEST(0, d.micros + one.micros - one.reserved), reserved = GREATEST(0, d.reserved - one.reserved);
+    SET nanos = GREATEST(0, d.nanos + one.nanos - one.reserved), reserved = GREATEST(0, d.reserved - one.reserved);
   END LOOP;
 END
 $$;

@@ -21,10 +21,10 @@ export interface Take {
   readonly burstSeconds: number;
   /** A person waits: it goes ahead and is charged, except for most requests during an outage. */
   readonly urgent: boolean;
-  /** Millionths of a dollar that it costs at most, 0 where it costs nothing or nobody knows. */
-  readonly micros: number;
-  /** What a day may cost in millionths of a dollar. */
-  readonly capMicros: number | undefined;
+  /** Billionths of a dollar that it costs at most, 0 where it costs nothing or nobody knows. */
+  readonly nanos: number;
+  /** What a day may cost in billionths of a dollar. */
+  readonly capNanos: number | undefined;
   /** The space whose money it takes too. */
   readonly spaceId: number | undefined;
 }
@@ -72,7 +72,7 @@ type TakenRow = LimitsRow & {
 };
 
 export async function takeBudget(db: Executor, account: string, take: Take): Promise<Taken> {
-  const { tokens, limits: configured, burstSeconds, urgent, micros, capMicros, spaceId } = take;
+  const { tokens, limits: configured, burstSeconds, urgent, nanos, capNanos, spaceId } = take;
   const { requestsPerMinute, tokensPerMinute } = configured;
   const [row] = await db.query<TakenRow>('SELECT * FROM freshvec.take_budget($1, 1, $2, $3, $4, $5, $6, $7, $8, $9)', [
     account,
@@ -81,8 +81,8 @@ export async function takeBudget(db: Executor, account: string, take: Take): Pro
     tokensPerMinute ?? null,
     burstSeconds,
     urgent,
-    micros,
-    capMicros ?? null,
+    nanos,
+    capNanos ?? null,
     spaceId ?? null,
   ]);
   if (row === undefined) throw new Error('take_budget gave no row');

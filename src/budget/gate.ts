@@ -9,7 +9,7 @@ import { Line, type Waiting } from './line.js';
 import { type Asked, type Grant, granted, NOTHING, type Purse } from './request.js';
 import { isHeld, resting } from './resting.js';
 import { type Send, Sender } from './sender.js';
-import { microsOf } from './spend.js';
+import { NANOS_PER_DOLLAR, nanosOf } from './spend.js';
 
 /**
  * How far each may run ahead of the limit, in s. Work that can wait keeps the limit full up to its own bound, so there is
@@ -151,7 +151,7 @@ class SharedGate implements AccountGate {
     const affordable =
       capPerDay === undefined || price === 0
         ? Number.POSITIVE_INFINITY
-        : Math.max(1, ((capPerDay * 1e6) / price) * CAP_PER_REQUEST);
+        : Math.max(1, (capPerDay / price) * 1e6 * CAP_PER_REQUEST);
     if (tokensPerMinute === undefined) return Math.min(UNKNOWN_TOKENS, affordable);
     const even = requestsPerMinute === undefined ? 0 : tokensPerMinute / requestsPerMinute;
     return Math.min(affordable, Math.max(even, (tokensPerMinute / 60) * SECONDS_PER_REQUEST));
@@ -182,8 +182,8 @@ class SharedGate implements AccountGate {
       tokens,
       burstSeconds: BURST_SECONDS[priority],
       urgent: priority === 'query',
-      micros: microsOf(mostTokens, purse.price),
-      capMicros: capPerDay === undefined ? undefined : Math.floor(capPerDay * 1e6),
+      nanos: nanosOf(mostTokens, purse.price),
+      capNanos: capPerDay === undefined ? undefined : Math.floor(capPerDay * NANOS_PER_DOLLAR),
       spaceId: purse.spaceId,
     });
   }

@@ -76,15 +76,15 @@ export class Ledger {
     this.rateLimit = rateLimit ?? this.rateLimit;
     if (elsewhere && elsewhere.at > (this.elsewhere?.at ?? 0)) this.elsewhere = elsewhere;
     for (const one of spent) {
-      const { texts, tokens, micros, reserved, ...about } = one;
-      if (tokens === 0 && micros === 0 && reserved === 0) continue;
+      const { texts, tokens, nanos, reserved, ...about } = one;
+      if (tokens === 0 && nanos === 0 && reserved === 0) continue;
       const key = JSON.stringify(about);
       const before = this.spent.get(key);
       this.spent.set(key, {
         ...about,
         texts: texts + (before?.texts ?? 0),
         tokens: tokens + (before?.tokens ?? 0),
-        micros: micros + (before?.micros ?? 0),
+        nanos: nanos + (before?.nanos ?? 0),
         reserved: reserved + (before?.reserved ?? 0),
       });
     }

@@ -1,7 +1,7 @@
 import type { GateRequest } from '../embed/gate.js';
 import { type EmbedError, NEEDS_PERSON, type RateLimitState } from '../embed/port.js';
 import type { Moment, Settlement } from './account.js';
-import { type ChargedTo, microsOf } from './spend.js';
+import { type ChargedTo, nanosOf } from './spend.js';
 
 /** Whose money it is, and how much a token costs. */
 export interface Purse extends ChargedTo {
@@ -29,7 +29,7 @@ export const NOTHING: Grant = { day: null, tokens: 0, reserved: 0, probe: false,
 type Given = Pick<Grant, 'day' | 'probe' | 'moment'>;
 
 export function granted({ tokens, mostTokens, purse }: Asked, { day, probe, moment }: Given): Grant {
-  return { day, tokens, reserved: microsOf(mostTokens, purse.price), probe, moment };
+  return { day, tokens, reserved: nanosOf(mostTokens, purse.price), probe, moment };
 }
 
 /**

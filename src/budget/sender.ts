@@ -4,7 +4,7 @@ import { EmbedError, type EmbedResult } from '../embed/port.js';
 import { type ConfiguredLimits, refuseBudget, settleBudget } from './account.js';
 import { Ledger } from './ledger.js';
 import { type Asked, elsewhereOf, type Grant, isOutage, mayBeCharged } from './request.js';
-import { microsOf } from './spend.js';
+import { nanosOf } from './spend.js';
 
 export type Send = (also: AlsoCharged) => Promise<EmbedResult>;
 
@@ -103,7 +103,7 @@ export class Sender {
       const { day, reserved, probe } = taken;
       this.late.delete(down);
       if (priority === 'query' && this.options.isBlind()) return;
-      const spent = { day, ...about, texts, tokens, micros: microsOf(tokens, price), reserved };
+      const spent = { day, ...about, texts, tokens, nanos: nanosOf(tokens, price), reserved };
       this.ledger.add({
         tokens: tokens - taken.tokens,
         spent: [spent],

@@ -1,7 +1,7 @@
 import type { Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { type PriceSettings, pricePerMillionTokens } from './prices.js';
-import { readSpend, type SpendPurpose } from './spend.js';
+import { NANOS_PER_DOLLAR, readSpend, type SpendPurpose } from './spend.js';
 
 export interface SpendOptions {
   /** So many days up to today (UTC), 30 unless told. */
@@ -57,7 +57,7 @@ export async function spendReport(
   return { spend, total: totalOf(spend), cap: perDay === undefined ? null : { perDay, today: await spentToday(db) } };
 }
 
-/** Any price makes at least a millionth of a dollar: nothing was paid only for what is free or has no known price. */
+/** Any price makes at least a billionth of a dollar: nothing was paid only for what is free or has no known price. */
 function hasPrice({ model, tokens, usd }: { model: string; tokens: number; usd: number }, prices: PriceSettings) {
   if (usd > 0 || tokens === 0) return true;
   try {
@@ -73,14 +73,14 @@ function totalOf(spend: readonly Spend[]): SpendReport['total'] {
   return {
     texts: sum(spend.map(({ texts }) => texts)),
     tokens: sum(spend.map(({ tokens }) => tokens)),
-    usd: known.length === 0 && spend.length > 0 ? null : Math.round(sum(known) * 1e6) / 1e6,
+    usd: known.length === 0 && spend.length > 0 ? null : Math.round(sum(known) * NANOS_PER_DOLLAR) / NANOS_PER_DOLLAR,
   };
 }
 
 /** The number that the cap is held against, in USD. */
 async function spentToday(db: Executor): Promise<number> {
   const [row] = await db.query<{ usd: number }>(
-    `SELECT micros / 1e6::float8 AS usd FROM freshvec.spend_day
+    `SELECT nanos / 1e9::float8 AS usd FROM freshvec.spend_day
      WHERE day = (clock_timestamp() AT TIME ZONE 'UTC')::date`,
   );
   return row?.usd ?? 0;

@@ -22,15 +22,18 @@ export interface Spent {
   readonly purpose: SpendPurpose;
   readonly texts: number;
   readonly tokens: number;
-  /** Millionths of a dollar. */
-  readonly micros: number;
+  /** Billionths of a dollar. */
+  readonly nanos: number;
   /** What had been reserved, and is given back. */
   readonly reserved: number;
 }
 
-/** Millionths of a dollar: dollars for a million tokens are millionths of a dollar for one. */
-export function microsOf(tokens: number, price: number): number {
-  return Math.ceil(tokens * price);
+/** Money is counted in billionths of a dollar, so that a query of a few tokens costs what it does. */
+export const NANOS_PER_DOLLAR = 1e9;
+
+/** Billionths of a dollar for so many tokens, of which a million cost `price` dollars; rounded up. */
+export function nanosOf(tokens: number, price: number): number {
+  return Math.ceil(tokens * price * 1000);
 }
 
 export async function recordSpend(db: Executor, spent: readonly Spent[]): Promise<void> {
@@ -55,7 +58,7 @@ export interface SpendRow {
 export async function readSpend(db: Executor, days: number): Promise<SpendRow[]> {
   return db.query<SpendRow & Record<string, unknown>>(
     `SELECT to_char(day, 'YYYY-MM-DD') AS day, source, fingerprint AS model, purpose,
-       sum(texts)::int8 AS texts, sum(tokens)::int8 AS tokens, sum(micros) / 1e6::float8 AS usd
+       sum(texts)::int8 AS texts, sum(tokens)::int8 AS tokens, sum(nanos) / 1e9::float8 AS usd
      FROM freshvec.spend s WHERE s.day > (clock_timestamp() AT TIME ZONE 'UTC')::date - $1::int
      GROUP BY s.day, source, fingerprint, purpose ORDER BY s.day DESC, source NULLS LAST, fingerprint, purpose`,
     [days],

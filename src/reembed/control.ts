@@ -114,7 +114,7 @@ export async function resumeMigration(
     if (spendCap !== undefined) {
       if (migration.switchedAt !== undefined)
         throw refused(source, 'resume', migration, "it was switched: from then on no cap but the day's holds");
-      await setSpaceCap(tx, migration.toSpaceId, Math.round(spendCap * 1e6));
+      await setSpaceCap(tx, migration.toSpaceId, spendCap);
       await record(tx, migration.id, migration.state, `may cost ${spendCap} dollars`);
     }
     if (migration.paused) {

@@ -45,7 +45,7 @@ export async function startReembed(db: Database, plan: ReembedPlan, options: Sta
         ],
       );
       if (!row) throw new TypeError('INSERT gave no row');
-      if (options.spendCap !== undefined) await setSpaceCap(tx, id, Math.round(options.spendCap * 1e6));
+      if (options.spendCap !== undefined) await setSpaceCap(tx, id, options.spendCap);
       await record(tx, row.id, 'planned', `asked for: ${from.fingerprint} to ${to.fingerprint}`);
       const migration = await latestMigration(tx, source.id);
       if (!migration) throw new TypeError('the migration is not there');

@@ -82,8 +82,8 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
 }
 
 async function spendOf(db: Executor, spaceId: number): Promise<MigrationStatus['spend']> {
-  const { micros, capMicros } = await readSpaceSpend(db, spaceId);
-  return { usd: micros / 1e6, capUsd: capMicros === undefined ? null : capMicros / 1e6 };
+  const { usd, capUsd = null } = await readSpaceSpend(db, spaceId);
+  return { usd, capUsd };
 }
 
 function isFilled({ state, parkedState }: Migration): boolean {

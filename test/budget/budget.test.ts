@@ -19,8 +19,8 @@ const take = (tokens: number, over: Partial<Take> = {}): Take => ({
   tokens,
   burstSeconds: 1,
   urgent: false,
-  micros: 0,
-  capMicros: undefined,
+  nanos: 0,
+  capNanos: undefined,
   spaceId: undefined,
   ...over,
 });
@@ -38,7 +38,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     limits = {};
   });
 
-  const days = () => fixture.db.query('SELECT micros, reserved FROM freshvec.spend_day');
+  const days = () => fixture.db.query('SELECT nanos, reserved FROM freshvec.spend_day');
   const charged = { day: null, source: 'a', space: null, fingerprint: 'm@1#0', purpose: 'rows', texts: 1 } as const;
   const state = async () => {
     const [row] = await fixture.db.query(
@@ -235,18 +235,18 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
 
   test('the day is never charged over its cap, and what was reserved for nothing comes back', async () => {
     await fixture.db.query('DELETE FROM freshvec.spend_day');
-    const paid = take(1, { micros: 40, capMicros: 100 });
+    const paid = take(1, { nanos: 40, capNanos: 100 });
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
     const over = await takeBudget(fixture.db, account, paid);
     // Of what is reserved some may come back.
     expect(over).toMatchObject({ granted: false, why: 'cap_held' });
     expect(over.granted ? 0 : over.waitMs).toBeLessThanOrEqual(250);
-    const spent = [{ ...charged, tokens: 1, micros: 5, reserved: 40 }];
+    const spent = [{ ...charged, tokens: 1, nanos: 5, reserved: 40 }];
     await settleBudget(fixture.db, account, limits, { tokens: 0, spent, rateLimit: undefined, answered: true });
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
-    expect(await days()).toEqual([{ micros: 85, reserved: 80 }]);
-    const dear = [{ ...charged, tokens: 1, micros: 95, reserved: 80 }];
+    expect(await days()).toEqual([{ nanos: 85, reserved: 80 }]);
+    const dear = [{ ...charged, tokens: 1, nanos: 95, reserved: 80 }];
     await settleBudget(fixture.db, account, limits, { tokens: 0, spent: dear, rateLimit: undefined, answered: true });
     const spentUp = await takeBudget(fixture.db, account, paid);
     expect(spentUp).toMatchObject({ granted: false, why: 'cap' });

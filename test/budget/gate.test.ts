@@ -153,15 +153,15 @@ test('the cap of the day stops everything with what to do about it', async () =>
   const broken = new EmbedError('input_rejected', 'no');
   await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(broken))).rejects.toBe(broken);
   await gate.close();
-  expect(await fixture.db.query('SELECT micros, reserved FROM freshvec.spend_day')).toEqual([
-    { micros: 4_000_000, reserved: 0 },
+  expect(await fixture.db.query('SELECT nanos, reserved FROM freshvec.spend_day')).toEqual([
+    { nanos: 4_000_000_000, reserved: 0 },
   ]);
 });
 
 describe('money', () => {
   beforeEach(() => fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.space_spend, freshvec.spend'));
   const DOLLAR = 1_000_000;
-  const today = () => fixture.db.query('SELECT micros::float8 / 1e6 AS usd, reserved FROM freshvec.spend_day');
+  const today = () => fixture.db.query('SELECT nanos::float8 / 1e9 AS usd, reserved FROM freshvec.spend_day');
   const capped = { failure: 'spend_cap' };
 
   test('the cap holds though the estimate was too low', async () => {
@@ -249,15 +249,22 @@ describe('money', () => {
     for (const gate of [rows, queries, texts]) await gate.flush();
     expect(
       await fixture.db.query(
-        'SELECT source, space_id, purpose, fingerprint, texts, tokens, micros FROM freshvec.spend ORDER BY purpose',
+        'SELECT source, space_id, purpose, fingerprint, texts, tokens, nanos FROM freshvec.spend ORDER BY purpose',
       ),
     ).toEqual([
-      { source: 'notes', space_id: null, purpose: 'query', fingerprint: FINGERPRINT, texts: 1, tokens: 1, micros: 3 },
-      { source: 'notes', space_id: 7, purpose: 'rows', fingerprint: FINGERPRINT, texts: 2, tokens: 12, micros: 31 },
-      { source: 'notes', space_id: null, purpose: 'text', fingerprint: FINGERPRINT, texts: 1, tokens: 1, micros: 3 },
+      { source: 'notes', space_id: null, purpose: 'query', fingerprint: FINGERPRINT, texts: 1, tokens: 1, nanos: 2500 },
+      { source: 'notes', space_id: 7, purpose: 'rows', fingerprint: FINGERPRINT, texts: 2, tokens: 12, nanos: 30_000 },
+      { source: 'notes', space_id: null, purpose: 'text', fingerprint: FINGERPRINT, texts: 1, tokens: 1, nanos: 2500 },
     ]);
-    expect(await today()).toEqual([{ usd: 37e-6, reserved: 0 }]);
-    expect(await readSpaceSpend(fixture.db, 7)).toEqual({ micros: 31, capMicros: undefined });
+    expect(await today()).toEqual([{ usd: 35e-6, reserved: 0 }]);
+    expect(await readSpaceSpend(fixture.db, 7)).toEqual({ usd: 30e-6, capUsd: undefined });
+  });
+
+  test('what costs less than a millionth of a dollar is not rounded up to it', async () => {
+    const gate = gateWith({ price: 0.02, purpose: 'query' });
+    for (let i = 0; i < 3; i++) await gate.run({ tokens: 5, priority: 'query' }, () => answer(5));
+    await gate.flush();
+    expect(await today()).toEqual([{ usd: 3e-7, reserved: 0 }]);
   });
 
   test('nothing is charged for a request that did not reach the provider, but its estimate for one without an answer', async () => {
@@ -274,7 +281,7 @@ describe('money', () => {
   });
 
   test('a space has a cap of its own', async () => {
-    await setSpaceCap(fixture.db, 7, 10 * DOLLAR);
+    await setSpaceCap(fixture.db, 7, 10);
     const account = `gate ${++number}`;
     const migration = gateWith({ account, price: DOLLAR, spaceId: 7 });
     const live = gateWith({ account, price: DOLLAR, spaceId: 8 });
@@ -286,10 +293,10 @@ describe('money', () => {
       message: expect.stringMatching(/migration/),
     });
     await live.run({ tokens: 8, priority: 'interactive' }, () => answer(8));
-    await setSpaceCap(fixture.db, 7, 16 * DOLLAR);
+    await setSpaceCap(fixture.db, 7, 16);
     await migration.run({ tokens: 8, priority: 'load' }, () => answer(8));
     for (const gate of [migration, live]) await gate.flush();
-    expect(await readSpaceSpend(fixture.db, 7)).toEqual({ micros: 16 * DOLLAR, capMicros: 16 * DOLLAR });
+    expect(await readSpaceSpend(fixture.db, 7)).toEqual({ usd: 16, capUsd: 16 });
     expect(await today()).toEqual([{ usd: 24, reserved: 0 }]);
   });
 
@@ -299,8 +306,8 @@ describe('money', () => {
       tokens: 5,
       burstSeconds: 1,
       urgent: false,
-      micros: 50,
-      capMicros: undefined,
+      nanos: 50,
+      capNanos: undefined,
       spaceId: undefined,
     };
     expect(await takeBudget(fixture.db, 'late', taken)).toMatchObject({ granted: true });
@@ -310,12 +317,12 @@ describe('money', () => {
       `SELECT to_char(day, 'YYYY-MM-DD') AS day FROM freshvec.spend_day`,
     );
     const about = { source: 'notes', space: null, fingerprint: FINGERPRINT, purpose: 'rows', texts: 1 } as const;
-    const spent = [{ ...about, day, tokens: 2, micros: 20, reserved: 50 }];
+    const spent = [{ ...about, day, tokens: 2, nanos: 20, reserved: 50 }];
     await settleBudget(fixture.db, 'late', {}, { tokens: -3, spent, rateLimit: undefined, answered: true });
-    expect(await fixture.db.query('SELECT day::text, micros, reserved FROM freshvec.spend_day')).toEqual([
-      { day, micros: 20, reserved: 0 },
+    expect(await fixture.db.query('SELECT day::text, nanos, reserved FROM freshvec.spend_day')).toEqual([
+      { day, nanos: 20, reserved: 0 },
     ]);
-    expect(await fixture.db.query('SELECT day::text, micros FROM freshvec.spend')).toEqual([{ day, micros: 20 }]);
+    expect(await fixture.db.query('SELECT day::text, nanos FROM freshvec.spend')).toEqual([{ day, nanos: 20 }]);
   });
 
   test('figures that cannot be written are written later', async () => {

@@ -95,9 +95,9 @@ test('a text by itself, and a query, are told too', async () => {
   expect(rows).toContainEqual(expect.objectContaining({ source: 'paid', purpose: 'query', texts: 1, usd: 0.03 }));
   expect(rows).toContainEqual(expect.objectContaining({ source: null, purpose: 'text', texts: 1, usd: 0.02 }));
   expect((await on('spend')).stdout).toMatch(/ - +openai\/paid@4#\w+ +text +1 +2 +0\.02$/m);
-  const [day] = await sql<{ micros: string }>(database.url, 'SELECT micros FROM freshvec.spend_day');
-  const priced = rows.reduce((sum, { usd }) => sum + Math.round((usd ?? 0) * 1e6), 0);
-  expect(Number(day?.micros)).toBe(priced);
+  const [day] = await sql<{ nanos: string }>(database.url, 'SELECT nanos FROM freshvec.spend_day');
+  const priced = rows.reduce((sum, { usd }) => sum + Math.round((usd ?? 0) * 1e9), 0);
+  expect(Number(day?.nanos)).toBe(priced);
   await sql(database.url, `DELETE FROM freshvec.spend WHERE purpose <> 'rows'`);
 });
 
@@ -124,7 +124,7 @@ test('the cap, and today against it', async () => {
 test('days, sources that are gone, and sums to the millionth', async () => {
   await sql(
     database.url,
-    `INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - n, 'gone', 1, 'openai/paid@4#00000000', 'rows', 1, 1, n
+    `INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - n, 'gone', 1, 'openai/paid@4#00000000', 'rows', 1, 1, n * 1000
      FROM generate_series(6, 40) n;
      INSERT INTO freshvec.spend SELECT (now() AT TIME ZONE 'UTC')::date - 29, 'older', 2, 'static/no-more@9#00000000', 'rows', 1, 1, 0`,
   );

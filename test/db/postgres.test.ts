@@ -151,7 +151,7 @@ describe('where the database has another isolation level by default', () => {
         EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
       END $$`);
       const db = open({ url: fixture.url, poolSize: 8 });
-      const take = { limits: {}, tokens: 1, burstSeconds: 1, urgent: false, micros: 5, capMicros: 150, spaceId: 1 };
+      const take = { limits: {}, tokens: 1, burstSeconds: 1, urgent: false, nanos: 5, capNanos: 150, spaceId: 1 };
       const taken = await Promise.all(Array.from({ length: 40 }, () => takeBudget(db, 'new', take)));
       expect(taken.filter(({ granted }) => granted)).toHaveLength(30);
       await db.close();

@@ -86,11 +86,11 @@ describe('cutover', () => {
     const { db } = fixture;
     const { id, toSpaceId } = await begin();
     await workUntil(fixture, id, ['ready']);
-    await setSpaceCap(db, toSpaceId, 5_000_000);
+    await setSpaceCap(db, toSpaceId, 5);
     await control.resumeMigration(db, 'doc', { spendCap: 25 });
-    expect(await readSpaceSpend(db, toSpaceId)).toMatchObject({ capMicros: 25_000_000 });
+    expect(await readSpaceSpend(db, toSpaceId)).toMatchObject({ capUsd: 25 });
     await control.cutover(db, 'doc');
-    expect(await readSpaceSpend(db, toSpaceId)).toMatchObject({ capMicros: undefined });
+    expect(await readSpaceSpend(db, toSpaceId)).toMatchObject({ capUsd: undefined });
     await expect(control.resumeMigration(db, 'doc', { spendCap: 30 })).rejects.toThrow('no cap but the day');
   });
 

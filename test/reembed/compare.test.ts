@@ -129,7 +129,7 @@ onBoth((fixture) => {
 
     expect(await db.query('SELECT xmin::text, ctid::text FROM cmp ORDER BY id')).toEqual(before);
     const [spent] = await db.query<{ texts: number }>(
-      `SELECT sum(texts)::int8 AS texts FROM freshvec.spend WHERE source = 'cmp' AND fingerprint = $1 AND micros > 0`,
+      `SELECT sum(texts)::int8 AS texts FROM freshvec.spend WHERE source = 'cmp' AND fingerprint = $1 AND nanos > 0`,
       [second?.fingerprint],
     );
     // The fixture's budget knows no price: what was charged has none.
@@ -212,16 +212,14 @@ onBoth((fixture) => {
     const context = { ...contextOf(fixture(), spaces), budget, prices, models };
     await compareModels(context, { models: ['static/mini@128', 'static/mini@256'], sampleRows: 30 });
     await budget.flush();
-    const spent = await db.query<{ texts: number; tokens: number; micros: number }>(
+    const spent = await db.query<{ texts: number; tokens: number; nanos: number }>(
       // What the rows themselves took cost nothing.
-      `SELECT texts, tokens, micros FROM freshvec.spend WHERE source = 'cmp_paid' AND micros > 0`,
+      `SELECT texts, tokens, nanos FROM freshvec.spend WHERE source = 'cmp_paid' AND nanos > 0`,
     );
     expect(spent).toHaveLength(2);
-    for (const { texts, tokens, micros } of spent) {
+    for (const { texts, tokens, nanos } of spent) {
       expect(texts).toBeGreaterThanOrEqual(60);
-      // Each request is rounded up.
-      expect(micros).toBeGreaterThanOrEqual(tokens * 10);
-      expect(micros).toBeLessThan(tokens * 10 + 100);
+      expect(nanos).toBe(tokens * 10_000);
     }
     await budget.close();
   });

@@ -18,8 +18,8 @@ const take = {
   tokens: 1,
   burstSeconds: 1,
   urgent: false,
-  micros: 0,
-  capMicros: undefined,
+  nanos: 0,
+  capNanos: undefined,
   spaceId: undefined,
 };
 const run = (...argv: string[]) => freshvec(['status', ...argv], { env: { DATABASE_URL: fixture.url } });

@@ -40,7 +40,7 @@ function describe({ spend, total, cap }: SpendReport, days: number): string {
   return lines.join('\n');
 }
 
-/** To the millionth, in which it is counted. */
+/** To the millionth; it is counted to the billionth. */
 function usd(value: number): string {
   return value.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 6 });
 }
