@@ -31,20 +31,25 @@ COMMENT ON COLUMN account.failures IS 'Outages in a row; the next try after one 
 
 CREATE TABLE spend_day (
   day date PRIMARY KEY,
-  nanos bigint NOT NULL DEFAULT 0,
-  reserved bigint NOT NULL DEFAULT 0
+  nanos bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE spend_day IS 'Billionths of a dollar that a day (UTC) has cost so far; a day''s cap is held against nanos.';
-COMMENT ON COLUMN spend_day.nanos IS 'Charged, and reserved for requests under way.';
-COMMENT ON COLUMN spend_day.reserved IS 'Of these, reserved: each request''s upper bound. What it comes to is settled after its answer.';
+COMMENT ON TABLE spend_day IS 'Billionths of a dollar that a day (UTC) has cost so far.';
 
 CREATE TABLE space_spend (
   space_id int PRIMARY KEY,
   nanos bigint NOT NULL DEFAULT 0,
-  reserved bigint NOT NULL DEFAULT 0,
   cap_nanos bigint CHECK (cap_nanos >= 0)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE space_spend IS 'The same for the rows of one space since it was made: what a migration to it costs, and may cost.';
+
+CREATE TABLE spend_reserved (
+  period int NOT NULL,
+  space_id int,
+  nanos bigint NOT NULL,
+  UNIQUE NULLS NOT DISTINCT (period, space_id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE spend_reserved IS 'Upper bounds of requests under way, against which caps are held beside what was charged. Given back with the answer.';
+COMMENT ON COLUMN spend_reserved.period IS 'The ten minutes since 1970 in which they were granted. What is left of one long over was a killed worker''s.';
 
 CREATE TABLE spend (
   day date NOT NULL,
@@ -77,6 +82,9 @@ COMMENT ON COLUMN pause.space_id IS 'Null: every space of the source.';
 CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named float8) RETURNS float8
   LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT amount * 61.5 / (share * LEAST(cap, named))';
 
+CREATE FUNCTION day_of_period(period int) RETURNS date
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$SELECT (to_timestamp(period * 600.0) AT TIME ZONE 'UTC')::date$$;
+
 -- Asks for one request of so many tokens. `wait_ms` is 0 where it is granted; else `why` says what it waits for:
 -- 'budget'; 'cap' (the day's money) or 'space_cap', with '_held' behind where money that others have reserved may come
 -- back; or the reason of a pause that the provider asked for. Says the limits as well, as far as they are known.
@@ -96,7 +104,7 @@ CREATE FUNCTION budget_seconds(amount float8, share float8, cap float8, named fl
 CREATE FUNCTION take_budget(
   account text, requests float8, tokens float8, requests_cap float8, tokens_cap float8, burst float8, urgent boolean,
   nanos bigint, cap bigint, space int,
-  OUT wait_ms float8, OUT why text, OUT charged_on text, OUT probe boolean, OUT at float8, OUT requests_spare float8,
+  OUT wait_ms float8, OUT why text, OUT taken_in int, OUT probe boolean, OUT at float8, OUT requests_spare float8,
   OUT tokens_spare float8, OUT requests_per_minute float8, OUT tokens_per_minute float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -107,6 +115,8 @@ DECLARE
   requests_cost float8;
   tokens_cost float8;
   today date;
+  of_day_held bigint;
+  of_space_held bigint;
 BEGIN
   -- A crash may forget the last takes; waiting for the disk would make all workers queue for it.
   PERFORM set_config('synchronous_commit', 'off', true);
@@ -153,38 +163,41 @@ BEGIN
   tokens_spare := (1 - (a.tokens_at - now_s)) * tokens_per_minute / 61.5;
   -- After an outage one request goes ahead; the others wait for what becomes of it.
   probe := a.failures > 0 AND NOT urgent;
-  today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
-  charged_on := to_char(today, 'YYYY-MM-DD');
+  taken_in := floor(now_s / 600);
+  today := freshvec.day_of_period(taken_in);
   IF nanos > 0 THEN
-    -- Everybody locks in this order: the account, spaces, days.
+    -- Everybody locks in this order: the account, spaces, days, what is reserved.
     IF space IS NOT NULL THEN
       INSERT INTO freshvec.space_spend AS s (space_id) VALUES (space) ON CONFLICT DO NOTHING;
       SELECT * INTO of_space FROM freshvec.space_spend s WHERE s.space_id = space FOR NO KEY UPDATE;
     END IF;
     INSERT INTO freshvec.spend_day AS d (day) VALUES (today) ON CONFLICT DO NOTHING;
     SELECT * INTO of_day FROM freshvec.spend_day d WHERE d.day = today FOR NO KEY UPDATE;
-    IF NOT urgent AND of_day.nanos + nanos > cap THEN
+    -- A request is over long before, unless its worker was killed.
+    DELETE FROM freshvec.spend_reserved r WHERE r.period < taken_in - 1;
+    SELECT coalesce(sum(r.nanos) FILTER (WHERE freshvec.day_of_period(r.period) = today), 0),
+      coalesce(sum(r.nanos) FILTER (WHERE r.space_id = space), 0)
+    INTO of_day_held, of_space_held FROM freshvec.spend_reserved r;
+    IF NOT urgent AND of_day.nanos + of_day_held + nanos > cap THEN
       wait_ms := extract(epoch FROM ((today + 1)::timestamp AT TIME ZONE 'UTC') - clock_timestamp()) * 1000;
       why := 'cap';
-      IF of_day.nanos - of_day.reserved + nanos <= cap THEN
+      IF of_day.nanos + nanos <= cap THEN
         wait_ms := LEAST(wait_ms, 250);
         why := 'cap_held';
       END IF;
       RETURN;
     END IF;
-    IF NOT urgent AND of_space.nanos + nanos > of_space.cap_nanos THEN
+    IF NOT urgent AND of_space.nanos + of_space_held + nanos > of_space.cap_nanos THEN
       wait_ms := 'Infinity';
       why := 'space_cap';
-      IF of_space.nanos - of_space.reserved + nanos <= of_space.cap_nanos THEN
+      IF of_space.nanos + nanos <= of_space.cap_nanos THEN
         wait_ms := 250;
         why := 'space_cap_held';
       END IF;
       RETURN;
     END IF;
-    UPDATE freshvec.space_spend s SET nanos = s.nanos + take_budget.nanos, reserved = s.reserved + take_budget.nanos
-    WHERE s.space_id = space;
-    UPDATE freshvec.spend_day d SET nanos = d.nanos + take_budget.nanos, reserved = d.reserved + take_budget.nanos
-    WHERE d.day = today;
+    INSERT INTO freshvec.spend_reserved AS r (period, space_id, nanos) VALUES (taken_in, space, nanos)
+    ON CONFLICT (period, space_id) DO UPDATE SET nanos = r.nanos + excluded.nanos;
   END IF;
   UPDATE freshvec.account x
   SET requests_at = a.requests_at, tokens_at = a.tokens_at,
@@ -196,40 +209,38 @@ BEGIN
 END
 $$;
 
--- Puts down what was charged: [{day, source, space, fingerprint, purpose, texts, tokens, nanos, reserved}], where
--- `day` is that of the take (today without one) and `reserved` what was taken from it, which is given back.
+-- Puts down what was charged: [{period, source, space, fingerprint, purpose, texts, tokens, nanos, reserved}], where
+-- `period` is that of the take (now without one) and `reserved` what was taken in it, which is given back.
 CREATE FUNCTION record_spend(spent jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  today text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD');
+  this int := floor(extract(epoch FROM clock_timestamp()) / 600);
   one record;
 BEGIN
   INSERT INTO freshvec.spend AS s (day, source, space_id, fingerprint, purpose, texts, tokens, nanos)
-  SELECT coalesce(e.day, today)::date AS on_day, e.source, e.space, e.fingerprint, e.purpose,
+  SELECT freshvec.day_of_period(coalesce(e.period, this)) AS on_day, e.source, e.space, e.fingerprint, e.purpose,
     sum(e.texts), sum(e.tokens), sum(e.nanos)
   FROM jsonb_to_recordset(spent)
-    AS e(day text, source text, space int, fingerprint text, purpose text, texts int8, tokens int8, nanos int8)
+    AS e(period int, source text, space int, fingerprint text, purpose text, texts int8, tokens int8, nanos int8)
   GROUP BY on_day, e.source, e.space, e.fingerprint, e.purpose
   HAVING sum(e.tokens) > 0
   ORDER BY on_day, e.source, e.space, e.fingerprint, e.purpose
   ON CONFLICT (day, source, space_id, fingerprint, purpose) DO UPDATE
   SET texts = s.texts + excluded.texts, tokens = s.tokens + excluded.tokens, nanos = s.nanos + excluded.nanos;
+  INSERT INTO freshvec.space_spend AS s (space_id, nanos)
+  SELECT e.space, sum(e.nanos) FROM jsonb_to_recordset(spent) AS e(space int, nanos int8)
+  WHERE e.space IS NOT NULL AND e.nanos > 0 GROUP BY e.space ORDER BY e.space
+  ON CONFLICT (space_id) DO UPDATE SET nanos = s.nanos + excluded.nanos;
+  INSERT INTO freshvec.spend_day AS d (day, nanos)
+  SELECT freshvec.day_of_period(coalesce(e.period, this)) AS on_day, sum(e.nanos)
+  FROM jsonb_to_recordset(spent) AS e(period int, nanos int8) WHERE e.nanos > 0 GROUP BY on_day ORDER BY on_day
+  ON CONFLICT (day) DO UPDATE SET nanos = d.nanos + excluded.nanos;
   FOR one IN
-    SELECT e.space, sum(e.nanos)::int8 AS nanos, sum(e.reserved)::int8 AS reserved
-    FROM jsonb_to_recordset(spent) AS e(space int, nanos int8, reserved int8)
-    WHERE e.space IS NOT NULL AND (e.nanos > 0 OR e.reserved > 0) GROUP BY e.space ORDER BY e.space
+    SELECT e.period, e.space, sum(e.reserved) AS nanos
+    FROM jsonb_to_recordset(spent) AS e(period int, space int, reserved int8)
+    WHERE e.reserved > 0 GROUP BY e.period, e.space ORDER BY e.period, e.space
   LOOP
-    INSERT INTO freshvec.space_spend AS s (space_id, nanos) VALUES (one.space, one.nanos)
-    ON CONFLICT (space_id) DO UPDATE
-    SET nanos = GREATEST(0, s.nanos + one.nanos - one.reserved), reserved = GREATEST(0, s.reserved - one.reserved);
-  END LOOP;
-  FOR one IN
-    SELECT coalesce(e.day, today)::date AS day, sum(e.nanos)::int8 AS nanos, sum(e.reserved)::int8 AS reserved
-    FROM jsonb_to_recordset(spent) AS e(day text, nanos int8, reserved int8)
-    WHERE e.nanos > 0 OR e.reserved > 0 GROUP BY 1 ORDER BY 1
-  LOOP
-    INSERT INTO freshvec.spend_day AS d (day, nanos) VALUES (one.day, one.nanos)
-    ON CONFLICT (day) DO UPDATE
-    SET nanos = GREATEST(0, d.nanos + one.nanos - one.reserved), reserved = GREATEST(0, d.reserved - one.reserved);
+    UPDATE freshvec.spend_reserved r SET nanos = GREATEST(0, r.nanos - one.nanos)
+    WHERE r.period = one.period AND r.space_id IS NOT DISTINCT FROM one.space;
   END LOOP;
 END
 $$;
@@ -324,7 +335,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8),
+REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8), day_of_period(int),
   take_budget(text, float8, float8, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
   
   settle_budget(text, float8, float8, float8, float8, float8, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;

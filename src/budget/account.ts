@@ -51,8 +51,8 @@ export type Taken = KnownLimits &
   (
     | {
         readonly granted: true;
-        /** The day (UTC) whose money was taken, `YYYY-MM-DD`. */
-        readonly day: string;
+        /** The ten minutes since 1970 in which its money was reserved. */
+        readonly period: number;
         /** The first after an outage: all others wait for what becomes of it, for ten seconds at most. */
         readonly probe: boolean;
         readonly moment: Moment;
@@ -64,7 +64,7 @@ export type Taken = KnownLimits &
 type TakenRow = LimitsRow & {
   wait_ms: number;
   why: string | null;
-  charged_on: string;
+  taken_in: number;
   probe: boolean;
   at: number;
   requests_spare: number | null;
@@ -89,7 +89,7 @@ export async function takeBudget(db: Executor, account: string, take: Take): Pro
   const limits = toLimits(row);
   if (row.wait_ms <= 0) {
     const moment = { at: row.at, requestsSpare: row.requests_spare, tokensSpare: row.tokens_spare };
-    return { ...limits, granted: true, day: row.charged_on, probe: row.probe, moment };
+    return { ...limits, granted: true, period: row.taken_in, probe: row.probe, moment };
   }
   return { ...limits, granted: false, waitMs: row.wait_ms, why: row.why ?? 'budget' };
 }

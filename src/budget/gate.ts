@@ -19,7 +19,7 @@ const BURST_SECONDS: Readonly<Record<Priority, number>> = { query: 1, interactiv
 
 /** A pause longer than this is not waited for: the texts go back, and the slot to somebody else. */
 const PATIENCE_MS = 2000;
-/** How long money that is reserved, and may come back, is waited for: a worker that died keeps it reserved. */
+/** How long money that is reserved, and may come back, is waited for: that of a killed worker does after minutes only. */
 const HELD_PATIENCE_MS = 10_000;
 /** How long a query waits for the budget's row, or for a connection: then it goes ahead, and is charged later. */
 const QUERY_WAIT_MS = 250;

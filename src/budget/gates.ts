@@ -69,7 +69,7 @@ function counted(
     maxTokensPerRequest: () => gate.maxTokensPerRequest(),
     run: async (request, send) => {
       const result = await gate.run(request, send);
-      const about = { day: null, source: source ?? null, space: spaceId ?? null, fingerprint, purpose };
+      const about = { period: null, source: source ?? null, space: spaceId ?? null, fingerprint, purpose };
       const spent = { ...about, texts: request.texts, tokens: result.tokens, nanos: 0, reserved: 0 };
       to.add({ tokens: 0, spent: [spent], answered: true });
       return result;

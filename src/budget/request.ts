@@ -16,7 +16,7 @@ export interface Asked extends GateRequest {
 
 /** What was taken for a request, if anything was. */
 export interface Grant {
-  readonly day: string | null;
+  readonly period: number | null;
   readonly tokens: number;
   readonly reserved: number;
   /** It goes ahead of all others, which wait for what it tells of the provider's health. */
@@ -24,12 +24,12 @@ export interface Grant {
   readonly moment: Moment | undefined;
 }
 
-export const NOTHING: Grant = { day: null, tokens: 0, reserved: 0, probe: false, moment: undefined };
+export const NOTHING: Grant = { period: null, tokens: 0, reserved: 0, probe: false, moment: undefined };
 
-type Given = Pick<Grant, 'day' | 'probe' | 'moment'>;
+type Given = Pick<Grant, 'period' | 'probe' | 'moment'>;
 
-export function granted({ tokens, mostTokens, purse }: Asked, { day, probe, moment }: Given): Grant {
-  return { day, tokens, reserved: nanosOf(mostTokens, purse.price), probe, moment };
+export function granted({ tokens, mostTokens, purse }: Asked, { period, probe, moment }: Given): Grant {
+  return { period, tokens, reserved: nanosOf(mostTokens, purse.price), probe, moment };
 }
 
 /**

@@ -100,10 +100,10 @@ export class Sender {
     const { tokens, texts, told, rateLimit } = outcome;
     const about = { source: source ?? null, space: spaceId ?? null, purpose, fingerprint };
     const down = grant.then((taken) => {
-      const { day, reserved, probe } = taken;
+      const { period, reserved, probe } = taken;
       this.late.delete(down);
       if (priority === 'query' && this.options.isBlind()) return;
-      const spent = { day, ...about, texts, tokens, nanos: nanosOf(tokens, price), reserved };
+      const spent = { period, ...about, texts, tokens, nanos: nanosOf(tokens, price), reserved };
       this.ledger.add({
         tokens: tokens - taken.tokens,
         spent: [spent],

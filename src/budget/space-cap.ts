@@ -3,7 +3,6 @@ import { NANOS_PER_DOLLAR } from './spend.js';
 
 /** What the rows of one space have cost since it was made, and may cost: a migration's money is its target space's. */
 export interface SpaceSpend {
-  /** Requests under way included. */
   readonly usd: number;
   /** Undefined: no cap but the day's. */
   readonly capUsd: number | undefined;

@@ -29,7 +29,7 @@ export interface SpendReport {
   readonly spend: readonly Spend[];
   /** `usd` is of what has a price; null where there is something and nothing of it has one. */
   readonly total: { readonly texts: number; readonly tokens: number; readonly usd: number | null };
-  /** USD that a day may cost, and what today has cost so far with the requests under way; null without a cap. */
+  /** USD that a day may cost, and what today has cost so far; null without a cap. */
   readonly cap: { readonly perDay: number; readonly today: number } | null;
 }
 
@@ -77,7 +77,7 @@ function totalOf(spend: readonly Spend[]): SpendReport['total'] {
   };
 }
 
-/** The number that the cap is held against, in USD. */
+/** In USD; the cap is held against that and the upper bounds of requests under way. */
 async function spentToday(db: Executor): Promise<number> {
   const [row] = await db.query<{ usd: number }>(
     `SELECT nanos / 1e9::float8 AS usd FROM freshvec.spend_day

@@ -14,8 +14,8 @@ export interface ChargedTo {
 
 /** What requests were charged for, as `freshvec.record_spend` takes it. */
 export interface Spent {
-  /** The day (UTC) whose money was taken, `YYYY-MM-DD`; null: today. */
-  readonly day: string | null;
+  /** The ten minutes since 1970 in which it was granted, by whose day it is charged; null: now. */
+  readonly period: number | null;
   readonly source: string | null;
   readonly space: number | null;
   readonly fingerprint: string;

@@ -38,8 +38,17 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     limits = {};
   });
 
-  const days = () => fixture.db.query('SELECT nanos, reserved FROM freshvec.spend_day');
-  const charged = { day: null, source: 'a', space: null, fingerprint: 'm@1#0', purpose: 'rows', texts: 1 } as const;
+  const days = () =>
+    fixture.db.query(
+      'SELECT nanos, (SELECT sum(nanos)::int8 FROM freshvec.spend_reserved) AS reserved FROM freshvec.spend_day',
+    );
+  const period = async () => {
+    const [row] = await fixture.db.query<{ period: number }>(
+      'SELECT max(period) AS period FROM freshvec.spend_reserved',
+    );
+    return row?.period ?? null;
+  };
+  const charged = { source: 'a', space: null, fingerprint: 'm@1#0', purpose: 'rows', texts: 1 } as const;
   const state = async () => {
     const [row] = await fixture.db.query(
       `SELECT share, failures, resumes_at > clock_timestamp() AS rests, requests_limit, tokens_limit, tokens_at
@@ -234,7 +243,7 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
   });
 
   test('the day is never charged over its cap, and what was reserved for nothing comes back', async () => {
-    await fixture.db.query('DELETE FROM freshvec.spend_day');
+    await fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.spend_reserved');
     const paid = take(1, { nanos: 40, capNanos: 100 });
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
@@ -242,15 +251,26 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     // Of what is reserved some may come back.
     expect(over).toMatchObject({ granted: false, why: 'cap_held' });
     expect(over.granted ? 0 : over.waitMs).toBeLessThanOrEqual(250);
-    const spent = [{ ...charged, tokens: 1, nanos: 5, reserved: 40 }];
+    const spent = [{ ...charged, period: await period(), tokens: 1, nanos: 5, reserved: 40 }];
     await settleBudget(fixture.db, account, limits, { tokens: 0, spent, rateLimit: undefined, answered: true });
     expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
-    expect(await days()).toEqual([{ nanos: 85, reserved: 80 }]);
-    const dear = [{ ...charged, tokens: 1, nanos: 95, reserved: 80 }];
+    expect(await days()).toEqual([{ nanos: 5, reserved: 80 }]);
+    const dear = [{ ...charged, period: await period(), tokens: 1, nanos: 95, reserved: 80 }];
     await settleBudget(fixture.db, account, limits, { tokens: 0, spent: dear, rateLimit: undefined, answered: true });
     const spentUp = await takeBudget(fixture.db, account, paid);
     expect(spentUp).toMatchObject({ granted: false, why: 'cap' });
     expect(spentUp.granted ? 0 : spentUp.waitMs).toBeLessThanOrEqual(86_400_000);
+  });
+
+  test('what a killed worker had reserved comes back by itself', async () => {
+    await fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.space_spend, freshvec.spend_reserved');
+    await fixture.db.query('INSERT INTO freshvec.space_spend (space_id, cap_nanos) VALUES (7, 100)');
+    const paid = take(1, { nanos: 60, spaceId: 7 });
+    expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
+    expect(await takeBudget(fixture.db, account, paid)).toMatchObject({ granted: false, why: 'space_cap_held' });
+    await fixture.db.query('UPDATE freshvec.spend_reserved SET period = period - 2');
+    expect((await takeBudget(fixture.db, account, paid)).granted).toBe(true);
+    expect(await days()).toEqual([{ nanos: 0, reserved: 60 }]);
   });
 
   test('many takers at once never get more than there is', async () => {

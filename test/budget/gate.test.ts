@@ -53,6 +53,10 @@ function gateWith(options: Partial<GateOptions & ChargedTo & { price: number }> 
   };
 }
 
+const spentToday = () =>
+  fixture.db.query(`SELECT nanos / 1e9::float8 AS usd,
+    (SELECT coalesce(sum(nanos), 0)::int8 FROM freshvec.spend_reserved) AS reserved FROM freshvec.spend_day`);
+
 const answer = async (tokens = 1): Promise<EmbedResult> => ({ vectors: [], tokens });
 
 test('a person goes before an import, an import before a first load', async () => {
@@ -142,7 +146,7 @@ test('a process that is configured for no limit leaves those of the others alone
 });
 
 test('the cap of the day stops everything with what to do about it', async () => {
-  await fixture.db.query('DELETE FROM freshvec.spend_day');
+  await fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.spend_reserved');
   const gate = gateWith({ price: 1_000_000, capPerDay: 5 });
   await gate.run({ tokens: 4, priority: 'bulk' }, () => answer(4));
   await expect(gate.run({ tokens: 4, priority: 'bulk' }, () => answer(4))).rejects.toMatchObject({
@@ -153,15 +157,14 @@ test('the cap of the day stops everything with what to do about it', async () =>
   const broken = new EmbedError('input_rejected', 'no');
   await expect(gate.run({ tokens: 1, priority: 'bulk' }, () => Promise.reject(broken))).rejects.toBe(broken);
   await gate.close();
-  expect(await fixture.db.query('SELECT nanos, reserved FROM freshvec.spend_day')).toEqual([
-    { nanos: 4_000_000_000, reserved: 0 },
-  ]);
+  expect(await spentToday()).toEqual([{ usd: 4, reserved: 0 }]);
 });
 
 describe('money', () => {
-  beforeEach(() => fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.space_spend, freshvec.spend'));
+  beforeEach(() =>
+    fixture.db.exec('TRUNCATE freshvec.spend_day, freshvec.space_spend, freshvec.spend, freshvec.spend_reserved'),
+  );
   const DOLLAR = 1_000_000;
-  const today = () => fixture.db.query('SELECT nanos::float8 / 1e9 AS usd, reserved FROM freshvec.spend_day');
   const capped = { failure: 'spend_cap' };
 
   test('the cap holds though the estimate was too low', async () => {
@@ -177,7 +180,7 @@ describe('money', () => {
     await gate.run({ tokens: 2, mostTokens: 3, priority: 'bulk' }, send(3));
     await gate.close();
     expect(charged).toBe(300);
-    expect(await today()).toEqual([{ usd: 300, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 300, reserved: 0 }]);
   });
 
   test('money that is only reserved is waited for, not taken for spent', async () => {
@@ -200,7 +203,7 @@ describe('money', () => {
     answerFirst();
     await Promise.all([first, second]);
     await gate.flush();
-    expect(await today()).toEqual([{ usd: 40, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 40, reserved: 0 }]);
   });
 
   test('a query goes ahead of the limit, of the cap and of everybody, and all wait for what it takes', async () => {
@@ -222,7 +225,7 @@ describe('money', () => {
     waiting.abort(new Error('enough'));
     await expect(backfill).rejects.toThrow('enough');
     await gate.flush();
-    expect(await today()).toEqual([{ usd: 11, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 11, reserved: 0 }]);
     // Four minutes' worth of requests, of a limit of one a minute.
     const [owed] = await fixture.db.query<{ seconds: number }>(
       `SELECT requests_at - extract(epoch FROM clock_timestamp()) AS seconds FROM freshvec.account WHERE account = $1`,
@@ -256,7 +259,7 @@ describe('money', () => {
       { source: 'notes', space_id: 7, purpose: 'rows', fingerprint: FINGERPRINT, texts: 2, tokens: 12, nanos: 30_000 },
       { source: 'notes', space_id: null, purpose: 'text', fingerprint: FINGERPRINT, texts: 1, tokens: 1, nanos: 2500 },
     ]);
-    expect(await today()).toEqual([{ usd: 35e-6, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 35e-6, reserved: 0 }]);
     expect(await readSpaceSpend(fixture.db, 7)).toEqual({ usd: 30e-6, capUsd: undefined });
   });
 
@@ -264,7 +267,7 @@ describe('money', () => {
     const gate = gateWith({ price: 0.02, purpose: 'query' });
     for (let i = 0; i < 3; i++) await gate.run({ tokens: 5, priority: 'query' }, () => answer(5));
     await gate.flush();
-    expect(await today()).toEqual([{ usd: 3e-7, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 3e-7, reserved: 0 }]);
   });
 
   test('nothing is charged for a request that did not reach the provider, but its estimate for one without an answer', async () => {
@@ -273,11 +276,11 @@ describe('money', () => {
       gate.run({ tokens: 2, priority: 'query' }, () => Promise.reject(new EmbedError('unavailable', 'no', details)));
     await expect(lost({ notSent: true })).rejects.toMatchObject({ failure: 'unavailable' });
     await gate.flush();
-    expect(await today()).toEqual([{ usd: 0, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 0, reserved: 0 }]);
     await fixture.db.query('UPDATE freshvec.account SET resumes_at = NULL, failures = 0');
     await expect(lost({})).rejects.toMatchObject({ failure: 'unavailable' });
     await gate.flush();
-    expect(await today()).toEqual([{ usd: 2, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 2, reserved: 0 }]);
   });
 
   test('a space has a cap of its own', async () => {
@@ -297,7 +300,7 @@ describe('money', () => {
     await migration.run({ tokens: 8, priority: 'load' }, () => answer(8));
     for (const gate of [migration, live]) await gate.flush();
     expect(await readSpaceSpend(fixture.db, 7)).toEqual({ usd: 16, capUsd: 16 });
-    expect(await today()).toEqual([{ usd: 24, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 24, reserved: 0 }]);
   });
 
   test('what comes of a request after midnight is put down on the day that was charged', async () => {
@@ -312,15 +315,16 @@ describe('money', () => {
     };
     expect(await takeBudget(fixture.db, 'late', taken)).toMatchObject({ granted: true });
     // Midnight.
-    await fixture.db.query('UPDATE freshvec.spend_day SET day = day - 1');
-    const [{ day } = { day: '' }] = await fixture.db.query<{ day: string }>(
-      `SELECT to_char(day, 'YYYY-MM-DD') AS day FROM freshvec.spend_day`,
+    const [{ day, period } = { day: '', period: 0 }] = await fixture.db.query<{ day: string; period: number }>(
+      `UPDATE freshvec.spend_reserved SET period = period - 144
+       RETURNING period, freshvec.day_of_period(period)::text AS day`,
     );
     const about = { source: 'notes', space: null, fingerprint: FINGERPRINT, purpose: 'rows', texts: 1 } as const;
-    const spent = [{ ...about, day, tokens: 2, nanos: 20, reserved: 50 }];
+    const spent = [{ ...about, period, tokens: 2, nanos: 20, reserved: 50 }];
     await settleBudget(fixture.db, 'late', {}, { tokens: -3, spent, rateLimit: undefined, answered: true });
-    expect(await fixture.db.query('SELECT day::text, nanos, reserved FROM freshvec.spend_day')).toEqual([
-      { day, nanos: 20, reserved: 0 },
+    expect(await fixture.db.query('SELECT nanos FROM freshvec.spend_reserved')).toEqual([{ nanos: 0 }]);
+    expect(await fixture.db.query('SELECT nanos FROM freshvec.spend_day WHERE day = $1', [day])).toEqual([
+      { nanos: 20 },
     ]);
     expect(await fixture.db.query('SELECT day::text, nanos FROM freshvec.spend')).toEqual([{ day, nanos: 20 }]);
   });
@@ -336,7 +340,7 @@ describe('money', () => {
     await fixture.db.exec('ALTER TABLE freshvec.spend_away RENAME TO spend');
     const told = async () => (await fixture.db.query('SELECT FROM freshvec.spend')).length === 1;
     await eventually(told, { what: 'the figures' });
-    expect(await today()).toEqual([{ usd: 1, reserved: 0 }]);
+    expect(await spentToday()).toEqual([{ usd: 1, reserved: 0 }]);
   });
 });
 
