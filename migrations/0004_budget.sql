@@ -337,5 +337,4 @@ $$;
 
 REVOKE ALL ON FUNCTION budget_seconds(float8, float8, float8, float8), day_of_period(int),
   take_budget(text, float8, float8, float8, float8, float8, boolean, bigint, bigint, int), record_spend(jsonb),
-  
   settle_budget(text, float8, float8, float8, float8, float8, float8, float8, float8, boolean, boolean, jsonb), refuse_budget(text, float8, boolean, text) FROM PUBLIC;

@@ -77,6 +77,14 @@ function totalOf(spend: readonly Spend[]): SpendReport['total'] {
   };
 }
 
+/** Today (UTC): what each source was charged for each model, and the number that the cap is held against, in USD. */
+export async function readToday(
+  db: Executor,
+): Promise<{ readonly rows: { source: string | null; model: string; usd: number }[]; readonly usd: number }> {
+  const rows = await readSpend(db, 1);
+  return { rows: rows.map(({ source, model, usd }) => ({ source, model, usd })), usd: await spentToday(db) };
+}
+
 /** In USD; the cap is held against that and the upper bounds of requests under way. */
 async function spentToday(db: Executor): Promise<number> {
   const [row] = await db.query<{ usd: number }>(

@@ -41,7 +41,7 @@ const PING_MS = 2_000;
  * `stop` aborts. Throws ConfigError where the port cannot be had.
  */
 export async function openEndpoints(connection: Connection, log: Log, stop: AbortSignal): Promise<Endpoints> {
-  const { http, freshness } = connection.config;
+  const { http, freshness, spend } = connection.config;
   const onError = (err: unknown) => log.warn({ err }, 'a scrape or probe could not be answered in full');
   const read = shared(
     async (): Promise<Readings> =>
@@ -53,7 +53,7 @@ export async function openEndpoints(connection: Connection, log: Log, stop: Abor
     waitMs: PING_MS,
     what: 'The database',
   });
-  const metrics = new Metrics({ read, onError });
+  const metrics = new Metrics({ read, capPerDay: spend.perDay, onError });
   const namesOf = spaceNames(connection);
   let started = false;
 

@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Readings, SourceReading } from './readings.js';
+import type { Readings, SourceReading, SpendReading } from './readings.js';
 
 /** What a drain did: vectors written, rows that cost nothing, were set aside or put back, and tokens charged. */
 export interface Drained {
@@ -37,6 +37,8 @@ export interface StageObserver {
 export interface MetricsOptions {
   /** The sources, as the database has them. May be asked at every scrape. */
   readonly read: () => Promise<Readings>;
+  /** USD that a day may cost; undefined without a cap. */
+  readonly capPerDay?: number | undefined;
   /** Told when they cannot be had; the scrape goes on without. */
   readonly onError: (error: unknown) => void;
 }
@@ -50,6 +52,8 @@ const LAG_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
 
 /** Codes of failures that a source has series of its own for; the rest are "other". */
 const CODES = 20;
+/** The same of sources with a model, by what they cost today. */
+const SPENDERS = 50;
 const OTHER = 'other';
 
 /** The metrics of one process, in a registry of their own, and those of the database that it works on. */
@@ -108,10 +112,21 @@ export class Metrics implements StageObserver {
     'Age of the oldest stale row; 0 if none is stale, +Inf if nobody recorded since when.',
     ['source'],
   );
+  private readonly spendToday = this.gauge('spend_today_usd', 'Charged today (UTC), of what has a price.', [
+    'source',
+    'model',
+  ]);
+  private readonly spendCap = this.gauge('spend_cap_usd', 'What may be spent; absent without a cap.', ['per']);
+  private readonly spendCapUsed = this.gauge(
+    'spend_cap_used_usd',
+    'What the cap is held against: charged, and reserved for requests under way.',
+    ['per'],
+  );
   private readonly failures = this.gauge('failures', 'Failures that are on the list.', ['source', 'code']);
 
   constructor(private readonly options: MetricsOptions) {
     collectDefaultMetrics({ register: this.registry, prefix: 'freshvec_' });
+    if (options.capPerDay !== undefined) this.spendCap.set({ per: 'day' }, options.capPerDay);
   }
 
   get contentType(): string {
@@ -161,11 +176,18 @@ export class Metrics implements StageObserver {
 
   /** Anew each time, so that a source that was removed goes. */
   private show(readings: Readings | undefined): void {
-    const { sourceReadable, sourceRows, coverage, backlog, oldestStale, failures } = this;
-    for (const gauge of [sourceReadable, sourceRows, coverage, backlog, oldestStale, failures]) gauge.reset();
+    const { sourceReadable, sourceRows, coverage, backlog, oldestStale, failures, spendToday, spendCapUsed } = this;
+    const gauges = [sourceReadable, sourceRows, coverage, backlog, oldestStale, failures, spendToday, spendCapUsed];
+    for (const gauge of gauges) gauge.reset();
     this.databaseUp.set(readings === undefined ? 0 : 1);
     for (const source of readings?.unreadable ?? []) sourceReadable.set({ source }, 0);
     for (const reading of readings?.sources ?? []) this.showSource(reading);
+    if (readings?.spend) this.showSpend(readings.spend);
+  }
+
+  private showSpend({ rows, usd }: SpendReading): void {
+    this.spendCapUsed.set({ per: 'day' }, usd);
+    for (const { source, model, usd: cost } of foldSpenders(rows)) this.spendToday.set({ source, model }, cost);
   }
 
   private showSource({ source, counts, oldestStaleSeconds, backlog, failures }: SourceReading): void {
@@ -199,4 +221,17 @@ function foldCodes(failures: ReadonlyMap<string, number>): Map<string, number> {
   const shown = new Map(named.slice(0, CODES));
   const rest = named.slice(CODES).reduce((sum, [, count]) => sum + count, failures.get(OTHER) ?? 0);
   return rest > 0 ? shown.set(OTHER, rest) : shown;
+}
+
+/** The dearest, by name where as dear, so that the same ones stay; a source that is none is ''. */
+function foldSpenders(rows: SpendReading['rows']): { source: string; model: string; usd: number }[] {
+  const sums = new Map<string, { source: string; model: string; usd: number }>();
+  for (const { source, model, usd } of rows) {
+    if (usd === 0) continue; // Free, or nobody knows.
+    const name = JSON.stringify([source, model]);
+    sums.set(name, { source: source ?? '', model, usd: (sums.get(name)?.usd ?? 0) + usd });
+  }
+  const dearest = [...sums].sort(([a, m], [b, n]) => n.usd - m.usd || (a < b ? -1 : 1)).map(([, sum]) => sum);
+  const rest = dearest.slice(SPENDERS).reduce((sum, { usd }) => sum + usd, 0);
+  return [...dearest.slice(0, SPENDERS), ...(rest > 0 ? [{ source: OTHER, model: OTHER, usd: rest }] : [])];
 }

@@ -18,10 +18,20 @@ export interface SourceReading {
   readonly failures: ReadonlyMap<string, number>;
 }
 
+/** Money of today (UTC), in USD. */
+export interface SpendReading {
+  /** What was charged; a source and a model may come several times. Source null: for none. */
+  readonly rows: readonly { readonly source: string | null; readonly model: string; readonly usd: number }[];
+  /** What the cap is held against: charged, and reserved for requests under way. */
+  readonly usd: number;
+}
+
 /** What could be read, and the names of sources that could not: there was no time, or what they stand on is gone. */
 export interface Readings {
   readonly sources: readonly SourceReading[];
   readonly unreadable: readonly string[];
+  /** Absent where it could not be read. */
+  readonly spend?: SpendReading | undefined;
 }
 
 /** The answer of `/freshz`. */

@@ -1,3 +1,4 @@
+import { readToday } from '../budget/spend-report.js';
 import { listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace } from '../catalog/space.js';
 import { LANES, type Lane } from '../claim/lease.js';
@@ -13,7 +14,7 @@ export interface ReadingsOptions {
   readonly statementMs: number;
   /** Once so many ms have gone by, no further source is begun. */
   readonly budgetMs: number;
-  /** Told why a source could not be read or counted; the others are. */
+  /** Told why a source could not be read or counted, or the money; the others are. */
   readonly onError: (error: unknown) => void;
 }
 
@@ -44,7 +45,8 @@ export async function readSources(db: Database, options: ReadingsOptions): Promi
       return true;
     });
   }
-  return { sources, unreadable };
+  const spend = await readOnly(db, statementMs).tx(readToday).catch(onError);
+  return { sources, unreadable, spend: spend ?? undefined };
 
   async function attempt(name: string, read: () => Promise<boolean>): Promise<void> {
     try {

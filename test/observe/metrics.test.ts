@@ -3,6 +3,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import pg from 'pg';
 import { register } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { recordSpend } from '../../src/budget/spend.js';
 import { observedModels } from '../../src/client/observed-models.js';
 import type { Database } from '../../src/db/database.js';
 import { readOnly } from '../../src/db/snapshot.js';
@@ -165,6 +166,24 @@ describe('what is read of the sources', () => {
     expect(shown.other).toBe(5 + 80 + 79 + 78 + 77 + 76 + 75 + 74 + 73 + 72 + 71);
   });
 
+  test('money is shown by source and model, the 50 dearest by name, with the cap where there is one', async () => {
+    const rows = Array.from({ length: 60 }, (_, i) => ({ source: `s${i}`, model: 'm', usd: 100 - i }));
+    rows.push({ source: 's0', model: 'm', usd: 0.5 }, { source: 's1', model: 'free', usd: 0 });
+    const spend = { rows: [...rows, { source: null, model: 'm', usd: 70.5 }], usd: 9 };
+    const read = async () => ({ sources: [], unreadable: [], spend });
+    const samples = parse(await new Metrics({ read, capPerDay: 12, onError: fail }).text());
+    const shown = valuesOf(samples, 'freshvec_spend_today_usd', 'source', 'model');
+    expect(Object.keys(shown)).toHaveLength(51);
+    expect(shown).toMatchObject({ 's0,m': 100.5, ',m': 70.5, 's48,m': 52 });
+    expect(shown['other,other']).toBe(51 + 50 + 49 + 48 + 47 + 46 + 45 + 44 + 43 + 42 + 41);
+    expect(valuesOf(samples, 'freshvec_spend_cap_usd', 'per')).toEqual({ day: 12 });
+    expect(valuesOf(samples, 'freshvec_spend_cap_used_usd', 'per')).toEqual({ day: 9 });
+
+    const without = parse(await metricsOf(nothing).text());
+    expect(valuesOf(without, 'freshvec_spend_cap_usd', 'per')).toEqual({});
+    expect(valuesOf(without, 'freshvec_spend_cap_used_usd', 'per')).toEqual({});
+  });
+
   test('a stale row of unknown age is infinitely old, and late', async () => {
     const readings = { sources: [reading({ oldestStaleSeconds: null })], unreadable: [] };
     const samples = parse(await metricsOf(async () => readings).text());
@@ -286,6 +305,17 @@ describe.each<Engine>(['postgres', 'pglite'])('a source with fresh, stale and fa
     expect(text).not.toMatch(/secret|tenant|poison/);
   });
 
+  test('what today has cost is shown, of all purposes together, and yesterday is not', async () => {
+    const spent = { space: null, fingerprint: 'm#1', texts: 1, tokens: 10, nanos: 2_000_000_000, reserved: 0 };
+    const rows = { ...spent, day: null, source: 'notes', purpose: 'rows' } as const;
+    await recordSpend(db, [rows, { ...rows, purpose: 'query' }, { ...rows, source: null, purpose: 'text' }]);
+    await recordSpend(db, [{ ...rows, day: '2020-01-01' }]);
+    const { samples } = await scrape();
+    const shown = valuesOf(samples, 'freshvec_spend_today_usd', 'source', 'model');
+    expect(shown).toEqual({ 'notes,m#1': 4, ',m#1': 2 });
+    expect(valuesOf(samples, 'freshvec_spend_cap_used_usd', 'per')).toEqual({ day: 6 });
+  });
+
   test('lanes and waiting keys are told apart, and failures that a person has seen do not count', async () => {
     await db.exec(`INSERT INTO freshvec.change (space_id, lane, key) SELECT max(space_id), 1, '3' FROM freshvec.change;
       INSERT INTO freshvec.lease (space_id, key, expires_at, since)
@@ -362,7 +392,7 @@ describe('sources that cannot be read or counted', () => {
   });
 
   test('no source is begun once the time is up', async () => {
-    expect(await readSources(fixture.db, { ...LIMITS, budgetMs: -1 })).toEqual({
+    expect(await readSources(fixture.db, { ...LIMITS, budgetMs: -1 })).toMatchObject({
       sources: [],
       unreadable: ['gone', 'good', 'locked'],
     });
