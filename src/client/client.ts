@@ -18,7 +18,7 @@ import { type ClientOptions, toLoadOptions } from './options.js';
 import { type PauseOptions, pause, resume } from './pauses.js';
 import { createRefuseChanged } from './recorded-changes.js';
 import { type ReembedApi, reembedApi } from './reembed.js';
-import { runRoles } from './serve.js';
+import { work } from './serve.js';
 import { type SourcesApi, sourcesApi } from './sources.js';
 import { type SpaceCoverage, spaceCoverage } from './space-coverage.js';
 import { type Uninstalled, uninstall } from './uninstall.js';
@@ -47,7 +47,10 @@ export interface Client {
   embed(spec: string, text: string, options?: { signal?: AbortSignal }): Promise<TextVector>;
   /** Drains until nothing is left that can be done, then builds missing indexes. */
   workOnce(options?: WorkOnceOptions): Promise<WorkReport>;
-  /** Runs workers, maintenance and migrations in this process until the signal aborts; an embedded database has no other process. */
+  /**
+   * Runs workers, maintenance and migrations in this process until the signal aborts; an embedded database has no other
+   * process. With a port in `http` it serves metrics and health meanwhile.
+   */
   work(options: { readonly signal: AbortSignal }): Promise<void>;
   /**
    * Has no worker work on a source; its changes go on being noticed, and are embedded once it is resumed. Work that is in
@@ -135,7 +138,7 @@ export function clientOver(connect: () => Promise<Connection>, { announces = tru
     workOnce: async (work = {}) => workOnce(await connection(), work),
     async work({ signal }) {
       const open = await connection();
-      await runRoles(open, ['embed', 'maintain', 'reembed'], createLog(open.config.log.level), signal);
+      await work(open, ['embed', 'maintain', 'reembed'], createLog(open.config.log.level), signal);
     },
     pause: async (source, pauseOptions = {}) => pause(await ready(), source, pauseOptions),
     resume: async (source) => resume(await ready(), source),

@@ -54,26 +54,42 @@ export async function serve(
   const connection = new Connection(config, (err) => log.warn({ err }, 'an error that was survived'));
   const graceMs = Math.max(0, config.worker.graceMs - CLOSE_MS);
   const late = aborted(stop).then(() => sleep(graceMs, 'late', { ref: false }));
-  let endpoints: Endpoints | undefined;
   try {
-    endpoints = await serveEndpoints(connection, log, stop);
-    const ended = await Promise.race([runRoles(connection, roles, log, stop, beside, endpoints), late]);
-    if (ended === 'late') log.warn({ graceMs: config.worker.graceMs }, 'not everything stopped in time');
+    await withEndpoints(connection, log, stop, async (endpoints) => {
+      const ended = await Promise.race([runRoles(connection, roles, log, stop, beside, endpoints), late]);
+      if (ended === 'late') log.warn({ graceMs: config.worker.graceMs }, 'not everything stopped in time');
+    });
   } finally {
-    await endpoints?.stop();
     await Promise.race([connection.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
   }
 }
 
-/** Loaded only where it is asked for. */
-async function serveEndpoints(connection: Connection, log: Log, stop: AbortSignal): Promise<Endpoints | undefined> {
-  if (connection.config.http.port === 0) return undefined;
-  const { openEndpoints } = await import('./endpoints.js');
-  return openEndpoints(connection, log, stop);
+/** The same over a connection that stays open, and with no limit but the worker's own. */
+export function work(connection: Connection, roles: readonly Role[], log: Log, stop: AbortSignal): Promise<void> {
+  return withEndpoints(connection, log, stop, (endpoints) =>
+    runRoles(connection, roles, log, stop, undefined, endpoints),
+  );
 }
 
-/** The same over a connection that stays open, and with no limit but the worker's own. */
-export async function runRoles(
+/** With a port in `http` the process tells of its metrics and health while `run` does. */
+async function withEndpoints(
+  connection: Connection,
+  log: Log,
+  stop: AbortSignal,
+  run: (endpoints: Endpoints | undefined) => Promise<void>,
+): Promise<void> {
+  if (connection.config.http.port === 0) return run(undefined);
+  // Loaded only where it is asked for.
+  const { openEndpoints } = await import('./endpoints.js');
+  const endpoints = await openEndpoints(connection, log, stop);
+  try {
+    await run(endpoints);
+  } finally {
+    await endpoints.stop();
+  }
+}
+
+async function runRoles(
   connection: Connection,
   roles: readonly Role[],
   log: Log,

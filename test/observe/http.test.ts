@@ -7,6 +7,7 @@ import { serve } from '../../src/client/serve.js';
 import type { Config } from '../../src/config/config.js';
 import { loadConfig } from '../../src/config/load.js';
 import { POISON } from '../../src/embed/providers/fake.js';
+import { createClient } from '../../src/index.js';
 import { startHttp } from '../../src/observe/http.js';
 import { createLog } from '../../src/observe/log.js';
 import { eventually } from '../support/eventually.js';
@@ -173,6 +174,30 @@ describe('/readyz', () => {
     expect(metrics.status).toBe(200);
     expect(valuesOf(parse(metrics.text), 'freshvec_database_up')).toEqual({ '': 0 });
   });
+});
+
+test('an app that works itself serves them too, until it is told to stop', async () => {
+  const port = await freePort();
+  const settings = { http: { port } };
+  const client = createClient({ databaseUrl: fixture.url, env: {}, configFile: false, settings, onError: () => {} });
+  closing.push(() => client.close());
+  const stop = new AbortController();
+  const working = client.work({ signal: stop.signal });
+  closing.push(async () => {
+    stop.abort();
+    await working;
+  });
+  const ready = async () => (await ask(port, '/readyz')).status === 200;
+  await eventually(ready, { what: 'the roles to run', timeoutMs: 40_000 });
+  await fixture.db.query(`INSERT INTO notes VALUES (1, 'a text')`);
+  const counted = async () =>
+    valuesOf(parse((await ask(port, '/metrics')).text), 'freshvec_rows_total', 'outcome').written === 1;
+  await eventually(counted, { what: 'the row to be counted', timeoutMs: 40_000 });
+  expect((await ask(port, '/livez')).status).toBe(200);
+  stop.abort();
+  await working;
+  await expect(ask(port, '/livez')).rejects.toThrow();
+  await fixture.db.exec('TRUNCATE notes; DELETE FROM freshvec.change');
 });
 
 describe('/freshz', () => {
