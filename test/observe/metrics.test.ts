@@ -307,9 +307,9 @@ describe.each<Engine>(['postgres', 'pglite'])('a source with fresh, stale and fa
 
   test('what today has cost is shown, of all purposes together, and yesterday is not', async () => {
     const spent = { space: null, fingerprint: 'm#1', texts: 1, tokens: 10, nanos: 2_000_000_000, reserved: 0 };
-    const rows = { ...spent, day: null, source: 'notes', purpose: 'rows' } as const;
+    const rows = { ...spent, period: null, source: 'notes', purpose: 'rows' } as const;
     await recordSpend(db, [rows, { ...rows, purpose: 'query' }, { ...rows, source: null, purpose: 'text' }]);
-    await recordSpend(db, [{ ...rows, day: '2020-01-01' }]);
+    await recordSpend(db, [{ ...rows, period: Date.parse('2020-01-01') / 600_000 }]);
     const { samples } = await scrape();
     const shown = valuesOf(samples, 'freshvec_spend_today_usd', 'source', 'model');
     expect(shown).toEqual({ 'notes,m#1': 4, ',m#1': 2 });
