@@ -294,6 +294,11 @@ describe('a plan on a server', () => {
     expect(factOf(planned, 'locks')).toMatch(/ACCESS EXCLUSIVE on public.doc and its 2 partitions .* at most 100 ms/);
     expect(noteWith(planned, /touched.*--store table/)).toHaveLength(1);
     expect(noteWith(planned, /not cleared.*VACUUM FULL/)).toHaveLength(1);
+    const walNote = (of: typeof planned) => of.facts.find(({ name }) => name === 'walBytes')?.note;
+    expect(walNote(planned)).not.toMatch(/rewrites each row/);
+    await fixture.db.exec('DROP TRIGGER touched ON doc');
+    expect(walNote(await plan(onColumns))).toMatch(/`complete` rewrites each row once more/);
+    await fixture.db.exec('CREATE TRIGGER touched BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION touch()');
     expect(noteWith(planned, /vector index .*freshvec_space_1.*--store table/)).toHaveLength(1);
     const later = planned.later.map(({ sql }) => sql).join('\n');
     expect(later).toMatch(/CREATE INDEX .*freshvec_space_2"? ON ONLY/);

@@ -13,7 +13,7 @@ const PER_INDEX = 90;
 const PER_GRAPH = 400;
 
 /** What the move writes to the WAL: all of it passes replicas, archives and slots. */
-export async function measureWal({ db, to, rows, sizes, table }: PlanContext): Promise<Findings> {
+export async function measureWal({ db, from, to, rows, sizes, table, hazards }: PlanContext): Promise<Findings> {
   const chunks = sizes.toasted ? Math.ceil(sizes.vector / CHUNK) : 0;
   const graph = table.vectorIndexes.length > 0 ? table.indexedVectorBytes + PER_GRAPH : 0;
   const indexes = to.store === 'column' ? table.otherIndexes * PER_INDEX + graph : PER_INDEX;
@@ -21,6 +21,7 @@ export async function measureWal({ db, to, rows, sizes, table }: PlanContext): P
   const toast = sizes.embeddedShare * ((sizes.toasted ? sizes.vector : 0) + chunks * PER_CHUNK);
   const perRow = PER_ROW + sizes.rowAfter + toast + indexes;
   const total = Math.round(rows * perRow + sizes.index);
+  const clears = from.store === 'column' && hazards.updateTriggers.length === 0;
   const [server] = await db.query<{ images: boolean; slots: string[] }>(
     `SELECT current_setting('full_page_writes') = 'on' AS images,
        ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE NOT active AND NOT temporary ORDER BY 1) AS slots`,
@@ -37,7 +38,7 @@ export async function measureWal({ db, to, rows, sizes, table }: PlanContext): P
         name: 'walBytes',
         value: total,
         unit: 'bytes',
-        note: `in all, the index included${server?.images ? '; after each checkpoint every page that is touched adds up to 8 kB once' : ''}`,
+        note: `of backfill and index${clears ? '; `complete` rewrites each row once more, without its old vector' : ''}${server?.images ? '; after each checkpoint every page that is touched adds up to 8 kB once' : ''}`,
       },
     ],
     notes: server?.slots.length
