@@ -93,7 +93,7 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
           model.account === undefined && !spec.startsWith('ai/')
             ? (texts) => model.embed(texts, { purpose: 'document' })
             : undefined,
-        disk: config.throttle,
+        throttle: config.throttle,
         index: config.reembed.index,
       });
     },

@@ -64,7 +64,7 @@ export interface PlanSettings {
   readonly spendPerDay?: number | undefined;
   /** Embeds texts with a model that runs here, to see how fast it is. */
   readonly embed?: ((texts: readonly string[]) => Promise<unknown>) | undefined;
-  readonly disk?: Pick<ThrottleSettings, 'diskPath' | 'diskUsedShare' | 'maxDatabaseBytes'> | undefined;
+  readonly throttle?: Partial<ThrottleSettings> | undefined;
   readonly index?: IndexSettings | undefined;
 }
 

@@ -185,13 +185,13 @@ describe('a plan on a server', () => {
     {
       name: 'a database that may not grow',
       definition: onColumns,
-      settings: { disk: { diskPath: null, diskUsedShare: 0.9, maxDatabaseBytes: 1000 } },
+      settings: { throttle: { diskPath: null, diskUsedShare: 0.9, maxDatabaseBytes: 1000 } },
       blocker: /of disk, and 0\.0 MB are free/,
     },
     {
       name: 'a disk that is full enough',
       definition: onColumns,
-      settings: { disk: { diskPath: '/', diskUsedShare: 0.000001, maxDatabaseBytes: null } },
+      settings: { throttle: { diskPath: '/', diskUsedShare: 0.000001, maxDatabaseBytes: null } },
       blocker: /of disk, and 0\.0 MB are free.*diskPath/,
     },
   ])('is refused by $name', async ({ sql, definition, settings, blocker }) => {
@@ -311,6 +311,41 @@ describe('a plan on a server', () => {
     expect(known(aside, 'walRowBytes')).toBeLessThan(known(planned, 'walRowBytes'));
     expect(known(aside, 'writeSeconds')).toBeLessThan(known(planned, 'writeSeconds'));
     expect(aside.later.map(({ sql }) => sql).join('\n')).toMatch(/CREATE INDEX CONCURRENTLY .*vector_2/);
+  });
+
+  it('counts in that a backfill beside an index that is searched works a part of the time', async () => {
+    await documents(300);
+    const { source, space } = await add({ index: 'hnsw' });
+    await fixture.work();
+    const settings = { throttle: { indexedShare: 0.25 } };
+    const timeOf = async (more: PlanSettings) => {
+      const planned = await plan({ model: 'fake/b@12', store: 'table' }, more);
+      const { note } = planned.facts.find(({ name }) => name === 'seconds') ?? {};
+      return { busy: known(planned, 'seconds') - known(planned, 'buildSeconds'), note };
+    };
+    const free = await timeOf(settings);
+    expect(free.note).toMatch(/^unthrottled/);
+    await ensureIndex(fixture.db, source, space);
+    const held = await timeOf(settings);
+    expect(held.busy).toBeCloseTo(4 * free.busy, 6);
+    expect(held.note).toMatch(/^at 25 % of the time, .*throttle\.indexedShare/);
+    expect((await timeOf({ throttle: { indexedShare: null } })).busy).toBeCloseTo(free.busy, 6);
+    // What the day's money allows is not a matter of pace.
+    const paid = await fixture.models.get('fake/b@12');
+    const priced = {
+      ...paid,
+      spec: 'openai/x@12',
+      fingerprint: 'openai/x@12#0',
+      pricePerMillionTokens: 1e6,
+      countTokens: () => 1,
+    };
+    const days = await planReembed(fixture.db, 'doc', { store: 'table' }, priced, {
+      ...settings,
+      account: 'k',
+      spendPerDay: 100,
+    });
+    expect(known(days, 'providerSeconds')).toBe(2 * 86_400);
+    expect(known(days, 'seconds') - known(days, 'buildSeconds')).toBe(2 * 86_400);
   });
 
   it('measures HOT updates, and says what the fillfactor would change', async () => {

@@ -35,7 +35,7 @@ export async function measureDisk({ db, to, sizes, indexServes, settings }: Plan
           : `HNSW with m ${to.index.m}, by its page layout`,
     },
   ];
-  const free = await freeBytes(db, settings.disk);
+  const free = await freeBytes(db, settings.throttle);
   facts.push({
     name: 'peakBytes',
     value: Math.round(peak),
@@ -57,7 +57,7 @@ export async function measureDisk({ db, to, sizes, indexServes, settings }: Plan
 /** SQL cannot tell how full a disk is: a path on this machine can, or a size that the database may grow to. */
 async function freeBytes(
   db: PlanContext['db'],
-  settings: PlanContext['settings']['disk'],
+  settings: PlanContext['settings']['throttle'],
 ): Promise<{ bytes: number | null; note: string }> {
   const { diskPath = null, diskUsedShare = 1, maxDatabaseBytes = null } = settings ?? {};
   if (diskPath !== null) {

@@ -1,4 +1,5 @@
 import { contentSql, eligibleSql, fromSource } from '../../catalog/expressions.js';
+import { indexCost } from '../../store/index-state.js';
 import type { PlanFact } from '../definition.js';
 import type { Findings, PlanContext } from './context.js';
 import { backfillHotShare } from './hot.js';
@@ -19,7 +20,10 @@ const BUILD_MS_PER_DIMENSION = 0.0003;
 const SPILLED_DIMENSIONS = 120;
 const SAMPLE_TEXTS = 16;
 
-/** How long the move takes when nothing slows it down: providers and writes go on at once, the index comes after. */
+/**
+ * How long the move takes when the database feels nothing of it: providers and writes go on at once, a part of the time
+ * where searches go by an index of the live vectors, and the index comes after.
+ */
 export async function measureTime(context: PlanContext): Promise<Findings> {
   const { rows, to, table, sizes } = context;
   const provider = await providerTime(context);
@@ -29,12 +33,17 @@ export async function measureTime(context: PlanContext): Promise<Findings> {
   const rate = 1 / (moving / ROWS_PER_SECOND_INDEXED + (1 - moving) / staying);
   const write = rows / rate;
   const build = await buildTime(context);
+  const share = await shareOf(context);
+  const pace =
+    share === 1
+      ? 'unthrottled'
+      : `at ${Math.round(100 * share)} % of the time, since searches go by the index of the live vectors (throttle.indexedShare), and otherwise unthrottled`;
   const facts: PlanFact[] = [
     {
       name: 'seconds',
-      value: Math.max(provider.fact.value === null ? 0 : Number(provider.fact.value), write) + build,
+      value: Math.max(provider.waits, Math.max(provider.works, write) / share) + build,
       unit: 's',
-      note: `unthrottled, the slower of provider and writes and then the index${provider.fact.value === null ? '; WITHOUT the provider, whose speed is not known' : ''}`,
+      note: `${pace}: the slower of provider and writes and then the index${provider.fact.value === null ? '; WITHOUT the provider, whose speed is not known' : ''}`,
     },
     provider.fact,
     {
@@ -53,6 +62,12 @@ export async function measureTime(context: PlanContext): Promise<Findings> {
   return { facts, notes: provider.notes };
 }
 
+/** The most of the time that the backfill works, whatever else the throttle finds. */
+async function shareOf({ db, source, from, settings }: PlanContext): Promise<number> {
+  const { indexedShare = null } = settings.throttle ?? {};
+  return indexedShare !== null && (await indexCost(db, source, from)) === 'each' ? indexedShare : 1;
+}
+
 async function buildTime(context: PlanContext): Promise<number> {
   const { to, rows, sizes } = context;
   if (sizes.index === 0 || rows === 0) return 0;
@@ -65,14 +80,22 @@ async function buildTime(context: PlanContext): Promise<number> {
   return (rows * each) / 1000 / (workers + 1);
 }
 
-type Known = { readonly fact: PlanFact; readonly notes: readonly string[] };
+interface Known {
+  readonly fact: PlanFact;
+  readonly notes: readonly string[];
+  /** Seconds of work, 0 where it is not known; and until the day's money is there for the last row, whatever the pace. */
+  readonly works: number;
+  readonly waits: number;
+}
 
 async function providerTime(context: PlanContext): Promise<Known> {
   const { copies, tokens, settings } = context;
   const rows = context.rows - context.adopts;
-  const is = (value: number | null, note: string, notes: string[] = []): Known => ({
-    fact: { name: 'providerSeconds', value, unit: 's', note },
+  const is = (value: number | null, note: string, notes: string[] = [], waits = 0): Known => ({
+    fact: { name: 'providerSeconds', value: value === null ? null : Math.max(value, waits), unit: 's', note },
     notes,
+    works: value ?? 0,
+    waits,
   });
   if (copies) return is(0, 'vectors are copied from the live space');
   if (rows === 0) return is(0, 'there is nothing to embed');
@@ -101,13 +124,10 @@ async function providerTime(context: PlanContext): Promise<Known> {
       seconds: (60 * requests) / (limits.requestsPerMinute ?? Number.POSITIVE_INFINITY),
       by: `${limits.requestsPerMinute} requests a minute`,
     },
-    { seconds: spend.seconds, by: `${settings.spendPerDay} USD a day` },
   ].sort((a, b) => b.seconds - a.seconds);
-  return is(
-    times[0]?.seconds ?? 0,
-    `at ${times[0]?.by}, the tightest limit at present, if nothing else uses it`,
-    notes,
-  );
+  const [{ seconds: works, by } = { seconds: 0, by: '' }] = times;
+  const tightest = spend.seconds > works ? `${settings.spendPerDay} USD a day` : by;
+  return is(works, `at ${tightest}, the tightest limit at present, if nothing else uses it`, notes, spend.seconds);
 }
 
 /** Days after the first: what the cap of a day leaves over. */
