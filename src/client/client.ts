@@ -1,6 +1,7 @@
 import { type SpendOptions, type SpendReport, spendReport } from '../budget/spend-report.js';
 import { enqueue, type KeyInput, type QueryClient } from '../capture/index.js';
 import { grantSql, grantTo } from '../catalog/grant.js';
+import { parseModelSpec } from '../catalog/model.js';
 import type { Pause } from '../catalog/pause.js';
 import { applySchema, type Migration, type SchemaStatus, schemaStatus } from '../catalog/schema.js';
 import type { Config } from '../config/config.js';
@@ -124,6 +125,8 @@ export function clientOver(connect: () => Promise<Connection>, { announces = tru
       const db = await ready();
       const embedQuery = async (spec: string, text: string, fingerprint: string) => {
         await refuseChanged(db, fingerprint);
+        // What this process has under that name may be another model: another revision, dtype or prefix.
+        await open.models.forSpace({ spec, fingerprint, dimensions: parseModelSpec(spec).dimensions });
         return (await embedText(open, spec, text, { purpose: 'query', to })).vector;
       };
       const result = await search({ db, embedQuery, pointers, announcer }, source, request);

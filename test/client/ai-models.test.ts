@@ -40,6 +40,16 @@ test('a model of the AI SDK embeds rows and queries of a client that was given i
   }
 });
 
+test('a process that has another model under that name does not search with it', async () => {
+  const model = fromAiSdk(aiModel, { name: 'hash', dimensions: 8, revision: 'next' });
+  const client = createClient({ embedded: directory, models: [model], env: {}, configFile: false });
+  try {
+    await expect(client.search('note', { text: 'text 7', k: 1 })).rejects.toMatchObject({ code: 'model_changed' });
+  } finally {
+    await client.close();
+  }
+});
+
 test('without it the spec is refused with what to do', async () => {
   const client = createClient({ embedded: directory, env: {}, configFile: false });
   try {
