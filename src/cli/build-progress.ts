@@ -1,4 +1,4 @@
-import type { BuildProgress } from '../store/build-index.js';
+import type { BuildProgress } from '../store/build-progress.js';
 import type { Cli } from './cli.js';
 
 const LINE_EVERY_MS = 5_000;

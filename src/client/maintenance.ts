@@ -16,7 +16,7 @@ import { type ReindexReport, type ReindexRequest, reindexSource } from '../maint
 import { listRuns, type MaintenanceRun } from '../maintenance/run-log.js';
 import { refuseBusy, runService, SERVICE_NAMES } from '../maintenance/services.js';
 import type { MaintenanceService } from '../queue/port.js';
-import type { BuildProgress } from '../store/build-index.js';
+import type { BuildProgress } from '../store/build-progress.js';
 import type { Connection } from './connection.js';
 
 export interface MaintenanceRunOptions {

@@ -3,7 +3,7 @@ import { getSpace, liveSpace, type Space, setSpaceIndex } from '../catalog/space
 import type { Database } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { isUnmeasurable, measureRecall } from '../search/recall.js';
-import type { BuildProgress } from '../store/build-index.js';
+import type { BuildProgress } from '../store/build-progress.js';
 import { asAsked, ownIndexes, vectorRelations } from '../store/own-index.js';
 import { converge } from './build-indexes.js';
 import { rebuildLogged, validIndexes } from './reindex.js';

@@ -1,6 +1,6 @@
 import type { Database } from '../db/database.js';
 import { isUnmeasurable, measureRecall } from '../search/recall.js';
-import type { BuildProgress } from '../store/build-index.js';
+import type { BuildProgress } from '../store/build-progress.js';
 import { readBuild, recordBuild, recordLook, writesOf } from '../store/build-record.js';
 import { indexedRelation } from '../store/index-state.js';
 import { dropLeftovers } from '../store/leftovers.js';

@@ -3,7 +3,7 @@ import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { describeError } from '../observe/log.js';
 import type { MaintenanceService } from '../queue/port.js';
-import type { BuildProgress } from '../store/build-index.js';
+import type { BuildProgress } from '../store/build-progress.js';
 import { analyze } from './analyze.js';
 import { buildIndexes } from './build-indexes.js';
 import { coverLeaves } from './cover-leaves.js';

@@ -70,7 +70,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     rate: rate === null ? null : Math.round(rate * 10) / 10,
     etaSeconds: rate === null ? null : Math.round((migration.rows - done) / rate),
     share: migration.share,
-    throttle: migration.throttle,
+    throttle: isThrottled(migration) ? migration.throttle : [],
     spend: await spendOf(db, migration.toSpaceId),
     gates: migration.gates.map((gate) => ({ ...gate, accepted: migration.accepted.includes(gate.name) })),
     readers: await oldReaders(db, source.id),
@@ -84,6 +84,11 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
 async function spendOf(db: Executor, spaceId: number): Promise<MigrationStatus['spend']> {
   const { usd, capUsd = null } = await readSpaceSpend(db, spaceId);
   return { usd, capUsd };
+}
+
+/** Rows are written for the move, as fast as the throttle lets it. */
+export function isThrottled({ state }: Pick<Migration, 'state'>): boolean {
+  return state === 'backfilling' || state === 'contracting';
 }
 
 function isFilled({ state, parkedState }: Migration): boolean {

@@ -3,22 +3,13 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, FreshvecError, sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { type BuildProgress, watched } from './build-progress.js';
 import { recordBuild } from './build-record.js';
 import { dropGone, goneIndexes, isBuilding, renameInvalidSql } from './gone-index.js';
 import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
 import { asAsked, NEXT, ownIndexes, type VectorRelation, vectorRelations } from './own-index.js';
 import { operatorClassOf } from './vector-indexes.js';
-
-/** What a build waits for or works on, for people to read. */
-export interface BuildProgress {
-  readonly index: string;
-  readonly phase: string;
-  readonly done: number;
-  readonly total: number;
-  /** Backend whose transaction holds the build up; undefined while it is not held up. */
-  readonly waitsForPid: number | undefined;
-}
 
 export interface BuildOptions {
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
@@ -35,8 +26,6 @@ export interface BuildOptions {
 }
 
 type IndexRow = { valid: boolean; definition: string; relation: number; fits: boolean };
-
-const PROGRESS_MS = 500;
 
 /**
  * Ensures the space's vector index, built concurrently: reads the catalog, mends what a failed build left (invalid, and
@@ -264,38 +253,4 @@ async function isAttached(db: Executor, leaf: VectorRelation, parent: VectorRela
     [leaf.oid, qualified(parent.schema, parentIndex)],
   );
   return attached.length > 0;
-}
-
-/** Runs a build and reports its progress, and whom it waits for, from another connection. */
-export async function watched(
-  db: Database,
-  relation: number,
-  index: string,
-  { onProgress }: Pick<BuildOptions, 'onProgress'>,
-  build: () => Promise<unknown>,
-): Promise<void> {
-  // The embedded database has one connection, which is busy building.
-  if (!onProgress || db.kind === 'pglite') return void (await build());
-  const timer = setInterval(() => {
-    progress(db, relation, index).then(
-      (now) => now && onProgress(now),
-      () => {},
-    );
-  }, PROGRESS_MS);
-  try {
-    await build();
-  } finally {
-    clearInterval(timer);
-  }
-}
-
-async function progress(db: Executor, relation: number, index: string): Promise<BuildProgress | undefined> {
-  const [row] = await db.query<{ phase: string; done: number; total: number; pid: number | null }>(
-    `SELECT phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END AS done,
-       CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END AS total,
-       NULLIF(current_locker_pid, 0)::int8 AS pid
-     FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid AND datname = current_database()`,
-    [relation],
-  );
-  return row && { index, phase: row.phase, done: row.done, total: row.total, waitsForPid: row.pid ?? undefined };
 }

@@ -2,7 +2,7 @@ import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { qualified } from '../db/identifiers.js';
-import { type BuildProgress, watched } from './build-index.js';
+import { type BuildProgress, watched } from './build-progress.js';
 import { longSession, type SessionOptions } from './index-session.js';
 import { dropLeftovers } from './leftovers.js';
 import type { OwnIndex } from './own-index.js';

@@ -11,7 +11,7 @@ import {
   SERVICES,
 } from '../maintenance/services.js';
 import type { MaintenanceService, Queue } from '../queue/port.js';
-import type { BuildProgress } from '../store/build-index.js';
+import type { BuildProgress } from '../store/build-progress.js';
 
 /** How often each service runs, in ms. */
 export type MaintenanceSchedule = Readonly<Record<MaintenanceService, number>>;

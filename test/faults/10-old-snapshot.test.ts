@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type BuildProgress, ensureIndex } from '../../src/store/build-index.js';
+import { ensureIndex } from '../../src/store/build-index.js';
+import type { BuildProgress } from '../../src/store/build-progress.js';
 import { indexName } from '../../src/store/index-state.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';

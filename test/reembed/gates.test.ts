@@ -193,7 +193,7 @@ onBoth((fixture) => {
       passed: false,
       advisory: true,
       value: null,
-      note: 'not asked yet, since it may cost: first coverage must hold',
+      note: 'not measured yet: first coverage must hold',
     };
     expect(missed.filter(({ passed }) => !passed)).toEqual([
       expect.objectContaining({ name: 'coverage', value: 1 }),

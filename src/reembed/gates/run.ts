@@ -71,7 +71,7 @@ export async function measureGates(context: GateContext, { payAnyway }: { payAny
 
 /** It need not hold anything back: those that were missed do. */
 function waiting(name: string, missed: readonly string[]): Gate {
-  const note = `not asked yet, since it may cost: first ${missed.join(' and ')} must hold`;
+  const note = `not measured yet: first ${missed.join(' and ')} must hold`;
   return { name, passed: false, value: null, bound: null, advisory: true, note };
 }
 

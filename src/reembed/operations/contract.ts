@@ -25,8 +25,8 @@ const PAUSE_MS = 1_000;
 /** Rows of freshvec's own tables that one statement deletes. */
 const DELETE_ROWS = 10_000;
 
-/** Tables with what is to be done, or became, of single rows of a space; few rows each. */
-export const SPACE_RECORDS = ['failure', 'long_text', 'range'] as const;
+/** Tables with what is to be done, or became, of rows and indexes of a space; few rows each. */
+export const SPACE_RECORDS = ['failure', 'long_text', 'range', 'index_build'] as const;
 
 /** Sets out to drop a space: the way back ends here. False where the migration was moved meanwhile. */
 export async function contractTo(tx: Executor, migration: Migration, spaceId: number, what: string): Promise<boolean> {

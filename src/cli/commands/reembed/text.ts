@@ -1,6 +1,6 @@
 import type { PlanFact, PlanFactName, ReembedPlan } from '../../../reembed/definition.js';
 import { shown } from '../../../reembed/eval/text.js';
-import type { MigrationStatus } from '../../../reembed/status.js';
+import { isThrottled, type MigrationStatus } from '../../../reembed/status.js';
 import { throttleReasons } from '../../../reembed/throttle/describe.js';
 import { adoptionText, describeStatements, verificationText } from '../../plan.js';
 import { count } from '../../table.js';
@@ -133,9 +133,7 @@ export function describeStatus(migration: MigrationStatus): string {
     `  from     ${migration.from} (space ${migration.spaces.from})`,
     `  to       ${migration.to} (space ${migration.spaces.to})`,
     `  rows     ${count(done)} of about ${count(rows)}${rate === null ? '' : `, ${count(rate)} a second`}${etaSeconds ? `, ${seconds(etaSeconds)} left` : ''}`,
-    ...(['backfilling', 'contracting'].includes(migration.state)
-      ? [`  pace     ${Math.round(migration.share * 100)} % of the time`]
-      : []),
+    ...(isThrottled(migration) ? [`  pace     ${Math.round(migration.share * 100)} % of the time`] : []),
     ...throttleReasons(throttle).map((reason) => `  slowed   ${reason}`),
     ...(spend.usd > 0 || spend.capUsd !== null
       ? [`  spent    $${spend.usd.toFixed(2)}${spend.capUsd === null ? '' : ` of $${spend.capUsd.toFixed(2)}`}`]
