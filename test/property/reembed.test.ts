@@ -172,8 +172,9 @@ function ask(event: Asked, drained: boolean): Command {
       outcome !== 'same' && ('refused' in outcome || (event === 'cutover' && !(await isIndexed(fixture))));
     if (refused) return expect(asked(fixture.db, 'doc')).rejects.toThrow(MigrationRefused);
     const after = await asked(fixture.db, 'doc');
-    // Taken from its controller, if there can be one.
-    if (!ENDED.includes(migration.state)) expect(after.token).toBeUndefined();
+    // Taken from its controller, if there can be one; what changes nothing leaves it at its work.
+    const changed = outcome !== 'same' || after.paused !== migration.paused;
+    if (changed && !ENDED.includes(migration.state)) expect(after.token).toBeUndefined();
     const switches = outcome !== 'same' && (event === 'cutover' || event === 'rollback');
     model.migration = {
       ...after,
