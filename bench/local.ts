@@ -70,16 +70,11 @@ async function onnx(lab: Lab, texts: readonly string[]): Promise<Figure[]> {
   ];
 }
 
-/** As a worker does it: several slots drain, so the next batch is there when one is done. */
 async function ours(model: EmbeddingModel, texts: readonly string[]): Promise<void> {
-  const batches: Promise<void>[] = [];
-  for (let at = 0; at < texts.length; at += BATCH_KEYS) batches.push(oursOf(model, texts.slice(at, at + BATCH_KEYS)));
-  await Promise.all(batches);
-}
-
-async function oursOf(model: EmbeddingModel, texts: readonly string[]): Promise<void> {
-  const { outcomes } = await embedAll(model, texts, { purpose: 'document' });
-  if (outcomes.some((outcome) => !('vector' in outcome))) throw new Error('a text was not embedded');
+  for (let at = 0; at < texts.length; at += BATCH_KEYS) {
+    const { outcomes } = await embedAll(model, texts.slice(at, at + BATCH_KEYS), { purpose: 'document' });
+    if (outcomes.some((outcome) => !('vector' in outcome))) throw new Error('a text was not embedded');
+  }
 }
 
 /** Texts per batch at which the bare loop over sorted texts is fastest. */
