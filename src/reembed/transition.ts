@@ -67,6 +67,16 @@ export async function record(tx: Executor, migrationId: number, state: Migration
   ]);
 }
 
+/** Puts down what happened in this state. False where the migration is not ours any more: it is none of its history then. */
+export async function recordOurs(tx: Executor, migration: Ours, what: string): Promise<boolean> {
+  const [recorded] = await tx.query(
+    `WITH held AS (SELECT id, state FROM freshvec.migration WHERE ${OURS} FOR NO KEY UPDATE)
+     INSERT INTO freshvec.migration_event (migration_id, state, what) SELECT id, state, $4 FROM held RETURNING 1`,
+    [...oursParams(migration), what],
+  );
+  return recorded !== undefined;
+}
+
 /** Says what a migration waits for, without a change of state. */
 export async function waitFor(tx: Executor, migration: Ours, reason: string | null): Promise<void> {
   await tx.query(`UPDATE freshvec.migration SET reason = $4 WHERE ${OURS} AND reason IS DISTINCT FROM $4`, [

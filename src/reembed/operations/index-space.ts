@@ -4,7 +4,7 @@ import type { Executor } from '../../db/database.js';
 import { classify, FreshvecError } from '../../db/errors.js';
 import { dropHalfBuilt, ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
-import { countTry, forgetTry, move, record, waitFor } from '../transition.js';
+import { countTry, forgetTry, move, recordOurs, waitFor } from '../transition.js';
 
 /** Builds that may fail in a row before a person is asked. */
 const MOST_TRIES = 3;
@@ -75,7 +75,7 @@ export const indexSpace: Operation = async (context) => {
       return { park: `the index cannot be built: ${message}` };
     }
     const reason = `the index build failed and is tried again: ${message}`;
-    await record(db, migration.id, migration.state, reason);
+    if (!(await recordOurs(db, migration, reason))) return waits(0);
     return waits(LOOK_MS * tries, reason);
   }
 
