@@ -3,7 +3,6 @@ export { enqueue, type KeyInput, type QueryClient } from './enqueue.js';
 export { functionsSql, statementTriggersSql, triggersSql } from './install.js';
 export {
   type CaptureTarget,
-  goneColumns,
   listRelations,
   readCaptureTarget,
   readWatched,

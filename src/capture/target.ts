@@ -1,3 +1,4 @@
+import { goneColumns } from '../catalog/columns.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
@@ -90,17 +91,6 @@ export async function readWatched(db: Executor, oid: number, names: readonly str
      ORDER BY b.attnum`,
     [oid, names],
   );
-}
-
-/** Those of these names that no column has. */
-export async function goneColumns(db: Executor, oid: number, names: readonly string[]): Promise<string[]> {
-  const rows = await db.query<{ name: string }>(
-    `SELECT DISTINCT name FROM unnest($2::text[]) AS name WHERE NOT EXISTS (
-       SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped)
-     ORDER BY name`,
-    [oid, names],
-  );
-  return rows.map(({ name }) => name);
 }
 
 async function anyGenerated(db: Executor, oid: number, names: readonly string[]): Promise<boolean> {

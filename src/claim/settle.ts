@@ -70,10 +70,10 @@ export async function settle(
     );
   }
   const vectors = new Map(endings.flatMap((e) => ('vector' in e && e.vector ? [[e.key, e.vector] as const] : [])));
-  const ends = { done: last && waits.length + unhealed.length === 0, waits: last && unhealed.length === 0 };
-  const ended = { vectors, healed: true, last: ends.done };
-  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, ended) : [];
-  if (waits.length > 0) await wait(tx, spaceId, token, waits, ends.waits);
+  const end = unhealed.length > 0 ? 'unhealed' : waits.length > 0 ? 'waits' : 'done';
+  const healed = { vectors, healed: true, last: last && end === 'done' };
+  const lagSeconds = done.length > 0 ? await finish(tx, spaceId, token, done, healed) : [];
+  if (waits.length > 0) await wait(tx, spaceId, token, waits, last && end === 'waits');
   if (fails.length > 0) await recordFailures(tx, spaceId, token, fails);
   if (unhealed.length > 0) await finish(tx, spaceId, token, unhealed, { vectors, healed: false, last });
   return lagSeconds;

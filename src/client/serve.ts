@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../config/errors.js';
 import { loadConfig } from '../config/load.js';
-import type { Database } from '../db/database.js';
 import type { Log } from '../observe/log.js';
 import type { Queue } from '../queue/port.js';
 import type { DrainReport } from '../stages/context.js';
@@ -134,10 +133,9 @@ async function startRoles(
 }
 
 async function start(role: Role, connection: Connection, log: Log, endpoints?: Endpoints): Promise<Service> {
-  const db = await connection.ready();
   const queue = await connection.queue();
   try {
-    return await startOn(db, queue, role, connection, log, endpoints);
+    return await startOn(queue, role, connection, log, endpoints);
   } catch (error) {
     // The connection may have been closed meanwhile, by somebody who did not wait for the start.
     await queue.close();
@@ -146,7 +144,6 @@ async function start(role: Role, connection: Connection, log: Log, endpoints?: E
 }
 
 async function startOn(
-  db: Database,
   queue: Queue,
   role: Role,
   connection: Connection,
@@ -154,6 +151,7 @@ async function startOn(
   endpoints?: Endpoints,
 ): Promise<Service> {
   const { config, models, onError } = connection;
+  const db = await connection.ready();
   const { slots, batchKeys, graceMs } = config.worker;
   if (role === 'maintain')
     return startMaintainer({

@@ -1,4 +1,4 @@
-import { goneColumns } from '../capture/index.js';
+import { goneColumns } from '../catalog/columns.js';
 import type { Migration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';

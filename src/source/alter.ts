@@ -1,4 +1,5 @@
-import { functionsSql, goneColumns, readCaptureTarget, readWatched } from '../capture/index.js';
+import { functionsSql, readCaptureTarget, readWatched } from '../capture/index.js';
+import { goneColumns } from '../catalog/columns.js';
 import { type LongTexts, longTextsRefusal } from '../catalog/long-texts.js';
 import { recedeSql } from '../catalog/migration.js';
 import { type Content, getSource, type Source } from '../catalog/source.js';

@@ -1,3 +1,5 @@
+import type { IndexCost } from '../store/index-state.js';
+
 /** A write transaction is sized to hold its locks for this long at most (DESIGN law 4). */
 export const LOCKS_HELD_MS = 30;
 
@@ -23,6 +25,12 @@ const STAYING_TIMES = 4;
 export function createStayingPace(moving: Pace, initial: number): Pace {
   const staying = createPace(initial);
   return { ...staying, rows: () => Math.min(staying.rows(), STAYING_TIMES * moving.rows()) };
+}
+
+/** Starts both anew: what writes pay for has changed. */
+export function restartPaces(moving: Pace, staying: Pace, indexed: IndexCost): void {
+  moving.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);
+  staying.restart(FIRST_WRITE.indexed);
 }
 
 /**

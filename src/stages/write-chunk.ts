@@ -107,11 +107,11 @@ async function transaction(
       if (alone.length > 0)
         for (const [key, outcome] of await store.write(tx, token, alone)) outcomes.set(key, outcome);
       const ends = [...outcomes].flatMap(([key, outcome]) => endOf(made.get(key), outcome, losses));
-      const lone = !companions || along.length === 0;
-      const lags = [await settle(tx, store.space.id, token, ends, { last: lone })];
-      if (companions && along.length > 0) {
+      const other = along.length > 0 ? companions?.other : undefined;
+      const lags = [await settle(tx, store.space.id, token, ends, { last: !other })];
+      if (other) {
         const theirs = along.map((key): Ending => ({ key, end: 'done', vector: 'whole' }));
-        lags.push(await settle(tx, companions.other.space.id, companions.other.token, theirs, { last: true }));
+        lags.push(await settle(tx, other.space.id, other.token, theirs, { last: true }));
       }
       return { outcomes, ends, along, lagSeconds: lags.flat() };
     },

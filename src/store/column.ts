@@ -1,7 +1,6 @@
 import { eligibleSql, fromSource, hashSql, keyJoinSql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import { type Space, standsSql } from '../catalog/space.js';
-import type { Executor } from '../db/database.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { adoptableSql, adoptRows, NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
@@ -28,16 +27,6 @@ export function columnNames(space: Pick<Space, 'column'>): { vector: string; mod
 /** The same, as the catalog has them. */
 export function columnsOf({ column }: Pick<Space, 'column'>): [vector: string, model: string, hash: string] {
   return [column, `${column}_model`, `${column}_hash`];
-}
-
-/** Those of these columns that the table has. */
-export async function columnsThere(db: Executor, tableOid: number, names: readonly string[]): Promise<string[]> {
-  const rows = await db.query<{ name: string }>(
-    'SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped',
-    [tableOid],
-  );
-  const there = new Set(rows.map(({ name }) => name));
-  return names.filter((name) => there.has(name));
 }
 
 /** Vectors on the source's own rows: text and vector come back in one index scan. */

@@ -11,7 +11,7 @@ import type { StageObserver } from '../observe/metrics.js';
 import { drain, giveBack } from '../pipeline.js';
 import { readUpdateTriggers } from '../source/hazards.js';
 import { type DrainContext, type DrainReport, emptyReport } from '../stages/context.js';
-import { FIRST_WRITE } from '../stages/pace.js';
+import { FIRST_WRITE, restartPaces } from '../stages/pace.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
@@ -267,8 +267,7 @@ export class Drainer {
     state.flushesAll = space.store === 'column' && (await readUpdateTriggers(db, source.relation.oid)).length > 0;
     if (indexed === state.indexed) return;
     state.indexed = indexed;
-    state.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);
-    state.staying.restart(FIRST_WRITE.indexed);
+    restartPaces(state.pace, state.staying, indexed);
   }
 
   /**

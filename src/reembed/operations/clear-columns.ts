@@ -1,14 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listRelations } from '../../capture/index.js';
+import { columnsThere } from '../../catalog/columns.js';
 import type { Space } from '../../catalog/space.js';
 import type { Database, Executor } from '../../db/database.js';
 import { classify, isOfOneRow } from '../../db/errors.js';
 import { ident, qualified } from '../../db/identifiers.js';
 import { readHazards } from '../../source/index.js';
 import { LoadDuty } from '../../stages/load-duty.js';
-import { createPace, createStayingPace, FIRST_WRITE } from '../../stages/pace.js';
+import { createPace, createStayingPace, FIRST_WRITE, restartPaces } from '../../stages/pace.js';
 import { lineUp, nextInLine } from '../../stages/waves.js';
-import { columnNames, columnsOf, columnsThere } from '../../store/column.js';
+import { columnNames, columnsOf } from '../../store/column.js';
 import { type IndexCost, indexCost } from '../../store/index-state.js';
 import { vacuumTable } from '../../store/vacuum-table.js';
 import type { StepContext } from '../operation.js';
@@ -156,11 +157,8 @@ class Turns {
     this.#share = await tickThrottle(this.context, this.#share);
     this.#duty.follow(this.#share);
     const indexed = await indexCost(db, source, this.space);
-    if (indexed !== this.indexed) {
-      this.indexed = indexed;
-      this.moving.pace.restart(indexed === 'none' ? FIRST_WRITE.plain : FIRST_WRITE.indexed);
-      this.staying.pace.restart(FIRST_WRITE.indexed);
-    }
+    if (indexed !== this.indexed) restartPaces(this.moving.pace, this.staying.pace, indexed);
+    this.indexed = indexed;
     this.#lookedAt = performance.now();
   }
 }

@@ -1,4 +1,5 @@
 import { readCaptureTarget } from '../../capture/index.js';
+import { columnsThere } from '../../catalog/columns.js';
 import type { Source } from '../../catalog/source.js';
 import { listMaintainedSpaces, type Space } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
@@ -15,7 +16,7 @@ import {
   type PlannedStatement,
   spaceStatements,
 } from '../../source/index.js';
-import { columnsOf, columnsThere } from '../../store/column.js';
+import { columnsOf } from '../../store/column.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { moveSql, waitFor, wasTaken } from '../transition.js';
 
