@@ -102,8 +102,8 @@ export async function guardedChange(
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'restless'
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_held) THEN 'changed'
          WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
-         WHEN i.__fv_key IN (SELECT __fv_exists FROM __fv_there) THEN 'locked'
-         ELSE 'gone' END AS outcome
+         ${evenIfGone ? '' : `WHEN i.__fv_key NOT IN (SELECT __fv_exists FROM __fv_there) THEN 'gone'`}
+         ELSE 'locked' END AS outcome
      FROM __fv_in i`,
     [
       spaceId,

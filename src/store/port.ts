@@ -13,7 +13,7 @@ export type WriteOutcome =
   | 'changed'
   /** Another transaction holds the row, or its lease, just now; ask again soon. */
   | 'locked'
-  /** There is no such row. */
+  /** There is no such row, and nothing of it that would have to go. */
   | 'gone'
   /** The lease is not ours any more; nothing was written. */
   | 'lost';

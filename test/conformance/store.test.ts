@@ -126,6 +126,26 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
     await dropLeases();
   });
 
+  if (engine === 'postgres')
+    test('what a deleted row left is removed later where its lease is held just now, as by a renewal', async () => {
+      await insert(15, 'fifteen');
+      await lease([key(15)]);
+      await write([await item(15)]);
+      await fixture.db.query('DELETE FROM doc WHERE a = 15');
+      const remove = async () =>
+        (await fixture.db.tx((tx) => store.remove(tx, token, [key(15)]))).get(key(15)) ?? 'no outcome';
+      const whileRenewed = await fixture.db.tx(async (renewal) => {
+        await renewal.query('SELECT FROM freshvec.lease WHERE key = $1 FOR UPDATE', [key(15)]);
+        return remove();
+      });
+      // Where vectors are on the row there is nothing left to remove.
+      expect(whileRenewed).toBe(kind === 'table' ? 'locked' : 'gone');
+      expect((await read(key(15))).get(key(15))).toMatchObject({ exists: false, untidy: kind === 'table' });
+      expect(await remove()).toBe(kind === 'table' ? 'written' : 'gone');
+      expect((await read(key(15))).get(key(15))).toMatchObject({ exists: false, untidy: false });
+      await dropLeases();
+    });
+
   test('diff names what is not as it should be, once nobody holds it', async () => {
     await fixture.db.exec('TRUNCATE doc');
     await dropLeases();
