@@ -25,7 +25,7 @@ test('`status --watch` shows rate, estimate and share, and what slows it', async
   await db.query(`UPDATE freshvec.migration SET share = 0.33, worked = 10, throttle = $1::jsonb`, [
     JSON.stringify([signal]),
   ]);
-  await db.exec('UPDATE freshvec.range SET from_page = to_page / 2 WHERE to_page < 4294967295');
+  await db.exec('UPDATE freshvec.range SET from_page = (from_page + to_page) / 2 WHERE to_page < 4294967295');
   // One look: a stop that is there already.
   const { stderr } = await watch({ stop: AbortSignal.abort() });
   expect(stderr).toContain('slowed: replica_lag 4.2 s (at most 1 s): replica "a"');
