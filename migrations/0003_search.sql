@@ -45,6 +45,22 @@ END
 $$;
 COMMENT ON FUNCTION live IS 'The space that answers searches of this source now; no row before there is one.';
 
+-- The columns that freshvec writes on this table, and for which source. Those of a space that was dropped count until
+-- they are gone: taking them away takes a while.
+CREATE OR REPLACE FUNCTION own_columns(relation oid) RETURNS TABLE (column_name text, source text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT s.column_name || suffix, o.name
+  FROM freshvec.source o
+  JOIN freshvec.space s ON s.source_id = o.id AND s.store = 'column'
+  CROSS JOIN unnest(ARRAY['', '_model', '_hash']) AS suffix
+  WHERE o.relation_oid = own_columns.relation AND (s.state <> 'dropped' OR EXISTS (
+    SELECT FROM pg_attribute a
+    WHERE a.attrelid = own_columns.relation AND NOT a.attisdropped AND a.attname::text = s.column_name || '_hash'))
+  UNION
+  SELECT o.flag_column, o.name FROM freshvec.source o
+  WHERE o.relation_oid = own_columns.relation AND o.flag_column IS NOT NULL
+$$;
+
 -- What `search` needs of the catalog. `own_columns` are those that freshvec added to the table, for any source.
 CREATE OR REPLACE FUNCTION search_target(source text, fingerprint text)
 RETURNS TABLE (schema_name text, table_name text, key_columns text[], content_columns text[], content_sql text,
@@ -58,15 +74,7 @@ BEGIN
     SELECT o.schema_name, o.table_name, o.key_columns, o.content_columns, o.content_sql,
       o.filter_sql, s.id, s.store, s.column_name, s.vector_type, s.dimensions, s.metric,
       (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),
-      ARRAY(
-        SELECT c.column_name || suffix
-        FROM freshvec.source same
-        JOIN freshvec.space c ON c.source_id = same.id AND c.store = 'column' AND c.state <> 'dropped'
-        CROSS JOIN unnest(ARRAY['', '_model', '_hash']) AS suffix
-        WHERE same.relation_oid = o.relation_oid
-        UNION ALL
-        SELECT same.flag_column FROM freshvec.source same
-        WHERE same.relation_oid = o.relation_oid AND same.flag_column IS NOT NULL)
+      ARRAY(SELECT own.column_name FROM freshvec.own_columns(o.relation_oid) own)
     FROM freshvec.source o
     JOIN freshvec.space s ON s.source_id = o.id
     WHERE o.name = search_target.source AND s.fingerprint = search_target.fingerprint AND s.state IN ('live', 'retained')

@@ -25,6 +25,7 @@ CREATE TABLE migration (
   throttle jsonb NOT NULL DEFAULT '[]',
   throttled_at timestamptz,
   worked float8 NOT NULL DEFAULT 0,
+  filled_before float8 NOT NULL DEFAULT 0,
   gates jsonb NOT NULL DEFAULT '[]',
   gated_at timestamptz,
   tries int NOT NULL DEFAULT 0,
@@ -46,6 +47,7 @@ COMMENT ON COLUMN migration.drop_space IS 'The space that contracting takes away
 COMMENT ON COLUMN migration.accepted IS 'Gates that a person said may be passed although they did not hold.';
 COMMENT ON COLUMN migration.share IS 'Part of the time that the backfill works: 1 is unthrottled. Good for a few seconds after throttled_at.';
 COMMENT ON COLUMN migration.worked IS 'Seconds that this backfill was at work: not paused, not parked, and with a controller.';
+COMMENT ON COLUMN migration.filled_before IS 'Share of the rows that were there when this backfill began: it may be for a new partition only.';
 COMMENT ON COLUMN migration.tries IS 'Index builds, or rounds of gates, that failed in a row; 0 after a person''s command.';
 
 CREATE TABLE migration_event (

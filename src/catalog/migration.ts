@@ -78,6 +78,8 @@ export interface Migration {
   readonly throttle: readonly Signal[];
   /** Seconds that the present backfill was at work. */
   readonly worked: number;
+  /** Share of the rows that were there when it began, 0 to 1. */
+  readonly filledBefore: number;
   readonly gates: readonly Gate[];
   readonly tries: number;
   readonly createdAt: string;
@@ -112,6 +114,7 @@ type MigrationRow = {
   share: number;
   throttle: Signal[];
   worked: number;
+  filled_before: number;
   gates: Gate[];
   tries: number;
   created_at: string;
@@ -121,7 +124,7 @@ type MigrationRow = {
 
 const COLUMNS = `m.id, m.source_id, m.from_space, m.to_space, m.target, m.state, m.token::text, m.parked_state, m.reason, m.paused, m.renamed,
   m.auto, m.until, extract(epoch FROM m.retain)::float8 AS retain_seconds, m.drop_space, m.accepted, m.queries,
-  m.rows, m.share, m.throttle, m.worked, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
+  m.rows, m.share, m.throttle, m.worked, m.filled_before, m.gates, m.tries, to_json(m.created_at)#>>'{}' AS created_at,
   to_json(m.switched_at)#>>'{}' AS switched_at, to_json(m.ended_at)#>>'{}' AS ended_at`;
 
 function toMigration(row: MigrationRow): Migration {
@@ -147,6 +150,7 @@ function toMigration(row: MigrationRow): Migration {
     share: row.share,
     throttle: row.throttle,
     worked: row.worked,
+    filledBefore: row.filled_before,
     gates: row.gates,
     tries: row.tries,
     createdAt: row.created_at,
@@ -219,7 +223,7 @@ export async function isMigrating(db: Executor, spaceId: number): Promise<boolea
  */
 export function recedeSql(sourceId: number): string {
   return `WITH back AS (
-  UPDATE freshvec.migration SET token = NULL, tries = 0, worked = 0,
+  UPDATE freshvec.migration SET token = NULL, tries = 0, worked = 0, throttled_at = NULL,
     state = CASE state WHEN 'parked' THEN state ELSE 'backfilling' END,
     parked_state = CASE state WHEN 'parked' THEN 'backfilling' END,
     reason = CASE state WHEN 'parked' THEN reason END

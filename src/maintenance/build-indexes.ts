@@ -25,17 +25,20 @@ export async function buildIndexes(db: Database, options: BuildIndexesOptions = 
   await forEach(await listTargets(db, options.source), async (target) => {
     options.signal?.throwIfAborted();
     if (!(await isTended(db, target.space)) || (await isWithout(db, target))) return;
+    const { source, space } = target;
+    const byPerson = options.byPerson ?? false;
+    const about = { service: 'index', byPerson, source: source.name, index: indexName(space) };
     try {
       await aloneOnTable(db, target, async (lost) => {
         const did = await converge(db, target, { ...options, signal: either(lost, options.signal) });
         if (did === undefined) return;
         if (did === 'built') built += 1;
-        const { source, space } = target;
-        const about = { service: 'index', byPerson: options.byPerson ?? false, source: source.name };
-        await logAfterwards(db, { ...about, index: indexName(space), did: `${did} ${indexName(space)}` }, 'done');
+        await logAfterwards(db, { ...about, did: `${did} ${about.index}` }, 'done');
       });
     } catch (error) {
       if (!(error instanceof BusyError)) throw error;
+      // A person is not told that there was nothing to do; the service comes by again.
+      if (byPerson) await logAfterwards(db, { ...about, did: `looked at ${about.index}` }, 'busy', error.message);
     }
   });
   return built;

@@ -1,11 +1,13 @@
 import { readSpaceSpend } from '../budget/space-cap.js';
 import { type Gate, latestMigration, type Migration, type Signal } from '../catalog/migration.js';
+import { type Pause, pauseOf } from '../catalog/pause.js';
 import { getSource } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { MigrationMissing } from './errors.js';
 import { loadProgress } from './progress.js';
 import { oldReaders } from './readers.js';
+import { endOfContraction } from './states.js';
 
 /** How a migration stands, for people and programs to read. */
 export interface MigrationStatus {
@@ -19,6 +21,8 @@ export interface MigrationStatus {
   readonly renamed: boolean;
   /** Why it waits, or is parked; null while it goes on. */
   readonly reason: string | null;
+  /** Why nobody fills the new space: told to rest by a person, a spend cap or the provider. Null otherwise. */
+  readonly resting: Pause | null;
   /** Fingerprints. */
   readonly from: string;
   readonly to: string;
@@ -53,7 +57,8 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
   const filling = migration.state === 'backfilling' || migration.parkedState === 'backfilling';
   const share = filling ? (await loadProgress(db, source, migration.toSpaceId)).share : isFilled(migration) ? 1 : 0;
   const done = Math.round(migration.rows * share);
-  const rate = !filling || migration.worked <= 0 || done === 0 ? null : done / migration.worked;
+  const gained = migration.rows * (share - migration.filledBefore);
+  const rate = !filling || migration.worked <= 0 || gained < 1 ? null : gained / migration.worked;
   return {
     id: migration.id,
     source: source.name,
@@ -62,6 +67,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     auto: migration.auto,
     renamed: migration.renamed,
     reason: migration.reason ?? null,
+    resting: (filling && (await pauseOf(db, { sourceId: source.id, spaceId: migration.toSpaceId }))) || null,
     from: from?.fingerprint ?? `space ${migration.fromSpaceId}`,
     to: to?.fingerprint ?? migration.target.fingerprint,
     spaces: { from: migration.fromSpaceId, to: migration.toSpaceId },
@@ -91,8 +97,10 @@ export function isThrottled({ state }: Pick<Migration, 'state'>): boolean {
   return state === 'backfilling' || state === 'contracting';
 }
 
-function isFilled({ state, parkedState }: Migration): boolean {
-  return !['planned', 'expanding'].includes(parkedState ?? state);
+function isFilled(migration: Migration): boolean {
+  const state = migration.parkedState ?? migration.state;
+  if (state === 'aborted' || (state === 'contracting' && endOfContraction(migration) === 'aborted')) return false;
+  return state !== 'planned' && state !== 'expanding';
 }
 
 async function listEvents(db: Executor, id: number): Promise<MigrationStatus['events']> {

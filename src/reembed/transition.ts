@@ -41,7 +41,8 @@ export async function move(
      SET state = $4, reason = $5, tries = 0,
          parked_state = CASE WHEN $4 = 'parked' THEN state END,
          worked = CASE WHEN $4 = 'backfilling' AND state <> 'parked' THEN 0 ELSE worked END,
-         switched_at = CASE WHEN $4 = 'soaking' THEN clock_timestamp() ELSE switched_at END,
+         throttled_at = CASE WHEN $4 = 'backfilling' AND state <> 'parked' THEN NULL ELSE throttled_at END,
+         switched_at = CASE WHEN $4 = 'soaking' AND parked_state IS DISTINCT FROM 'soaking' THEN clock_timestamp() ELSE switched_at END,
          ended_at = CASE WHEN $4 IN ('done', 'aborted') THEN clock_timestamp() END
      WHERE ${OURS} RETURNING id)
      INSERT INTO freshvec.migration_event (migration_id, state, what) SELECT id, $4, $6 FROM moved RETURNING 1`,

@@ -94,12 +94,7 @@ function readColumns(db: Executor, source: Source): Promise<SourceColumn[]> {
           SELECT t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype = 'd'
         ) SELECT pg_catalog.format_type(b.oid, NULL) FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid
         WHERE t.typtype <> 'd') AS "baseType",
-       EXISTS (
-         SELECT FROM freshvec.source o
-         JOIN freshvec.space s ON s.source_id = o.id AND s.store = 'column' AND s.state <> 'dropped'
-         WHERE o.relation_oid = $2 AND a.attname::text IN (
-           s.column_name, s.column_name || '_model', s.column_name || '_hash', o.flag_column)
-       ) AS own
+       a.attname::text IN (SELECT o.column_name FROM freshvec.own_columns($2) o) AS own
      FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum`,

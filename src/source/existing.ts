@@ -61,12 +61,7 @@ function same(a: unknown, b: unknown): boolean {
 /** Columns that freshvec writes on this table for any source, with whose they are. */
 export async function ownColumns(db: Executor, oid: number): Promise<{ column: string; source: string }[]> {
   return db.query<{ column: string; source: string }>(
-    `SELECT p.column_name || suffix AS "column", s.name AS source
-     FROM freshvec.space p JOIN freshvec.source s ON s.id = p.source_id
-     CROSS JOIN unnest(ARRAY['', '_model', '_hash']) AS suffix
-     WHERE s.relation_oid = $1 AND p.store = 'column' AND p.state <> 'dropped'
-     UNION ALL
-     SELECT flag_column, name FROM freshvec.source WHERE relation_oid = $1 AND flag_column IS NOT NULL`,
+    `SELECT column_name AS "column", source FROM freshvec.own_columns($1)`,
     [oid],
   );
 }

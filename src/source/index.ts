@@ -13,7 +13,7 @@ export {
 } from './definition.js';
 export { dropUnderLock } from './drop-index.js';
 export { SourceRefused } from './errors.js';
-export { type ExecuteOptions, executeStatements, lockBudgetMs } from './execute.js';
+export { type ExecuteOptions, executeStatements, type LockedTable, lockBudgetMs } from './execute.js';
 export { type Hazards, readHazards } from './hazards.js';
 export { captureNewPartitions, forgetDetached } from './partitions.js';
 export { planSource, verificationOf } from './plan.js';
@@ -21,7 +21,6 @@ export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } fr
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
 export { ADVISED_PGVECTOR, isOlder, vectorExtensionRefusals } from './refuse.js';
 export { type Removed, type RemoveOptions, removeSource, uninstallSources } from './remove.js';
-export { listSpaces } from './spaces.js';
 export { insertSpaceSql, loadStatement, lockWords, spaceStatements } from './statements.js';
 export { mendTriggerModes } from './trigger-modes.js';
 export { type AdoptionCheck, type EmbedSample, SAMPLED_ROWS, verifyAdoption } from './verify-adoption.js';

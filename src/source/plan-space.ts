@@ -12,6 +12,7 @@ import { ownColumns } from './existing.js';
 import { type Hazards, readHazards } from './hazards.js';
 import { newSpaceRefusals } from './plan.js';
 import { relationRefusals, standingRefusals } from './refuse.js';
+import { restlessRefusals } from './restless.js';
 import { readTable, type Table } from './table.js';
 
 /** What a second space of a source shall be; what is left open is as in the live one. `column`: the next free name. */
@@ -58,20 +59,25 @@ export async function planSpace(
   const taken = new Set([...table.columns.map(({ name }) => name), ...own]);
   const space = spaceBeside(from, definition, model, taken, table);
   const flag = current.flagColumn ?? (space.store === 'column' ? `${space.column}_stale` : undefined);
+  const source = { ...current, flagColumn: flag };
+  const refusals = [
+    ...relationRefusals(table),
+    ...sameAs(from, space),
+    ...(definition.adopt !== undefined && definition.column !== undefined && definition.adopt !== definition.column
+      ? [`\`--adopt ${definition.adopt}\` names the column of the new vectors: leave \`--column\` away.`]
+      : []),
+    ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
+    ...standingRefusals(space, table, own),
+  ];
+  // Freshvec updates the rows from now on. Tried where nothing else stands in the way: it runs the app's triggers.
+  if (refusals.length === 0 && space.store === 'column' && from.store !== 'column')
+    refusals.push(...(await restlessRefusals(db, current)));
   const adopted = vectorTypeOf(table, space.column) && space.adoption ? adoptedSql(table, space) : undefined;
   return {
-    source: { ...current, flagColumn: flag },
+    source,
     from,
     space,
-    refusals: [
-      ...relationRefusals(table),
-      ...sameAs(from, space),
-      ...(definition.adopt !== undefined && definition.column !== undefined && definition.adopt !== definition.column
-        ? [`\`--adopt ${definition.adopt}\` names the column of the new vectors: leave \`--column\` away.`]
-        : []),
-      ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
-      ...standingRefusals(space, table, own),
-    ],
+    refusals,
     hazards,
     amount: await estimate(db, current, model, adopted),
   };

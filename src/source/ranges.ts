@@ -16,18 +16,20 @@ const MOST_RANGES = 4096;
  *
  * An update of columns that freshvec does not watch moves a row to another page, past the visitor, and nobody captures
  * it. So each leaf is `closed` by one more visit of it as a whole: a statement sees every row once, in its snapshot.
+ * Where only `part` of the rows is wanted at first, ranges are so small that one more or less does not matter.
  */
 export function rangesSql(
   source: Pick<Source, 'relation'>,
   spaceId: number,
   purpose: RangePurpose,
-  closed = true,
+  { closed = true, part = 1 }: { readonly closed?: boolean; readonly part?: number } = {},
 ): string {
   const relation = `${literal(fromSource(source))}::regclass`;
+  const steps = part < 1 ? `1, least(${RANGE_PAGES}, floor(size.pages * ${part} / 4)::bigint)` : RANGE_PAGES;
   return `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
 SELECT ${spaceId}, '${purpose}', leaf.oid, pg_relation_filenode(leaf.oid), visit.from_page, visit.to_page
 FROM (
-  SELECT size.oid, size.pages, greatest(${RANGE_PAGES}, (size.pages + ${MOST_RANGES - 1}) / ${MOST_RANGES}) AS step
+  SELECT size.oid, size.pages, greatest(${steps}, (size.pages + ${MOST_RANGES - 1}) / ${MOST_RANGES}) AS step
   FROM (
     SELECT c.oid, pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages FROM pg_class c
     WHERE c.relkind = 'r'
@@ -47,5 +49,5 @@ export async function insertLoadRanges(
   spaceId: number,
   purpose: RangePurpose,
 ): Promise<void> {
-  await tx.query(rangesSql(source, spaceId, purpose, purpose === 'load'));
+  await tx.query(rangesSql(source, spaceId, purpose, { closed: purpose === 'load' }));
 }

@@ -1,6 +1,7 @@
 import { dropFunctionsSql, dropTriggersSql } from '../capture/index.js';
-import { getSource, listSources } from '../catalog/source.js';
-import type { Database } from '../db/database.js';
+import { getSource, listSources, type Source } from '../catalog/source.js';
+import type { Space } from '../catalog/space.js';
+import type { Database, Executor } from '../db/database.js';
 import { dropFlagSql, dropSpaceSql } from '../store/index.js';
 import { lockedTable } from './apply.js';
 import { currentSource } from './current.js';
@@ -25,34 +26,47 @@ export async function removeSource(db: Database, name: string, options: RemoveOp
   const recorded = await getSource(db, name);
   const current = await currentSource(db, recorded);
   const source = current ?? recorded;
-  const spaces = await listSpaces(db, source.id);
-  // Columns went with their table; a table that has its name now is somebody else's.
-  const there = spaces.filter((space) => current !== undefined || space.store !== 'column');
-  const kept = options.dropVectors ? [] : there;
+  let kept: readonly Space[] = [];
+  const removal = async (tx: Executor) => {
+    // Nobody makes a space of it, or drops one, from here on.
+    await tx.query('SELECT FROM freshvec.source WHERE id = $1 FOR NO KEY UPDATE', [source.id]);
+    const spaces = await listSpaces(tx, source.id);
+    // Columns went with their table; a table that has its name now is somebody else's.
+    const there = spaces.filter((space) => current !== undefined || space.store !== 'column');
+    kept = options.dropVectors ? [] : there;
+    const dropped = options.dropVectors
+      ? [...there.flatMap((space) => dropSpaceSql(source, space)), ...(current ? dropFlagSql(current) : [])]
+      : [];
+    return removalStatements(tx, source, { spaces, kept, dropped });
+  };
+  await executeStatements(db, current && (await lockedTable(db, current)), removal, options);
+  await dropOrphans(db);
+  return { notes: kept.map((space) => keptNote(source, space)) };
+}
+
+async function removalStatements(
+  tx: Executor,
+  source: Source,
+  of: { readonly spaces: readonly Space[]; readonly kept: readonly Space[]; readonly dropped: readonly string[] },
+): Promise<PlannedStatement[]> {
   const lock = `ACCESS EXCLUSIVE on ${source.relation.schema}.${source.relation.table}, for milliseconds`;
   const locking = (sql: string, why: string): PlannedStatement => ({ sql, lock, why });
-  const spaceIds = spaces.map(({ id }) => id).join(', ');
-  const statements: PlannedStatement[] = [
+  const spaceIds = of.spaces.map(({ id }) => id).join(', ');
+  return [
     ...['failure', 'long_text', 'range'].map((table) => ({
       sql: `DELETE FROM freshvec.${table} WHERE space_id IN (${spaceIds || 'NULL'})`,
       lock: NO_LOCK,
       why: 'drops what was still to be done',
     })),
-    ...(await dropTriggersSql(db, source.id)).map((sql) => locking(sql, 'stops noticing what the app writes')),
+    ...(await dropTriggersSql(tx, source.id)).map((sql) => locking(sql, 'stops noticing what the app writes')),
     ...dropFunctionsSql(source.id).map((sql) => locking(sql, 'drops what the triggers did')),
-    ...kept
+    ...of.kept
       .filter(({ store }) => store === 'table')
       .flatMap((space) => keepSql(source, space))
       .map((sql) => ({ sql, lock: NO_LOCK, why: 'remembers the vectors that stay, and hides them' })),
-    ...(options.dropVectors
-      ? [...there.flatMap((space) => dropSpaceSql(source, space)), ...(current ? dropFlagSql(current) : [])]
-      : []
-    ).map((sql) => locking(sql, 'drops the vectors')),
+    ...of.dropped.map((sql) => locking(sql, 'drops the vectors')),
     locking(`DELETE FROM freshvec.source WHERE id = ${source.id}`, 'forgets the source'),
   ];
-  await executeStatements(db, current && (await lockedTable(db, current)), statements, options);
-  await dropOrphans(db);
-  return { notes: kept.map((space) => keptNote(source, space)) };
 }
 
 /** Takes all sources away, vectors included; for `freshvec uninstall`. Resolves to their names. */

@@ -55,10 +55,17 @@ export function spaceStatements(
   ];
 }
 
-/** Has every row that is there now visited: to be run once capture enqueues for the space. */
-export function loadStatement(target: Pick<CaptureTarget, 'source' | 'relations'>, space: Space): PlannedStatement {
+/**
+ * Has every row that is there now visited: to be run once capture enqueues for the space.
+ * @param part of the rows that is wanted at first
+ */
+export function loadStatement(
+  target: Pick<CaptureTarget, 'source' | 'relations'>,
+  space: Space,
+  part = 1,
+): PlannedStatement {
   return {
-    sql: rangesSql(target.source, space.id, 'load'),
+    sql: rangesSql(target.source, space.id, 'load', { part }),
     lock: lockWords('SHARE ROW EXCLUSIVE', target),
     why: 'has the rows that are there now embedded',
   };

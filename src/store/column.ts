@@ -193,13 +193,18 @@ export function dropColumnsSql(source: Source, space: Space, adopted: 'keep' | '
 /** What one of two names is called while they are exchanged; no other transaction ever sees it. */
 const BETWEEN = '__fv_between';
 
-/** DDL that gives the columns of each space the names of the other's. The source's flag keeps its own. */
-export function exchangeColumnsSql(source: Source, one: Space, other: Space): string[] {
+/**
+ * DDL that gives the columns of each space the names of the other's. The source's flag keeps its own.
+ * @param there the columns that the table has: where one of a pair is gone, the other takes its name
+ */
+export function exchangeColumnsSql(source: Source, one: Space, other: Space, there: readonly string[]): string[] {
   const [ours, theirs] = [columnsOf(one), columnsOf(other)];
   const rename = (from: string, to: string) =>
     `ALTER TABLE ${fromSource(source)} RENAME COLUMN ${ident(from)} TO ${ident(to)}`;
   return ours.flatMap((name, i) => {
     const otherName = theirs[i] ?? name;
+    if (!there.includes(name)) return there.includes(otherName) ? [rename(otherName, name)] : [];
+    if (!there.includes(otherName)) return [rename(name, otherName)];
     return [rename(name, BETWEEN), rename(otherName, name), rename(BETWEEN, otherName)];
   });
 }

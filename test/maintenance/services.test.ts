@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { asSingleton } from '../../src/claim/singleton.js';
 import { analyze } from '../../src/maintenance/analyze.js';
 import { proposeAutovacuum, setAutovacuum } from '../../src/maintenance/autovacuum.js';
 import { listMaintenance } from '../../src/maintenance/list.js';
@@ -50,6 +51,19 @@ test('heavy services keep to the window, unless a person asks; the others do not
   await expect(runService('cache', { ...context, source: 'x' })).rejects.toMatchObject({
     code: 'maintenance_request_invalid',
   });
+});
+
+test('a person is told that somebody else tends the table, not that there was nothing to do', async () => {
+  const { db } = fixture;
+  const { source } = await vectorSource(fixture, { table: 'tended', rows: 20, dimensions: 8 });
+  const turn = () => runService('index', { db, settings, byPerson: true, source: 'tended' });
+  await asSingleton(db, `index:${source.relation.oid}`, async () => {
+    expect(await turn()).toBe('nothing');
+  });
+  const [run] = await listRuns(db, { limit: 1 });
+  expect(run).toMatchObject({ service: 'index', source: 'tended', outcome: 'busy', byPerson: true });
+  expect(await turn()).toBe('done');
+  await db.exec(`DROP TABLE tended CASCADE; DELETE FROM freshvec.source WHERE name = 'tended'`);
 });
 
 test('a pause of one service, and of all', async () => {

@@ -31,12 +31,21 @@ const step = async (id: number) => {
   return advance(deps(fixture.db), migration, new AbortController().signal);
 };
 
+const renaming: typeof control.cutover = (db, source) => control.cutover(db, source, { rename: true });
+
 describe('parked while both spaces are kept', () => {
   test.each([
     {
       lost: 'the new vectors',
       switched: control.cutover,
       column: 'embedding_2',
+      way: control.rollback,
+      to: 'rolled_back',
+    },
+    {
+      lost: 'the new vectors, under the name of the old ones,',
+      switched: renaming,
+      column: 'embedding',
       way: control.rollback,
       to: 'rolled_back',
     },
@@ -64,6 +73,22 @@ describe('parked while both spaces are kept', () => {
     expect(await stateOf(id)).toBe(to);
     if (to === 'rolled_back') await control.abort(db, 'doc');
     await workUntil(fixture, id, [to === 'contracting' ? 'done' : 'aborted']);
+    const kept = to === 'contracting' ? 'embedding_2' : 'embedding';
+    expect(await db.query(`SELECT count(${kept}) AS n FROM doc`)).toEqual([{ n: 60 }]);
+  });
+
+  test('a move that is resumed was switched when it was, not just now', async () => {
+    const { db } = fixture;
+    const { id } = await begin();
+    await workUntil(fixture, id, ['ready']);
+    await control.cutover(db, 'doc');
+    const switchedAt = (await getMigration(db, id))?.switchedAt;
+    await db.exec('ALTER TABLE doc RENAME COLUMN embedding_2 TO elsewhere');
+    await step(id);
+    expect(await stateOf(id)).toBe('parked');
+    await db.exec('ALTER TABLE doc RENAME COLUMN elsewhere TO embedding_2');
+    await control.resumeMigration(db, 'doc');
+    expect(await getMigration(db, id)).toMatchObject({ state: 'soaking', switchedAt });
   });
 });
 
@@ -170,11 +195,9 @@ test('the rate is that of the time at work: rests do not count', async () => {
   const { id } = await begin();
   await stepUntil(fixture, id, 'backfilling');
   const worked = async () => (await getMigration(db, id))?.worked ?? Number.NaN;
-  await db.exec(
-    'UPDATE freshvec.range SET from_page = to_page / 2 WHERE from_page < 4294967295 AND to_page < 4294967295',
-  );
   await step(id);
   expect(await worked()).toBe(0);
+  await db.exec('UPDATE freshvec.range SET from_page = (from_page + to_page) / 2 WHERE to_page < 4294967295');
   await step(id);
   const two = await worked();
   expect(two).toBeGreaterThan(0);

@@ -86,6 +86,21 @@ onBoth((fixture, engine) => {
     });
   });
 
+  test('index: of a large table, what an index of the filter leaves may be little', async () => {
+    const { db } = fixture();
+    const spaces = await twoSpaces(fixture(), {
+      table: 'ix_filter',
+      rows: 2000,
+      create: `CREATE TABLE ix_filter (id int PRIMARY KEY, body text, kind int GENERATED ALWAYS AS (id % 100) STORED);
+        CREATE INDEX ON ix_filter (kind)`,
+      where: 'kind = 7',
+    });
+    expect(await gateOf(spaces, 500)).toMatchObject({ passed: true, value: 'sequential scan' });
+    expect(await gateOf(spaces, 19)).toMatchObject({ passed: false });
+    await db.exec('DROP INDEX ix_filter_kind_idx');
+    expect(await gateOf(spaces, 500)).toMatchObject({ passed: false });
+  });
+
   test('index: each leaf of a partitioned source has one', async () => {
     const { db } = fixture();
     const spaces = await twoSpaces(fixture(), {

@@ -130,6 +130,7 @@ function migrationOf({ source, from, to }: TwoSpaces, queries: readonly Labelled
     share: 1,
     throttle: [],
     worked: 0,
+    filledBefore: 0,
     gates: [],
     tries: 0,
     createdAt: '2026-01-01T00:00:00Z',

@@ -1,4 +1,6 @@
+import type { Source } from '../../catalog/source.js';
 import type { Executor } from '../../db/database.js';
+import { ident } from '../../db/identifiers.js';
 import { type PlannedScan, searchSpace, type Way } from '../../search/space-search.js';
 import { operatorClassOf, type VectorRelation, vectorRelations } from '../../store/vector-indexes.js';
 import { type Gate, type GateContext, K } from './context.js';
@@ -41,7 +43,11 @@ export async function indexUse(context: IndexContext): Promise<IndexUse> {
   }
   const read = await whole('planner');
   const large: VectorRelation[] = [];
-  for (const relation of read) if (!(await isSmall(db, relation.name, settings.smallRows))) large.push(relation);
+  for (const relation of read) {
+    // By an index of the filter's only its rows are read.
+    const all = to.store === 'table' || scansOf(relation, scans.planner).some(({ node }) => node === 'Seq Scan');
+    if (!(await isSmall(db, relation, all ? undefined : source, settings.smallRows))) large.push(relation);
+  }
   if (large.length > 0) {
     const note = `the planner reads all of ${list(large)} although its index fits: \`ANALYZE ${large[0]?.name}\`, then look at random_page_cost`;
     return { answers: true, gate: { name: NAME, passed: false, value: 'sequential scan', bound: BOUND, note } };
@@ -72,22 +78,31 @@ async function plans({ db, source, to, settings }: IndexContext): Promise<Readon
   });
 }
 
-function answeredByIndex(
-  { name, indexes }: VectorRelation,
-  scans: readonly PlannedScan[],
-  to: GateContext['to'],
-): boolean {
+function answeredByIndex(relation: VectorRelation, scans: readonly PlannedScan[], to: GateContext['to']): boolean {
   const fit = new Set(
-    indexes.flatMap((index) => (index.valid && index.operatorClass === operatorClassOf(to) ? index.bareName : [])),
+    relation.indexes.flatMap((index) =>
+      index.valid && index.operatorClass === operatorClassOf(to) ? index.bareName : [],
+    ),
   );
   // A partition that the source's filter rules out is not in the plan at all.
-  const own = scans.filter(({ relation }) => relation === name);
+  const own = scansOf(relation, scans);
   return own.length === 0 ? scans.length > 0 : own.some(({ index }) => index !== undefined && fit.has(index));
 }
 
-async function isSmall(db: Executor, relation: string, most: number): Promise<boolean> {
+function scansOf({ name }: VectorRelation, scans: readonly PlannedScan[]): PlannedScan[] {
+  return scans.filter(({ relation }) => relation === name);
+}
+
+/** `filtered`: only the rows that this source's filter lets through count. */
+async function isSmall(
+  db: Executor,
+  { name }: VectorRelation,
+  filtered: Source | undefined,
+  most: number,
+): Promise<boolean> {
+  const from = filtered === undefined ? name : `${name} AS ${ident(filtered.relation.table)}`;
   const [row] = await db.query<{ rows: number }>(
-    `SELECT count(*) AS rows FROM (SELECT FROM ${relation} LIMIT $1::int8 + 1) AS __fv_rows`,
+    `SELECT count(*) AS rows FROM (SELECT FROM ${from} WHERE ${filtered?.filter ?? 'true'} LIMIT $1::int8 + 1) AS __fv_rows`,
     [most],
   );
   return (row?.rows ?? 0) <= most;

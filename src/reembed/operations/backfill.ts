@@ -1,3 +1,4 @@
+import { pauseOf } from '../../catalog/pause.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { loadProgress } from '../progress.js';
 import { TICK_MS, tickThrottle } from '../tick-throttle.js';
@@ -15,10 +16,15 @@ export const backfill: Operation = async (context) => {
     return MOVED;
   }
   if (migration.until < 1 && progress.share >= migration.until) {
-    const reason = `${Math.round(migration.until * 100)} % of the rows are there, as asked: look at them with \`search --space ${to.id}\`, then \`resume\``;
+    const there = Math.round(progress.share * 100);
+    const asked = Math.round(migration.until * 100);
+    const reason = `${there} % of the rows are there${there === asked ? ', as asked' : `, ${asked} % were asked for`}: look at them with \`search --space ${to.id}\`, then \`resume\``;
     await db.tx((tx) => pauseSelf(tx, migration, reason));
     return MOVED;
   }
-  await tickThrottle(context, migration.share, to);
+  // Nobody works on it, so it is not counted as time at work either.
+  const resting = await pauseOf(db, { sourceId: source.id, spaceId: to.id });
+  if (resting) return waits(TICK_MS, `its workers rest: ${resting.reason}`);
+  await tickThrottle(context, migration.share, { to, filled: progress.share });
   return waits(TICK_MS);
 };

@@ -8,17 +8,19 @@ import {
   captureForStatements,
   executeStatements,
   holdSource,
+  type LockedTable,
   lockedTable,
   lockWords,
   NO_LOCK,
   type PlannedStatement,
 } from '../../source/index.js';
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
+import { vectorTable } from '../../store/table.js';
 import { MOVED, type Operation, type StepContext, type StepOutcome, waits } from '../operation.js';
 import { endOfContraction } from '../states.js';
 import { holdSql, move, moveSql, OURS, type Ours, oursParams, wasTaken } from '../transition.js';
 import { clearColumns } from './clear-columns.js';
-import { dropIndex } from './drop-index.js';
+import { dropIndex, endBuilds } from './drop-index.js';
 
 const TRY_MS = 20_000;
 const PAUSE_MS = 1_000;
@@ -59,6 +61,7 @@ export const contract: Operation = async (context) => {
     return MOVED;
   }
   try {
+    if (doomed.store === 'column') await endBuilds(context, doomed);
     await forget(context, doomed);
     await deleteWork(db, doomed.id);
     if (doomed.store === 'column' && !(await emptyRows(context, doomed)))
@@ -162,7 +165,8 @@ function isKept({ to }: StepContext, doomed: Space): boolean {
 /** The columns, or the table, with the change of state: whoever comes later finds nothing to drop under these names. */
 async function dropVectors(context: StepContext, doomed: Space, next: MigrationState): Promise<void> {
   const { db, migration, source } = context;
-  const onRows = doomed.store === 'column';
+  const table = doomed.store === 'column' ? await lockedTable(db, source) : await ownTable(db, doomed);
+  const lock = doomed.store === 'column' ? lockOf(source) : `ACCESS EXCLUSIVE on ${table?.name}, for milliseconds`;
   const statements: PlannedStatement[] = [
     {
       sql: moveSql(migration, next, `space ${doomed.id} is gone`),
@@ -171,9 +175,16 @@ async function dropVectors(context: StepContext, doomed: Space, next: MigrationS
     },
     ...dropSpaceSql(source, doomed, isKept(context, doomed) ? 'keep' : 'drop').map((sql) => ({
       sql,
-      lock: onRows ? lockOf(source) : NO_LOCK,
+      lock,
       why: 'drops the vectors',
     })),
   ];
-  await executeStatements(db, onRows ? await lockedTable(db, source) : undefined, statements, { giveUpMs: TRY_MS });
+  await executeStatements(db, table, statements, { giveUpMs: TRY_MS });
+}
+
+/** The table of a space's vectors; a reader of it, a dump say, is not queued behind either. Undefined where it is gone. */
+async function ownTable(db: Executor, space: Space): Promise<LockedTable | undefined> {
+  const name = vectorTable(space);
+  const [row] = await db.query<{ oid: number | null }>('SELECT to_regclass($1)::oid::int8 AS oid', [name]);
+  return row?.oid ? { oid: row.oid, name, relations: 1 } : undefined;
 }

@@ -44,6 +44,13 @@ export async function dropIndex({ db, source, signal }: StepContext, space: Spac
   }
 }
 
+/** Ends builds of a space's indexes that go on although their controller is gone: they hold the table. */
+export async function endBuilds({ db, source }: Pick<StepContext, 'db' | 'source'>, space: Space): Promise<void> {
+  for (const { oid, building } of await ownIndexes(db, source.relation.oid, space)) {
+    if (building) await endBuild(db, oid);
+  }
+}
+
 /** Those of leaves that hang on a parent's go with it. */
 async function ownIndexes(db: Executor, tableOid: number, space: Space): Promise<IndexRow[]> {
   return db.query<IndexRow>(

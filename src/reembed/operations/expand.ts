@@ -24,12 +24,13 @@ import { moveSql, waitFor, wasTaken } from '../transition.js';
 const TRY_MS = 20_000;
 const PAUSE_MS = 1_000;
 
-/** All that expanding does, in order: what `plan` shows and `expand` runs. */
+/** All that expanding does, in order: what `plan` shows and `expand` runs. `part`: of the rows, to be filled at first. */
 export async function expandStatements(
   db: Executor,
   source: Source,
   to: Space,
   vectorSchema: string,
+  part = 1,
 ): Promise<PlannedStatement[]> {
   const spaces = [...(await listMaintainedSpaces(db, source.id)).filter(({ id }) => id !== to.id), to];
   const target = await readCaptureTarget(db, source, spaces);
@@ -41,7 +42,7 @@ export async function expandStatements(
     ...flagStatement(source),
     ...[...capture, ...room].filter(isFree),
     ...[...room, ...capture].filter((statement) => !isFree(statement)),
-    loadStatement(target, to),
+    loadStatement(target, to, part),
   ];
 }
 
@@ -66,7 +67,7 @@ export const expand: Operation = async ({ db, migration, source, to }) => {
     const taken = to.store === 'column' ? await columnsThere(tx, now.relation.oid, made) : [];
     if (taken.length > 0) throw new ColumnsTaken(taken);
     const withFlag = { ...now, flagColumn: flagOf(now, to) };
-    return [moving, ...(await expandStatements(tx, withFlag, planned, extension.schema))];
+    return [moving, ...(await expandStatements(tx, withFlag, planned, extension.schema, migration.until))];
   };
   try {
     await executeStatements(db, await lockedTable(db, source), statements, {

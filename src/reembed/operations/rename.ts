@@ -1,3 +1,4 @@
+import { columnsThere } from '../../catalog/columns.js';
 import type { Migration } from '../../catalog/migration.js';
 import type { Source } from '../../catalog/source.js';
 import { getSpace } from '../../catalog/space.js';
@@ -45,12 +46,13 @@ export async function exchangeNames(
     [from.id, to.id, from.column, to.column],
   );
   await tx.query('UPDATE freshvec.migration SET renamed = NOT renamed WHERE id = $1', [migration.id]);
+  const there = await columnsThere(tx, source.relation.oid, columns);
   const lock = 'ACCESS EXCLUSIVE, for milliseconds';
   const none = `IF EXISTS (${dependentsSql(source, columns)}) THEN
   RAISE EXCEPTION 'freshvec: a view was made on the vectors just now' USING ERRCODE = '${DEPENDED_ON}'; END IF`;
   return [
     { sql: none, lock, why: 'finds a view that was made meanwhile' },
-    ...exchangeColumnsSql(source, from, to).map((sql) => ({ sql, lock, why: 'exchanges the names' })),
+    ...exchangeColumnsSql(source, from, to, there).map((sql) => ({ sql, lock, why: 'exchanges the names' })),
   ];
 }
 

@@ -50,7 +50,8 @@ async function follow(cli: Cli, source: string): Promise<MigrationStatus> {
   }
 }
 
-function waitsForPerson({ state, paused, auto }: MigrationStatus): boolean {
+function waitsForPerson({ state, paused, auto, resting }: MigrationStatus): boolean {
+  if (resting !== null && resting.until === null) return true;
   if (state === 'ready' && auto) return paused;
   return paused || ['ready', 'soaking', 'rolled_back', 'done', 'aborted', 'parked'].includes(state);
 }
