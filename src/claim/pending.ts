@@ -47,12 +47,12 @@ export async function listActiveSpaces(db: Executor): Promise<number[]> {
   return rows.map(({ id }) => id);
 }
 
-/** Milliseconds until the next waiting key is due, in other spaces than these; undefined when none waits. */
+/** Milliseconds until the next waiting key of a maintained space is due, in other spaces than these; undefined when none waits. */
 export async function nextDueMs(db: Executor, exceptSpaceIds: readonly number[] = []): Promise<number | undefined> {
   const [row] = await db.query<{ ms: number | null }>(
     `SELECT (extract(epoch FROM min(l.expires_at) - clock_timestamp()) * 1000)::float8 AS ms
      FROM freshvec.lease l JOIN freshvec.space s ON s.id = l.space_id
-     WHERE l.token IS NULL AND l.space_id <> ALL($1::int[]) AND ${notPausedSql('s')}`,
+     WHERE l.token IS NULL AND l.space_id <> ALL($1::int[]) AND ${WORKED_ON}`,
     [exceptSpaceIds],
   );
   return typeof row?.ms !== 'number' ? undefined : Math.max(0, row.ms);
