@@ -15,8 +15,8 @@ export async function sweep(db: Database, sourceName?: string): Promise<number> 
     const source = await getSourceById(db, space.sourceId);
     if (!source || (sourceName !== undefined && source.name !== sourceName)) return;
     swept += await db.tx(async (tx) => {
-      // The row lock keeps two sweepers apart.
-      await tx.query('SELECT 1 FROM freshvec.space WHERE id = $1 FOR UPDATE', [space.id]);
+      // The row lock keeps two sweepers apart, and nobody who refers to the space: a TRUNCATE of the app's does.
+      await tx.query('SELECT 1 FROM freshvec.space WHERE id = $1 FOR NO KEY UPDATE', [space.id]);
       const [visiting] = await tx.query('SELECT 1 FROM freshvec.range WHERE space_id = $1 LIMIT 1', [space.id]);
       if (visiting) return 0;
       await insertLoadRanges(tx, source, space.id, 'sweep');

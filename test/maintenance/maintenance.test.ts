@@ -5,6 +5,7 @@ import { sweep } from '../../src/maintenance/sweep.js';
 import { ensureIndex } from '../../src/store/build-index.js';
 import { indexState } from '../../src/store/vector-indexes.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
 
 let fixture: Fixture;
 
@@ -173,6 +174,33 @@ describe('sweep', () => {
     expect(await sweep(fixture.db, 's')).toBe(0);
     expect(await fixture.work()).toMatchObject({ claimed: 2, written: 2 });
     expect(await fixture.db.tx((tx) => store.count(tx))).toEqual({ rows: 100, fresh: 100, failed: 0, vectors: 100 });
+  });
+
+  test('does not keep the app from emptying its table', async () => {
+    await fixture.db.exec(`CREATE TABLE emptied (id int PRIMARY KEY, body text); INSERT INTO emptied VALUES (1, 'x')`);
+    await fixture.add({
+      table: 'emptied',
+      content: { columns: ['body'] },
+      model: 'fake/m@8',
+      store: 'table',
+      index: 'none',
+    });
+    await fixture.work();
+    const truncate = () =>
+      fixture.db.session(async (app) => {
+        await app.query(`SET lock_timeout = '200ms'`);
+        await app.query('TRUNCATE emptied');
+      });
+    const sweeping = instead(fixture.db, {
+      tx: (run) =>
+        fixture.db.tx(async (tx) => {
+          const swept = await run(tx);
+          await truncate();
+          return swept;
+        }),
+    });
+    expect(await sweep(sweeping, 'emptied')).toBe(1);
+    await fixture.work();
   });
 
   test('a table that was rewritten while its pages were to be visited is visited anew', async () => {
