@@ -78,19 +78,25 @@ export async function insertHalves(tx: Executor, spaceId: number, range: RangeRo
 /**
  * VACUUM FULL, CLUSTER and the like move rows to other pages: the pages still to be visited mean nothing any more, so
  * the relation is visited anew as a whole. A relation that was dropped has nothing to visit.
+ *
+ * Other visitors may have found the same at this moment. Each drops the ranges that nobody holds and puts new ones in
+ * place unless they are there; of those that do so at once each does, and pages are looked at twice.
  */
 export async function replaceRewritten(tx: Executor, spaceId: number, range: RangeRow): Promise<void> {
-  await tx.query(`DELETE FROM freshvec.range WHERE space_id = $1 AND relation_oid = $2 AND filenode = $3`, [
-    spaceId,
-    range.relation_oid,
-    range.filenode,
-  ]);
+  await tx.query(
+    `DELETE FROM freshvec.range WHERE id = ANY(ARRAY(
+       SELECT id FROM freshvec.range WHERE space_id = $1 AND relation_oid = $2 AND filenode = $3 AND purpose = $4
+       FOR UPDATE SKIP LOCKED))`,
+    [spaceId, range.relation_oid, range.filenode, range.purpose],
+  );
   if (range.present_filenode === null) return;
   await tx.query(
     `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
      SELECT $1, $2, $3, $4, v.from_page, v.to_page FROM (
        SELECT p, p + 64 FROM generate_series(0, pg_relation_size($3::oid::regclass) / current_setting('block_size')::int, 64) p
-       UNION ALL SELECT 0, ${PAST_LAST_PAGE}) v(from_page, to_page)`,
+       UNION ALL SELECT 0, ${PAST_LAST_PAGE}) v(from_page, to_page)
+     WHERE NOT EXISTS (SELECT FROM freshvec.range r
+       WHERE r.space_id = $1 AND r.relation_oid = $3 AND r.filenode = $4 AND r.purpose = $2)`,
     [spaceId, range.purpose, range.relation_oid, range.present_filenode],
   );
 }
