@@ -29,7 +29,7 @@ export interface RangeVisitor {
     limit: number,
   ): Promise<string[]>;
   suspects(tx: Executor, pages: { relationOid: number; fromPage: number; toPage: number }): Promise<string[]>;
-  prune(tx: Executor, limit: number): Promise<number>;
+  orphans(tx: Executor, limit: number): Promise<string[]>;
 }
 
 export interface RangeClaim {
@@ -45,9 +45,6 @@ export interface RangeClaim {
   /** Nothing could be done: somebody holds the rows whose vectors are to be taken over. */
   readonly blocked?: boolean;
 }
-
-/** Vectors without a row that one visit of a prune range removes at most. */
-const PRUNE_LIMIT = 1000;
 
 const NOTHING: RangeClaim = { leased: [], visited: false };
 
@@ -140,7 +137,8 @@ async function visitFirst(
     const { rows, lockedMs } = result.adopted;
     return { ...result, adopted: { rows, lockedMs: lockedMs + performance.now() - doneAt } };
   } catch (error) {
-    if (classify(error) !== 'data' || visiting === undefined) throw error;
+    // A prune range has no pages to be halved, and no row's content is computed there.
+    if (classify(error) !== 'data' || visiting === undefined || visiting.purpose === 'prune') throw error;
     const { id } = visiting;
     return db.tx((tx) => narrow(tx, spaceId, visitor, id, how));
   }
@@ -154,8 +152,9 @@ async function visit(
   { limit, adopt, hand }: Visiting,
 ): Promise<RangeClaim> {
   if (range.purpose === 'prune') {
-    if ((await visitor.prune(tx, PRUNE_LIMIT)) < PRUNE_LIMIT) await dropRange(tx, range.id);
-    return { leased: [], visited: true };
+    const keys = await visitor.orphans(tx, limit);
+    if (keys.length < limit) await dropRange(tx, range.id);
+    return { leased: await hand(tx, keys), visited: true };
   }
   if (range.present_filenode !== range.filenode) {
     await replaceRewritten(tx, spaceId, range);

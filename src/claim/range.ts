@@ -46,8 +46,12 @@ const LONG_PAGES = 256;
 /** Ordinary ranges have such a part of a large relation (`source/ranges.ts`). */
 const LONG_PART = 1 / 4096;
 
-/** Whether a visit of the range takes long: the closing one of a first load, or a part of it. */
-export function isLong({ from_page, to_page, pages }: RangeRow): boolean {
+/**
+ * Whether a visit of the range takes long: the closing one of a first load, or a part of it, and any look for what deleted
+ * rows left, which reads every vector.
+ */
+export function isLong({ purpose, from_page, to_page, pages }: RangeRow): boolean {
+  if (purpose === 'prune') return true;
   const most = Math.max(LONG_PAGES, (pages ?? 0) * LONG_PART + 1);
   return Math.min(to_page, pages ?? 0) - from_page > most;
 }

@@ -7,9 +7,10 @@ import { uncoveredRows } from './coverage.js';
 import { guardedChange, type Holder, stillTrue, type VectorOf, vectorInput } from './guarded.js';
 import { indexName } from './index-state.js';
 import { madeAsAskedSql } from './made-as-asked.js';
+import { orphanKeys } from './orphans.js';
 import { NEXT } from './own-index.js';
 import type { Store } from './port.js';
-import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
+import { countRows, diffRows, type RowView, readRows, suspectRows } from './rows.js';
 import { assertStands } from './stands.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
@@ -126,10 +127,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     suspects: (tx, pages, written) => suspectRows(tx, source, space, pages, written),
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
     freshVectors: (tx, keys) => readFreshVectors(tx, source, view, keys),
-    async prune(tx) {
-      await pruneRecords(tx, source, space);
-      return 0;
-    },
+    orphans: (tx, limit) => orphanKeys(tx, source, space, limit),
     count: (tx) => countRows(tx, source, space, view),
   };
 }

@@ -163,8 +163,11 @@ export interface Store {
   uncovered(tx: Executor, pages: PageRange, written: WrittenIn): Promise<CoverageCount>;
   /** Text and vector of those of these keys that are fresh. */
   freshVectors(tx: Executor, keys: readonly string[]): Promise<FreshVector[]>;
-  /** Removes vectors, and failures, whose row is gone; resolves to how many vectors, at most `limit`. */
-  prune(tx: Executor, limit: number): Promise<number>;
+  /**
+   * Keys whose row is gone and of which a vector, a failure or a note of a long text is left, at most `limit`; a key may come
+   * more than once. Takes nothing away: the row may be back by now, so that is for whoever holds the key's lease.
+   */
+  orphans(tx: Executor, limit: number): Promise<string[]>;
   /** Exact counts by hash. Reads the whole source. */
   count(tx: Executor): Promise<StoreCount>;
 }

@@ -141,19 +141,3 @@ export async function countRows(tx: Executor, source: Source, space: Space, view
   );
   return row ?? { rows: 0, fresh: 0, failed: 0, vectors: 0 };
 }
-
-/** Forgets failures, and what was noted of long texts, of rows that are gone; no trigger tells of deletes where vectors are on the row. */
-export async function pruneRecords(tx: Executor, source: Source, space: Space): Promise<void> {
-  for (const records of ['failure', 'long_text'] as const) {
-    const rows = await tx.query<{ key: string }>(`SELECT key FROM freshvec.${records} WHERE space_id = $1`, [space.id]);
-    const keys = rows.map(({ key }) => key);
-    if (keys.length === 0) continue;
-    await assertAllVisible(tx, source);
-    await tx.query(
-      `DELETE FROM freshvec.${records} r USING unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
-       WHERE r.space_id = ${space.id} AND r.key = __fv_i.__fv_key
-         AND NOT EXISTS (SELECT FROM ${fromSource(source)} WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_i')})`,
-      [keys, ...keyArrays(source.key, keys)],
-    );
-  }
-}

@@ -6,9 +6,9 @@ import { NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
 import { guardedChange, stillTrue, vectorInput } from './guarded.js';
 import { madeAsAskedSql } from './made-as-asked.js';
+import { orphanKeys } from './orphans.js';
 import type { Store } from './port.js';
-import { assertAllVisible } from './relation.js';
-import { countRows, diffRows, pruneRecords, type RowView, readRows, suspectRows } from './rows.js';
+import { countRows, diffRows, type RowView, readRows, suspectRows } from './rows.js';
 import { storedVectors } from './stored-vectors.js';
 import type { VectorCodec } from './vector-codec.js';
 import { readFreshVectors } from './vectors.js';
@@ -95,20 +95,15 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
 
     uncovered: (tx, pages, written) => uncoveredRows(tx, source, space, view, pages, written),
     freshVectors: (tx, keys) => readFreshVectors(tx, source, view, keys),
-    async prune(tx, limit) {
-      await assertAllVisible(tx, source);
-      await pruneRecords(tx, source, space);
-      const rows = await tx.query(
-        `DELETE FROM ${vectors} WHERE ctid = ANY(ARRAY(
-           SELECT __fv_v.ctid FROM ${vectors} __fv_v
-           WHERE NOT EXISTS (SELECT FROM ${fromSource(source)} WHERE ${sameKey})
-           LIMIT $1 FOR UPDATE SKIP LOCKED))
-         RETURNING 1`,
-        [limit],
-      );
-      return rows.length;
-    },
-
+    orphans: (tx, limit) =>
+      orphanKeys(
+        tx,
+        source,
+        space,
+        limit,
+        `SELECT ${keySql(source.key, '__fv_v')} AS __fv_key FROM ${vectors} __fv_v
+         WHERE NOT EXISTS (SELECT FROM ${fromSource(source)} WHERE ${sameKey})`,
+      ),
     count: (tx) => countRows(tx, source, space, view),
   };
 }

@@ -66,6 +66,13 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
     const all = await pages();
     return (await fixture.db.tx((tx) => store.diff(tx, all, limit))).sort();
   };
+  /** Has what deleted rows left be looked for. */
+  const prune = () =>
+    fixture.db.query(
+      `INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+       VALUES ($1, 'prune', 'doc'::regclass, 0, 0, 0)`,
+      [store.space.id],
+    );
   const dropLeases = () => fixture.db.query('DELETE FROM freshvec.lease');
 
   test('reads wanted, blank, filtered and missing rows', async () => {
@@ -174,15 +181,30 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
     expect(await diff()).toContain(key(24));
   });
 
-  test('counts add up, and vectors without a row are pruned', async () => {
+  test('counts add up, and what deleted rows left is found, and taken away under a lease', async () => {
     await insert(24, 'bad');
     const count = await fixture.db.tx((tx) => store.count(tx));
     expect(count).toEqual({ rows: 4, fresh: 1, failed: 1, vectors: kind === 'table' ? count.vectors : 1 });
     await fixture.db.exec('DELETE FROM doc');
-    const pruned = await fixture.db.tx((tx) => store.prune(tx, 100));
-    if (kind === 'table') expect(pruned).toBeGreaterThan(0);
+    const orphans = (limit: number) => fixture.db.tx((tx) => store.orphans(tx, limit));
+    // Of 24 there is a failure.
+    expect(await orphans(100)).toContain(key(24));
+    if (kind === 'table') expect(await orphans(100)).toContain(key(20));
+    expect(await orphans(1)).toHaveLength(1);
+    // Whoever held one may have read its row; whoever waits will look again.
+    await lease([key(24)]);
+    expect(await orphans(100)).toContain(key(24));
+    await fixture.db.query('UPDATE freshvec.lease SET token = NULL');
+    expect(await orphans(100)).not.toContain(key(24));
+    await dropLeases();
+    // Nobody tells of these deletes but a range.
+    await fixture.db.exec('TRUNCATE freshvec.change, freshvec.change_pack, freshvec.range');
+    await prune();
+    await fixture.work();
     expect((await fixture.db.tx((tx) => store.count(tx))).vectors).toBe(0);
     expect(await fixture.db.query('SELECT 1 FROM freshvec.failure')).toEqual([]);
+    expect(await fixture.db.query('SELECT 1 FROM freshvec.range')).toEqual([]);
+    expect(await orphans(100)).toEqual([]);
   });
 
   if (engine === 'postgres')
@@ -200,6 +222,36 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
       });
       expect(await write(items)).toEqual(new Map([[key(30), 'written']]));
     });
+
+  if (kind === 'table' && engine === 'postgres')
+    test('a row that comes back while the vectors of deleted rows are looked for keeps its vector', async () => {
+      await dropLeases();
+      await fixture.db.exec('DELETE FROM doc; TRUNCATE freshvec.failure');
+      await insert(40, 'forty');
+      await fixture.work();
+      await fixture.db.exec('DELETE FROM doc WHERE a = 40; TRUNCATE freshvec.change');
+      await fixture.db.tx(async (visit) => {
+        expect(await store.orphans(visit, 100)).toEqual([key(40)]);
+        await insert(40, 'forty');
+        await fixture.work();
+      });
+      await fixture.work();
+      expect(await fixture.db.tx((tx) => store.count(tx))).toMatchObject({ rows: 1, fresh: 1, vectors: 1 });
+    });
+
+  test('a failure whose key is no key of the table any more keeps nobody from the others', async () => {
+    await fixture.db.exec('DELETE FROM doc; TRUNCATE freshvec.failure');
+    await fixture.work();
+    await fixture.db.query(
+      `INSERT INTO freshvec.failure (space_id, key, code, message, attempts) SELECT $1, k, 'x', 'x', 1 FROM unnest($2::text[]) k`,
+      [store.space.id, ['["3000000000", "x"]', key(98)]],
+    );
+    expect(await fixture.db.tx((tx) => store.orphans(tx, 100))).toEqual([key(98)]);
+    await prune();
+    await fixture.work();
+    expect(await fixture.db.query('SELECT key FROM freshvec.failure')).toEqual([{ key: '["3000000000", "x"]' }]);
+    await fixture.db.exec('TRUNCATE freshvec.failure');
+  });
 
   test('uncovered: what is wrong and unknown, of the rows on either side of a transaction; vectors: of fresh rows', async () => {
     await dropLeases();

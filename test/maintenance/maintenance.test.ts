@@ -172,7 +172,7 @@ describe('sweep', () => {
     expect(await fixture.work()).toMatchObject({ claimed: 0 });
     expect(await sweep(fixture.db, 's')).toBe(1);
     expect(await sweep(fixture.db, 's')).toBe(0);
-    expect(await fixture.work()).toMatchObject({ claimed: 2, written: 2 });
+    expect(await fixture.work()).toMatchObject({ claimed: 3, written: 2, unpaid: 1 });
     expect(await fixture.db.tx((tx) => store.count(tx))).toEqual({ rows: 100, fresh: 100, failed: 0, vectors: 100 });
   });
 
