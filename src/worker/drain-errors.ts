@@ -10,17 +10,21 @@ import type { Store } from '../store/port.js';
 export const BROKEN_REST_MS = 30_000;
 /**
  * The same after a statement that the database refused or ended (its time was up), and may do so for a while: what was
- * embedded is paid for again.
+ * embedded is paid for again. Doubled with each one in a row, up to `most`.
  */
-const REFUSED_REST_MS = 5_000;
+const REFUSED_REST_MS = { first: 5_000, most: 300_000 };
 
 /** A time-out of the role or the database, or a person. */
 const QUERY_CANCELED = '57014';
 
-/** How long a space rests after what a drain of it failed with, in ms; 0 where it may be tried at once. */
-export function restAfter(error: unknown): number {
+/**
+ * How long a space rests after what a drain of it failed with, in ms; 0 where it may be tried at once. `refusals`: how many
+ * rests after refused statements there were since a write last went through.
+ */
+export function restAfter(error: unknown, refusals: number): number {
   if (error instanceof EmbedError || hasCode(error, 'rows_hidden')) return BROKEN_REST_MS;
-  return isRefused(error) ? REFUSED_REST_MS : 0;
+  if (!isRefused(error)) return 0;
+  return Math.min(REFUSED_REST_MS.first * 2 ** refusals, REFUSED_REST_MS.most);
 }
 
 /**
@@ -44,7 +48,8 @@ export async function isOutdated(db: Executor, { source, space }: Store, error: 
   return !isDeepStrictEqual(now, { source, space });
 }
 
-function isRefused(error: unknown): boolean {
+/** A statement that the database refused or ended, and may refuse again. */
+export function isRefused(error: unknown): boolean {
   const state = sqlState(error);
   if (state === undefined) return false;
   return state === QUERY_CANCELED || !['retry', 'lock_timeout', 'connection', 'too_many'].includes(classify(error));

@@ -15,12 +15,12 @@ import { FIRST_WRITE, restartPaces } from '../stages/pace.js';
 import { openStore } from '../store/index.js';
 import { indexCost } from '../store/index-state.js';
 import { type VectorCodec, vectorCodec } from '../store/vector-codec.js';
-import { BROKEN_REST_MS, isOfThisProcess, isOutdated, isRenamed, restAfter } from './drain-errors.js';
+import { BROKEN_REST_MS, isOfThisProcess, isOutdated, isRenamed } from './drain-errors.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Models } from './models.js';
 import { Probes } from './probes.js';
 import { newRowsRun, type RowsRun } from './rows-run.js';
-import { newSpaceRun, type SpaceRun } from './space-run.js';
+import { newSpaceRun, rest, restAfterFailure, type SpaceRun } from './space-run.js';
 
 export interface DrainerOptions {
   readonly db: Database;
@@ -92,20 +92,23 @@ export class Drainer {
       return report;
     }
     if (this.restsMs(spaceId) > 0) return report;
-    const { running } = this.runOf(spaceId);
+    const state = this.runOf(spaceId);
+    const { running } = state;
+    const { written } = report;
     running.add(paused);
     const watch = setInterval(() => void this.follow(context).catch(() => {}), INDEX_LOOK_MS);
     try {
       const { coolDownMs } = await drain(context, this.leases);
+      if (report.written > written) state.refusals = 0;
       if (coolDownMs !== undefined) this.coolDown(spaceId, coolDownMs);
     } catch (error) {
-      this.runOf(spaceId).opened = undefined;
+      state.opened = undefined;
       // What was claimed is given back, and the next drain looks the space up again.
       if (run.cut.aborted || isRenamed(error) || (await isOutdated(this.options.db, context.store, error)))
         return report;
       // A pause rests every worker, and is over once somebody resumes the source.
       const recorded = error instanceof EmbedError && (await this.pause(context.store.space, error));
-      if (!recorded) this.rest(spaceId, restAfter(error));
+      if (!recorded) restAfterFailure(state, error);
       throw error;
     } finally {
       clearInterval(watch);
@@ -142,12 +145,7 @@ export class Drainer {
   }
 
   private coolDown(spaceId: number, ms: number): void {
-    this.rest(spaceId, Math.min(Math.max(ms, COOL_DOWN_MS), REST_LOOK_MS));
-  }
-
-  private rest(spaceId: number, ms: number): void {
-    const run = this.runOf(spaceId);
-    run.restUntil = Math.max(run.restUntil, performance.now() + ms);
+    rest(this.runOf(spaceId), Math.min(Math.max(ms, COOL_DOWN_MS), REST_LOOK_MS));
   }
 
   private runOf(spaceId: number): SpaceRun {
@@ -232,7 +230,7 @@ export class Drainer {
       const delay = error instanceof EmbedError && !NEEDS_PERSON.has(error.failure);
       const recorded = error instanceof EmbedError && !delay && (await this.pause(space, error));
       if (delay) this.coolDown(spaceId, error.details.retryAfterMs ?? 0);
-      else if (!recorded) this.rest(spaceId, sqlState(error) === undefined ? BROKEN_REST_MS : COOL_DOWN_MS);
+      else if (!recorded) rest(this.runOf(spaceId), sqlState(error) === undefined ? BROKEN_REST_MS : COOL_DOWN_MS);
       throw error;
     }
   }

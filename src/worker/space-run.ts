@@ -7,6 +7,7 @@ import { createPace, createStayingPace, type Pace } from '../stages/pace.js';
 import type { Parked } from '../stages/parked.js';
 import type { IndexCost } from '../store/index-state.js';
 import type { Store } from '../store/port.js';
+import { isRefused, restAfter } from './drain-errors.js';
 
 /** What this process remembers of a space from drain to drain. */
 export interface SpaceRun {
@@ -34,6 +35,8 @@ export interface SpaceRun {
   /** Of the drains that are running: a pause ends them. */
   readonly running: Set<AbortController>;
   restUntil: number;
+  /** Rests after statements that the database refused, since a write last went through. */
+  refusals: number;
 }
 
 /** Of a space that nothing is known of yet. `rows`: in its first write. */
@@ -54,5 +57,19 @@ export function newSpaceRun(rows: number): SpaceRun {
     workedOnAt: Number.NEGATIVE_INFINITY,
     running: new Set(),
     restUntil: 0,
+    refusals: 0,
   };
+}
+
+/** Has it rest. A rest that it has already is not cut short. */
+export function rest(run: SpaceRun, ms: number): void {
+  run.restUntil = Math.max(run.restUntil, performance.now() + ms);
+}
+
+/** Has it rest after what a drain failed with. Slots that fail side by side, of which the first began a rest, count once. */
+export function restAfterFailure(run: SpaceRun, error: unknown): void {
+  const resting = run.restUntil > performance.now();
+  if (resting && isRefused(error)) return;
+  rest(run, restAfter(error, run.refusals));
+  if (isRefused(error)) run.refusals += 1;
 }
