@@ -5,6 +5,7 @@ import type { LongOutcome } from '../embed/embed-long.js';
 import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { WantedText } from './read-texts.js';
+import { vetoed } from './write-refused.js';
 
 /** A text that is too long: how its lease ends. */
 export type Refusal = Extract<Ending, { end: 'fail' }>;
@@ -44,6 +45,7 @@ export async function settleRefused(
     const endings = refused.flatMap((refusal): Ending[] => {
       const outcome = outcomes.get(refusal.key);
       if (outcome === 'written') return [{ ...refusal, vector: 'none' }];
+      if (outcome === 'vetoed') return [vetoed(store.source, refusal)];
       return outcome === 'changed' ? [refusal] : [];
     });
     await settle(tx, store.space.id, token, endings);

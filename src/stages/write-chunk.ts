@@ -1,10 +1,11 @@
 import { holdDefinition } from '../catalog/source.js';
 import { type Ending, settle } from '../claim/settle.js';
-import type { WriteOutcome } from '../store/port.js';
+import type { Store, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { MadeVector } from './made-vector.js';
 import type { Pace } from './pace.js';
 import type { Companions, WritingBatch } from './waiting-writes.js';
+import { vetoed } from './write-refused.js';
 
 /** Longest wait of a key whose text keeps changing under the worker, in seconds. */
 const MAX_CHANGED_WAIT_SECONDS = 30;
@@ -50,6 +51,7 @@ export async function writeChunk(
     observer?.settled({ source: source.name, lagSeconds: done.lagSeconds });
     for (const { end } of done.ends) {
       if (end === 'done') report.written += 1;
+      else if (end === 'fail') report.failed += 1;
       else report.delayed += 1;
     }
     for (const [key, outcome] of done.outcomes) {
@@ -106,7 +108,7 @@ async function transaction(
       const alone = items.filter(({ key }) => !outcomes.has(key));
       if (alone.length > 0)
         for (const [key, outcome] of await store.write(tx, token, alone)) outcomes.set(key, outcome);
-      const ends = [...outcomes].flatMap(([key, outcome]) => endOf(made.get(key), outcome, losses));
+      const ends = [...outcomes].flatMap(([key, outcome]) => endOf(store, made.get(key), outcome, losses));
       const other = along.length > 0 ? companions?.other : undefined;
       const lags = [await settle(tx, store.space.id, token, ends, { last: !other })];
       if (other) {
@@ -121,10 +123,16 @@ async function transaction(
 }
 
 /** How the lease of an item ends by what became of its row; those that nothing was done for keep it. */
-function endOf(item: MadeVector | undefined, outcome: WriteOutcome, losses: ReadonlyMap<string, number>): Ending[] {
+function endOf(
+  { source }: Store,
+  item: MadeVector | undefined,
+  outcome: WriteOutcome,
+  losses: ReadonlyMap<string, number>,
+): Ending[] {
   if (item === undefined) return [];
   const { key, long = 'whole' } = item;
   if (outcome === 'written') return [{ key, end: 'done', vector: long }];
+  if (outcome === 'vetoed') return [vetoed(source, item)];
   if (outcome === 'changed') return [{ key, end: 'wait', seconds: waitSeconds(losses.get(key)), because: 'changed' }];
   return [];
 }

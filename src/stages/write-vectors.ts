@@ -1,18 +1,15 @@
 import { MAX_ATTEMPTS } from '../claim/lease.js';
 import { type Ending, settle } from '../claim/settle.js';
-import { classify, isOfOneRow, sqlState } from '../db/errors.js';
-import type { Store, WriteOutcome } from '../store/port.js';
+import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
 import type { MadeVector } from './made-vector.js';
 import type { Parked } from './parked.js';
-import { settleRefused } from './refuse-long.js';
+import { endGone, settleUnpaid } from './settle-unpaid.js';
 import type { WritingBatch } from './waiting-writes.js';
 import { lineUp, nextInLine } from './waves.js';
 import { writeChunk } from './write-chunk.js';
-
-/** How soon a row that wants no payment is asked for again when somebody holds it, in seconds. */
-const LOCKED_WAIT_SECONDS = 0.25;
+import { apart } from './write-refused.js';
 
 /**
  * So many rows that somebody holds, one after the other, end a round. Fewer may be what is being written to another space
@@ -72,82 +69,6 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
   }
 }
 
-/** How often a transaction that a deadlock or a moved row ended is run again at once: its vectors are paid for. */
-const RETRIES = 3;
-
-/** Retried where PostgreSQL says so, charged to nobody. */
-async function retried<T>(run: () => Promise<T>): Promise<T> {
-  for (let left = RETRIES; ; left--) {
-    try {
-      return await run();
-    } catch (error) {
-      if (left === 0 || classify(error) !== 'retry') throw error;
-    }
-  }
-}
-
-/** A row to be written, or tidied. */
-type Written = { readonly key: string; readonly hash: string | null };
-
-/** Where so many rows in a row are refused, and none is taken, it is not for what one of them says. */
-const MOST_REFUSED = 16;
-
-/**
- * Runs `write` with all rows; where the table refuses one of them (a constraint, a trigger of the app's), that one is
- * found by halving and set aside as a failure, and keeps nobody from the others. Throws where it refuses all.
- */
-async function apart<R extends Written>(
-  context: DrainContext,
-  token: string,
-  rows: readonly R[],
-  write: (rows: readonly R[]) => Promise<ReadonlyMap<string, WriteOutcome>>,
-): Promise<Map<string, WriteOutcome>> {
-  const outcomes = new Map<string, WriteOutcome>();
-  const refused: { readonly row: R; readonly error: unknown }[] = [];
-  const attempt = async (some: readonly R[]): Promise<void> => {
-    try {
-      for (const [key, outcome] of await retried(() => write(some))) outcomes.set(key, outcome);
-    } catch (error) {
-      const [row] = some;
-      if (row === undefined || !isOfOneRow(error)) throw error;
-      if (some.length === 1) refused.push({ row, error });
-      if (outcomes.size === 0 && refused.length >= MOST_REFUSED) throw error;
-      if (some.length === 1) return;
-      const middle = some.length >> 1;
-      await attempt(some.slice(0, middle));
-      await attempt(some.slice(middle));
-    }
-  };
-  await attempt(rows);
-  for (const { row, error } of refused) await setAside(context, token, row, sqlState(error));
-  return outcomes;
-}
-
-/** PostgreSQL's own message is left out: it quotes the content. */
-async function setAside(
-  { db, store, report }: DrainContext,
-  token: string,
-  { key, hash }: Written,
-  state: string | undefined,
-): Promise<void> {
-  const message = `The table refuses an update of this row (SQLSTATE ${state}): a constraint or a trigger of yours. Mend the row, then \`freshvec failures retry ${store.source.name}\`.`;
-  const failure: Ending = { key, end: 'fail', code: 'write_refused', message, attempts: 1, hash };
-  await db.tx((tx) => settle(tx, store.space.id, token, [failure]));
-  report.failed += 1;
-}
-
-/** Rows that are gone end in a transaction of their own: their leases were not locked by the write. */
-async function endGone(
-  { db, store }: Pick<DrainContext, 'db' | 'store'>,
-  token: string,
-  outcomes: ReadonlyMap<string, WriteOutcome>,
-): Promise<void> {
-  const gone = [...outcomes]
-    .filter(([, outcome]) => outcome === 'gone')
-    .map(([key]): Ending => ({ key, end: 'done', vector: 'none' }));
-  if (gone.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, gone));
-}
-
 /** How long a row waits whose own write made it stale, in seconds; doubled each time. */
 const RESTLESS_WAIT_SECONDS = 0.25;
 
@@ -178,81 +99,4 @@ async function endRestless(
     if (end === 'fail') report.failed += 1;
     else report.delayed += 1;
   }
-}
-
-/**
- * Ends what costs nothing: rows that are fresh, gone, rejected or delayed, flags to lower, vectors to take away. Where a
- * table's index is in use that is a write like any other.
- */
-async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promise<void> {
-  const { db, store, report } = context;
-  const { token, confirm, remove, refused, endings } = batch;
-  const waiting: Ending[] = [];
-  const later = (key: string) => waiting.push({ key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' });
-  for (const [keys, tidy, vector] of [
-    [confirm, store.confirm, undefined],
-    [remove, store.remove, 'none'],
-  ] as const) {
-    const outcomes = await tidyAll(context, batch, keys, tidy, vector);
-    await endGone(context, token, outcomes);
-    for (const key of keys) {
-      const outcome = outcomes.get(key);
-      if (outcome === undefined || outcome === 'changed' || outcome === 'locked') later(key);
-    }
-  }
-  report.unpaid += confirm.length + remove.length - waiting.length;
-  const outcomes = await settleRefused(context, token, refused);
-  await endGone(context, token, outcomes);
-  for (const outcome of outcomes.values()) if (outcome === 'written' || outcome === 'changed') report.failed += 1;
-  for (const [key, outcome] of outcomes) if (outcome === 'locked') later(key);
-  const rest = [...endings, ...waiting];
-  if (rest.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, rest));
-  for (const { end } of rest) {
-    if (end === 'fail') report.failed += 1;
-    else if (end === 'wait') report.delayed += 1;
-    else report.unpaid += 1;
-  }
-}
-
-/**
- * Tidies rows in transactions as large as the pace allows, each in its turn. Those that were set aside are `lost`; those
- * that the worker's time was up for are not in the answer.
- */
-async function tidyAll(
-  context: DrainContext,
-  { token, priority }: Pick<EmbeddedTexts, 'token' | 'priority'>,
-  keys: readonly string[],
-  tidy: Store['confirm'],
-  vector: 'none' | undefined,
-): Promise<Map<string, WriteOutcome>> {
-  const { db, store, pace, writeGate, cut } = context;
-  const tidyRows = (rows: readonly Written[]) =>
-    writeGate(priority, async () => {
-      let began = 0;
-      const tidied = await db.tx(async (tx) => {
-        began = performance.now();
-        const some = await tidy(
-          tx,
-          token,
-          rows.map(({ key }) => key),
-        );
-        await settle(tx, store.space.id, token, written(some, vector));
-        return some;
-      });
-      // Locks last until the commit is done.
-      pace.observe(written(tidied, vector).length, performance.now() - began);
-      return tidied;
-    });
-  const outcomes = new Map<string, WriteOutcome>();
-  for (let done = 0; done < keys.length && !cut.aborted; ) {
-    const chunk = keys.slice(done, done + pace.rows()).map((key): Written => ({ key, hash: null }));
-    const tidied = await apart(context, token, chunk, tidyRows);
-    for (const { key } of chunk) outcomes.set(key, tidied.get(key) ?? 'lost');
-    done += chunk.length;
-  }
-  return outcomes;
-}
-
-function written(outcomes: ReadonlyMap<string, WriteOutcome>, vector: 'none' | undefined): Ending[] {
-  return [...outcomes].flatMap(([key, outcome]) => (outcome === 'written' ? [{ key, end: 'done', vector }] : []));
 }

@@ -54,19 +54,29 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     orphaned: 'false',
     vectors: 'count(*) FILTER (WHERE __fv_marked)',
   };
-  const update = (set: (vectorOf: VectorOf) => string, where: string, returning = '') => ({
-    lock: 'FOR NO KEY UPDATE' as const,
-    evenIfGone: false,
-    change: (vectorOf: VectorOf) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
-       WHERE ${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} AND ${stands} RETURNING __fv_h.__fv_key${returning}`,
-  });
+  /** `outcome`: SQL over the row as the app's triggers have left it, or kept it. */
+  const update = (set: (vectorOf: VectorOf) => string, where: string, outcome: string) => {
+    const found = `${keyJoinSql(source.key, source.relation.table, '__fv_h')} AND ${where} AND ${stands}`;
+    return {
+      lock: 'FOR NO KEY UPDATE' as const,
+      evenIfGone: false,
+      change: (vectorOf: VectorOf) => `UPDATE ${fromSource(source)} SET ${set(vectorOf)} FROM __fv_held __fv_h
+       WHERE ${found} RETURNING __fv_h.__fv_key, ${outcome} AS __fv_outcome`,
+      look: `SELECT __fv_h.__fv_key AS key, ${outcome} AS outcome FROM __fv_held __fv_h JOIN ${fromSource(source)} ON ${found}`,
+    };
+  };
+  const vetoedWhere = (undone: string) => `CASE WHEN ${undone} THEN 'vetoed' ELSE 'written' END`;
+  const unwanted = `NOT (${eligibleSql(source)} AND ${madeAsAskedSql(source, space)})`;
   const take = update(
     () => `${names.vector} = NULL, ${names.model} = NULL, ${names.hash} = NULL${lowered}`,
-    `NOT (${eligibleSql(source)} AND ${madeAsAskedSql(source, space)})`,
+    unwanted,
+    vetoedWhere(`${unwanted} AND (${view.marked} OR ${view.flagUp})`),
   );
+  const done = `${eligibleSql(source)} AND ${view.fresh}`;
   const lower = update(
     () => `${names.hash} = ${table}.${names.hash}${lowered}`,
-    `${eligibleSql(source)} AND ${view.fresh}`,
+    done,
+    vetoedWhere(`${done} AND ${view.flagUp}`),
   );
   const put = (...others: readonly Space[]) => {
     const spaces = [space, ...others];
@@ -75,12 +85,16 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       return (vectorOf: VectorOf) =>
         `${vector} = ${vectorOf('__fv_h', which)}::${codec.storedType(one)}, ${model} = ${literal(one.fingerprint)}, ${hash} = __fv_h.__fv_hash`;
     });
-    const change = update(
+    // A vector may be another one than ours: an app's trigger may bring it to unit length.
+    const there = spaces.map((one) => {
+      const { vector, model, hash } = columnNames(one);
+      return `${table}.${vector} IS NOT NULL AND ${table}.${model} = ${literal(one.fingerprint)} AND ${table}.${hash} = __fv_h.__fv_hash`;
+    });
+    return update(
       (vectorOf) => columns.map((set) => set(vectorOf)).join(', ') + loweredBy(spaces),
       [stillTrue(source, '__fv_h'), ...others.map(standsSql)].join(' AND '),
-      `, ${hashSql(source)} IS NOT DISTINCT FROM __fv_h.__fv_hash AS __fv_rests`,
+      `CASE WHEN ${hashSql(source)} IS DISTINCT FROM __fv_h.__fv_hash THEN 'restless' WHEN ${there.join(' AND ')} THEN 'written' ELSE 'vetoed' END`,
     );
-    return { ...change, firesTriggers: true };
   };
   const putAlone = put();
   const holder = (token: string): Holder => ({ spaceId: space.id, token });

@@ -17,7 +17,7 @@ import type { VectorCodec } from './vector-codec.js';
 /** A change of rows that is done only under a lease and only if it is still true. */
 export interface GuardedChange {
   /** Extra columns of the input, beside the keys: SQL type and value array. */
-  readonly input: readonly { readonly name: string; readonly type: string; readonly values: unknown }[];
+  readonly input: readonly { readonly name: string; readonly type: string; readonly values: readonly unknown[] }[];
   /** How the source row is locked before the lease. */
   readonly lock: 'FOR NO KEY UPDATE' | 'FOR KEY SHARE';
   /** May the change be made although the source row is gone (it removes what that row left behind)? */
@@ -32,8 +32,11 @@ export interface GuardedChange {
    * row of it, the first or the `which`-th.
    */
   readonly change: (vectorOf: VectorOf) => string;
-  /** It returns `__fv_rests` too: false where the app's triggers made another text of the row than the vector is of. */
-  readonly firesTriggers?: boolean;
+  /**
+   * Where the app's triggers see the change: it returns `__fv_outcome` too, by what they made of the row, and this statement
+   * selects both, `key` and `outcome`, for rows of `__fv_held` that the change is still true of.
+   */
+  readonly look?: string;
 }
 
 /** SQL for a vector that came with `row`. */
@@ -48,15 +51,15 @@ export interface Holder {
 /**
  * Runs one guarded change: source rows are locked first, in key order, then the leases, both SKIP LOCKED; a key goes
  * through only if both were had (DESIGN law 4). All in one statement, so that it passes a pooler and holds its locks
- * for as short as can be. The leases of keys that come back `written`, `restless` or `changed` are locked by the caller's
- * transaction from here on. Where there is another holder, a key goes through only if the leases of both were had.
+ * for as short as can be. The leases of keys that come back `written`, `restless`, `vetoed` or `changed` are locked by the
+ * caller's transaction from here on. Where there is another holder, a key goes through only if the leases of both were had.
  */
 export async function guardedChange(
   tx: Executor,
   source: Source,
   { spaceId, token }: Holder,
   keys: readonly string[],
-  { input, vectors = [], lock, evenIfGone, change, firesTriggers = false }: GuardedChange,
+  { input, vectors = [], lock, evenIfGone, change, look }: GuardedChange,
   other?: Holder,
 ): Promise<Map<string, WriteOutcome>> {
   const names = keyColumnNames(source.key);
@@ -69,6 +72,7 @@ export async function guardedChange(
   const table = ident(source.relation.table);
   const joined = `${fromSource(source)} JOIN __fv_in __fv_i ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}`;
   const order = source.key.map(({ name }) => `${table}.${ident(name)}`).join(', ');
+  const done: readonly WriteOutcome[] = look ? ['written', 'restless', 'vetoed'] : ['written'];
   const rows = await tx.query<{ key: string; outcome: WriteOutcome }>(
     `WITH __fv_in AS MATERIALIZED (
        SELECT * FROM unnest(${[keyArrayParams(source.key, 4), '$3::text[]', ...arrays].join(', ')}) WITH ORDINALITY AS __fv_i(${columns.join(', ')})
@@ -98,8 +102,7 @@ export async function guardedChange(
        ${change(vectorOf)}
      )
      SELECT i.__fv_key AS key, CASE
-         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done${firesTriggers ? ' WHERE __fv_rests' : ''}) THEN 'written'
-         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done) THEN 'restless'
+         ${done.map((outcome) => `WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done${look ? ` WHERE __fv_outcome = '${outcome}'` : ''}) THEN '${outcome}'`).join('\n         ')}
          WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_held) THEN 'changed'
          WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
          ${evenIfGone ? '' : `WHEN i.__fv_key NOT IN (SELECT __fv_exists FROM __fv_there) THEN 'gone'`}
@@ -116,7 +119,34 @@ export async function guardedChange(
     ],
   );
   if (evenIfGone || rows.some(({ outcome }) => outcome === 'gone')) await assertAllVisible(tx, source);
-  return new Map(rows.map(({ key, outcome }) => [key, outcome]));
+  const outcomes = new Map(rows.map(({ key, outcome }) => [key, outcome]));
+  if (look) await lookAgain(tx, source, { keys, input, look }, outcomes);
+  return outcomes;
+}
+
+/**
+ * Tells rows that changed from those that a trigger would not let change: of these the change is still true in a later
+ * snapshot, while the caller's transaction holds them.
+ */
+async function lookAgain(
+  tx: Executor,
+  source: Source,
+  { keys, input, look }: { readonly keys: readonly string[]; readonly look: string } & Pick<GuardedChange, 'input'>,
+  outcomes: Map<string, WriteOutcome>,
+): Promise<void> {
+  const isChanged = (_: unknown, i: number) => outcomes.get(keys[i] ?? '') === 'changed';
+  const changed = keys.filter(isChanged);
+  if (changed.length === 0) return;
+  const names = keyColumnNames(source.key);
+  const arrays = input.map(({ type }, i) => `$${names.length + 2 + i}::${type}[]`);
+  const columns = [...names, '__fv_key', ...input.map(({ name }) => name)];
+  const rows = await tx.query<{ key: string; outcome: WriteOutcome }>(
+    `WITH __fv_held AS MATERIALIZED (
+       SELECT * FROM unnest(${[keyArrayParams(source.key, 2), '$1::text[]', ...arrays].join(', ')}) AS __fv_i(${columns.join(', ')})
+     ) ${look}`,
+    [changed, ...keyArrays(source.key, changed), ...input.map(({ values }) => values.filter(isChanged))],
+  );
+  for (const { key, outcome } of rows) outcomes.set(key, outcome);
 }
 
 /** The row's text still has the hash that came with the item, the row still wants a vector, and content means the same. */

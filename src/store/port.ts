@@ -9,6 +9,8 @@ export type WriteOutcome =
   | 'written'
   /** The same, but the app's triggers changed the text in that very update: it is stale again. */
   | 'restless'
+  /** An UPDATE trigger of the app's kept the row as it was, without an error. */
+  | 'vetoed'
   /** The text (or whether the row wants a vector) changed since it was read. */
   | 'changed'
   /** Another transaction holds the row, or its lease, just now; ask again soon. */

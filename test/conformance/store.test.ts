@@ -153,6 +153,54 @@ describe.each(KINDS)('store %s on %s', (kind, engine) => {
       await dropLeases();
     });
 
+  if (kind === 'column')
+    test('what a trigger keeps as it is, without a word, is told from what changed and from what needed nothing', async () => {
+      const { db } = fixture;
+      for (const a of [16, 17, 18, 19]) await insert(a, `text ${a}`);
+      const keys = [16, 17, 18, 19].map(key);
+      const each = (outcome: WriteOutcome) => new Map(keys.map((one) => [one, one === key(17) ? outcome : 'written']));
+      const trigger = (body: string) =>
+        db.exec(`CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body} END $$;
+          CREATE TRIGGER veto BEFORE UPDATE ON doc FOR EACH ROW WHEN (OLD.a = 17) EXECUTE FUNCTION veto()`);
+      const dropTrigger = () => db.exec('DROP FUNCTION veto CASCADE');
+      await lease(keys);
+      const items = [await item(16), await item(17), await item(18), await item(19)];
+      const change = {
+        write: () => write(items),
+        confirm: () => db.tx((tx) => store.confirm(tx, token, keys)),
+        remove: () => db.tx((tx) => store.remove(tx, token, keys)),
+      };
+      const before = {
+        write: 'embedding = NULL, embedding_hash = NULL, embedding_model = NULL, embedding_stale = true',
+        confirm: 'embedding_stale = true',
+        remove: `visible = false, embedding = array_fill(1, ARRAY[8])::vector`,
+      };
+      for (const name of ['write', 'confirm', 'remove'] as const) {
+        for (const kept of ['NULL', 'OLD']) {
+          await db.query(`UPDATE doc SET ${before[name]} WHERE a BETWEEN 16 AND 19`);
+          await trigger(`RETURN ${kept};`);
+          expect([name, kept, await change[name]()]).toEqual([name, kept, each('vetoed')]);
+          await dropTrigger();
+          expect([name, await change[name]()]).toEqual([name, each('written')]);
+        }
+        // What is as it should be is rewritten by nobody where the table has PostgreSQL's own trigger for that.
+        await db.exec(
+          `CREATE TRIGGER veto BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`,
+        );
+        expect([name, await change[name]()]).toEqual([name, each('written')]);
+        await db.exec('DROP TRIGGER veto ON doc');
+      }
+      await db.query('UPDATE doc SET visible = true WHERE a BETWEEN 16 AND 19');
+      await trigger(`NEW.body := lower(NEW.body); NEW.embedding := NULL; RETURN NEW;`);
+      await insert(17, 'TEXT 17');
+      await db.query(`ALTER TABLE doc DISABLE TRIGGER veto`);
+      await db.query(`UPDATE doc SET body = 'TEXT 17' WHERE a = 17`);
+      await db.query(`ALTER TABLE doc ENABLE TRIGGER veto`);
+      expect(await write([await item(16), await item(17), await item(18), await item(19)])).toEqual(each('restless'));
+      await dropTrigger();
+      await dropLeases();
+    });
+
   test('diff names what is not as it should be, once nobody holds it', async () => {
     await fixture.db.exec('TRUNCATE doc');
     await dropLeases();

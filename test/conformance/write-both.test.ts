@@ -88,6 +88,20 @@ describe.each<Engine>(['postgres', 'pglite'])('vectors of two spaces in one writ
     for (const store of [live, next]) expect([...(await stored(store)).keys()]).toEqual(['2']);
   });
 
+  test.each([
+    ['both vectors, by NULL', 'RETURN NULL;', ['1', '3'], ['1', '3']],
+    ['both vectors, by OLD', 'RETURN OLD;', ['1', '3'], ['1', '3']],
+    ['their vector only', 'NEW.embedding_2 := NULL; RETURN NEW;', ['1', '2', '3'], ['1', '3']],
+  ])('a row is told of that a trigger keeps from having %s', async (_, body, inLive, inNext) => {
+    const outcomes =
+      await writeBoth(`CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body} END $$;
+      CREATE TRIGGER veto BEFORE UPDATE ON doc FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION veto()`);
+    await fixture.db.exec('DROP FUNCTION veto CASCADE');
+    expect(Object.fromEntries(outcomes)).toEqual({ 1: 'written', 2: 'vetoed', 3: 'written' });
+    expect([...(await stored(live)).keys()].sort()).toEqual(inLive);
+    expect([...(await stored(next)).keys()].sort()).toEqual(inNext);
+  });
+
   test('a row gets neither where the other space’s columns have other names by now', async () => {
     const { id, column } = next.space;
     const rename = (to: string) => `UPDATE freshvec.space SET column_name = '${to}' WHERE id = ${id}`;

@@ -123,4 +123,27 @@ onBoth((fixture) => {
       { space: spaces[1].id, key: '7', code: 'write_refused' },
     ]);
   });
+
+  test('what a trigger keeps from the row without a word is a failure of the space whose vector it keeps out', async () => {
+    const { db } = fixture();
+    await db.exec(`CREATE FUNCTION ${table}_veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.id = 7 THEN NEW.embedding_2 := NULL; END IF;
+        IF NEW.id = 8 AND NEW.body = OLD.body THEN RETURN NULL; END IF;
+        RETURN NEW; END $$;
+      CREATE TRIGGER veto BEFORE UPDATE ON ${table} FOR EACH ROW EXECUTE FUNCTION ${table}_veto()`);
+    await editAndDrain(fixture());
+    expect(await counts(fixture())).toEqual([
+      { fresh: ROWS - 1, failed: 1 },
+      { fresh: ROWS - 2, failed: 2 },
+    ]);
+    expect(await together(fixture())).toBeGreaterThan(0);
+    const failures = await db.query('SELECT space_id AS space, key, code FROM freshvec.failure ORDER BY space_id, key');
+    const code = 'write_refused';
+    expect(failures.filter((one) => one.space === spaces[0].id)).toEqual([{ space: spaces[0].id, key: '8', code }]);
+    expect(failures.filter((one) => one.space === spaces[1].id)).toEqual([
+      { space: spaces[1].id, key: '7', code },
+      { space: spaces[1].id, key: '8', code },
+    ]);
+    expect(await db.query(`SELECT FROM freshvec.lease`)).toEqual([]);
+  });
 });

@@ -73,6 +73,53 @@ describe('a row whose update the table refuses', () => {
   });
 });
 
+describe.each(['NULL', 'OLD'])('a row that a trigger keeps as it is, without a word: RETURN %s', (kept) => {
+  const veto = () =>
+    fixture.db.exec(`CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN ${kept}; END $$;
+      CREATE TRIGGER veto BEFORE UPDATE ON doc FOR EACH ROW WHEN (OLD.id = 7) EXECUTE FUNCTION veto()`);
+  const only7 = [{ key: '7', code: 'write_refused' }];
+
+  test('is paid for once and set aside, and its neighbours are written', async () => {
+    const { db } = fixture;
+    const { store } = await add();
+    await veto();
+    expect(await fixture.work()).toMatchObject({ written: 59, failed: 1, delayed: 0 });
+    const failures = await listFailures(db, 'doc');
+    expect(failures).toMatchObject(only7);
+    expect(failures[0]?.message).toContain('BEFORE UPDATE trigger');
+    expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 59, failed: 1 });
+    await db.query(`SELECT freshvec.enqueue('doc', '7')`);
+    expect(await fixture.work()).toMatchObject({ claimed: 1, written: 0, tokens: 0 });
+    await db.exec('DROP TRIGGER veto ON doc');
+    expect(await retryFailures(db, 'doc')).toBe(1);
+    await fixture.work();
+    expect(await db.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 60 });
+  });
+
+  test('is set aside where its vector is to go', async () => {
+    const { db } = fixture;
+    await add();
+    await fixture.work();
+    await veto();
+    await alterSource(db, 'doc', { where: 'id > 10' });
+    // Each visit of its page tries once more, for nothing.
+    expect((await fixture.work()).failed).toBeGreaterThan(0);
+    expect(await db.query('SELECT id FROM doc WHERE id <= 10 AND embedding IS NOT NULL')).toEqual([{ id: 7 }]);
+    expect(await listFailures(db, 'doc')).toMatchObject(only7);
+  });
+
+  test('is set aside where only its flag is to be lowered', async () => {
+    const { db } = fixture;
+    await add();
+    await fixture.work();
+    await db.query('UPDATE doc SET embedding_stale = true WHERE id < 10');
+    await veto();
+    expect(await fixture.work()).toMatchObject({ written: 0, failed: 1 });
+    expect(await db.query('SELECT id FROM doc WHERE embedding_stale')).toEqual([{ id: 7 }]);
+    expect(await listFailures(db, 'doc')).toMatchObject(only7);
+  });
+});
+
 test('failures that were discarded are not tried again with all the others', async () => {
   const { db } = fixture;
   await add();
