@@ -2,7 +2,7 @@ import { type Ending, settle } from '../claim/settle.js';
 import type { Store, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
-import { settleRefused } from './refuse-long.js';
+import { type Refusal, settleRefused } from './refuse-long.js';
 import { apart, vetoed, type Written } from './write-refused.js';
 
 /** How soon a row that wants no payment is asked for again when somebody holds it, in seconds. */
@@ -30,7 +30,9 @@ export async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts):
       else report.unpaid += 1;
     }
   }
-  const outcomes = await settleRefused(context, token, refused);
+  // They fail in any case: all of them may be set aside, however many the table refuses.
+  const refuse = (some: readonly Refusal[]) => settleRefused(context, token, some);
+  const outcomes = await apart(context, token, refused, refuse, Number.POSITIVE_INFINITY);
   await endGone(context, token, outcomes);
   for (const [key, outcome] of outcomes) {
     if (outcome === 'locked') later(key);

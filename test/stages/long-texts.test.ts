@@ -259,6 +259,31 @@ describe('another choice', () => {
     expect(await status(table)).toMatchObject({ fresh: 1, longTexts: { truncated: 1, chunked: 0 } });
   });
 
+  test('a row that keeps its partial vector against the table or a trigger keeps nobody from theirs', async () => {
+    const table = await source([LONG, LONG, OTHER], 'truncate');
+    await client.workOnce();
+    await sql(`ALTER TABLE ${table} ADD CHECK (id <> 1 OR length(body) < 100) NOT VALID`);
+    await sql(`CREATE FUNCTION ${table}_keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`);
+    await sql(
+      `CREATE TRIGGER keep BEFORE UPDATE ON ${table} FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION ${table}_keep()`,
+    );
+    await client.sources.alter(table, { longTexts: 'refuse' });
+    await sql(`INSERT INTO ${table} VALUES (4, $1)`, [SHORT]);
+    expect(await client.workOnce()).toMatchObject({ written: 1, failed: 3 });
+    const failures = await client.failures.list(table);
+    expect(failures.map(({ key, code }) => [key, code]).sort()).toEqual([
+      [1, 'write_refused'],
+      [2, 'write_refused'],
+      [3, 'text_too_long'],
+    ]);
+    expect(await sql(`SELECT id FROM ${table} WHERE embedding IS NOT NULL ORDER BY id`)).toEqual([
+      { id: 1 },
+      { id: 2 },
+      { id: 4 },
+    ]);
+    expect(await client.workOnce()).toMatchObject({ claimed: 0 });
+  });
+
   test('must be one of three', async () => {
     const table = await source([SHORT], 'refuse');
     const wrong = 'cut' as LongTexts;
