@@ -1,3 +1,4 @@
+import { holdDefinition } from '../catalog/source.js';
 import { type Ending, settle } from '../claim/settle.js';
 import type { Store, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
@@ -13,10 +14,10 @@ const LOCKED_WAIT_SECONDS = 0.25;
  * table's index is in use that is a write like any other.
  */
 export async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts): Promise<void> {
-  const { db, store, report } = context;
+  const { store, report } = context;
   const { token, confirm, remove, refused, endings } = batch;
   const waiting: Ending[] = [];
-  const later = (key: string) => waiting.push({ key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' });
+  const later = (key: string) => waiting.push(waitFor(key));
   for (const [keys, tidy, vector] of [
     [confirm, store.confirm, undefined],
     [remove, store.remove, 'none'],
@@ -38,13 +39,32 @@ export async function settleUnpaid(context: DrainContext, batch: EmbeddedTexts):
     if (outcome === 'locked') later(key);
     else if (outcome !== 'gone' && outcome !== 'lost') report.failed += 1;
   }
-  const rest = [...endings, ...waiting];
-  if (rest.length > 0) await db.tx((tx) => settle(tx, store.space.id, token, rest));
-  for (const { end } of rest) {
+  for (const { end } of await endWithout(context, token, [...endings, ...waiting])) {
     if (end === 'fail') report.failed += 1;
     else if (end === 'wait') report.delayed += 1;
     else report.unpaid += 1;
   }
+}
+
+/**
+ * Ends leases without a write, which would notice an `alter`: whoever alters the source waits for this, or has done so, and
+ * then the rows are looked at once more. Resolves to how they end.
+ */
+async function endWithout(
+  { db, store }: Pick<DrainContext, 'db' | 'store'>,
+  token: string,
+  endings: readonly Ending[],
+): Promise<readonly Ending[]> {
+  if (endings.length === 0) return [];
+  return db.tx(async (tx) => {
+    const ends = (await holdDefinition(tx, store.source)) ? endings : endings.map(({ key }) => waitFor(key));
+    await settle(tx, store.space.id, token, ends);
+    return ends;
+  });
+}
+
+function waitFor(key: string): Ending {
+  return { key, end: 'wait', seconds: LOCKED_WAIT_SECONDS, because: 'delay' };
 }
 
 /**
@@ -63,6 +83,9 @@ async function tidyAll(
     writeGate(priority, async () => {
       let began = 0;
       const tidied = await db.tx(async (tx) => {
+        // As in `endWithout`.
+        if (!(await holdDefinition(tx, store.source)))
+          return new Map(rows.map(({ key }): [string, WriteOutcome] => [key, 'locked']));
         began = performance.now();
         const some = await tidy(
           tx,

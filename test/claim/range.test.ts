@@ -40,7 +40,8 @@ const pruneRange = () =>
     [space.id, source.relation.oid],
   );
 
-const visit = (visited: Store) => visitLong(fixture.db, space.id, visited, { adopt: 0 });
+const visit = (visited: Store) =>
+  visitLong(fixture.db, space.id, visited, { adopt: 0, stop: new AbortController().signal });
 
 test('two visits that find a table rewritten do not wait for one another, and all of it is visited anew', async () => {
   const { db } = fixture;
