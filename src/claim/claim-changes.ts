@@ -25,14 +25,15 @@ export type ClaimedRow = LeaseRow & { more: boolean; last_id: number | null; min
 
 /**
  * Takes up to `limit` of the oldest changes of the interactive lane and leases their keys. `bulk` tells whether the bulk
- * lane has anything from `bulkFromId` on: its claim is a larger statement, which edits shall not wait for in vain.
+ * lane has anything from `bulkFromId` on, `waits` whether the time has come of a key that waited: these are claimed by
+ * statements of their own, which edits shall not wait for in vain.
  */
 export async function claimChanges(
   db: Executor,
   spaceId: number,
   { token, worker, limit, fromId, bulkFromId }: ChangeClaimOptions & { readonly bulkFromId: number },
-): Promise<ChangeClaim & { readonly bulk: boolean }> {
-  const rows = await db.query<ClaimedRow & { bulk: boolean }>(
+): Promise<ChangeClaim & { readonly bulk: boolean; readonly waits: boolean }> {
+  const rows = await db.query<ClaimedRow & { bulk: boolean; waits: boolean }>(
     `WITH taken AS (
        DELETE FROM freshvec.change WHERE ctid = ANY(ARRAY(
          SELECT c.ctid FROM freshvec.change c
@@ -40,15 +41,16 @@ export async function claimChanges(
          ORDER BY c.space_id, c.lane, c.id LIMIT $4 FOR UPDATE SKIP LOCKED))
        RETURNING id, key, tenant, force, at
      ), ${leasedSql(5)}
-     SELECT t.more, t.last_id, t.bulk, l.* FROM (
+     SELECT t.more, t.last_id, t.bulk, t.waits, l.* FROM (
        SELECT count(*) >= $4::int AS more, max(id) AS last_id,
          EXISTS (SELECT FROM freshvec.change c WHERE c.space_id = $1 AND c.lane = ${LANES.bulk} AND c.id >= $8)
-           OR EXISTS (SELECT FROM freshvec.change_pack p WHERE p.space_id = $1 AND p.id >= $8) AS bulk
+           OR EXISTS (SELECT FROM freshvec.change_pack p WHERE p.space_id = $1 AND p.id >= $8) AS bulk,
+         EXISTS (SELECT FROM freshvec.lease w WHERE w.space_id = $1 AND w.token IS NULL AND w.expires_at <= statement_timestamp()) AS waits
        FROM taken) t
      LEFT JOIN leased l ON l.mine`,
     [spaceId, LANES.interactive, fromId, limit, token, worker, LEASE_SECONDS, bulkFromId],
   );
-  return { ...toChangeClaim(rows, fromId), bulk: rows[0]?.bulk ?? false };
+  return { ...toChangeClaim(rows, fromId), bulk: rows[0]?.bulk ?? false, waits: rows[0]?.waits ?? false };
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { Executor } from '../db/database.js';
 import { LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
 
-/** Keys that waited (back-off, put back) and whose time has come. */
+/** Keys that waited (back-off, put back) and whose time has come, the first to come first. */
 export async function claimWaiting(
   db: Executor,
   spaceId: number,
@@ -12,8 +12,8 @@ export async function claimWaiting(
        expires_at = clock_timestamp() + make_interval(secs => $5)
      WHERE l.space_id = $1 AND l.key = ANY(ARRAY(
        SELECT key FROM freshvec.lease
-       WHERE space_id = $1 AND token IS NULL AND expires_at <= clock_timestamp()
-       ORDER BY key LIMIT $4 FOR UPDATE SKIP LOCKED))
+       WHERE space_id = $1 AND token IS NULL AND expires_at <= statement_timestamp()
+       ORDER BY expires_at LIMIT $4 FOR UPDATE SKIP LOCKED))
      RETURNING l.key, l.attempts, l.losses, l.force`,
     [spaceId, token, worker, limit, LEASE_SECONDS],
   );

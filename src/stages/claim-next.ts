@@ -20,12 +20,14 @@ type ClaimContext = Pick<
 
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
 const BULK_SHARE = 0.1;
+/** Share of what edits leave of a claim that keys which waited may have while the bulk lane has work: edits are among them. */
+const WAITS_SHARE = 0.5;
 
 /**
  * Claims the next batch: once a second the leases of silent workers, which steady edits would else keep waiting for
- * ever; then edits, a tenth kept for bulk changes, keys that waited, and last the pages of a first load, which every
- * tenth claim begins with. Undefined when there is nothing to claim just now. Where it fails, `token` may hold some keys
- * all the same: it claims in several statements.
+ * ever; then edits, and in what they leave, a tenth at least, keys that waited and bulk changes; last the pages of a
+ * first load, which every tenth claim begins with. Undefined when there is nothing to claim just now. Where it fails,
+ * `token` may hold some keys all the same: it claims in several statements.
  */
 export async function claimNext(context: ClaimContext, token: string): Promise<Claim | undefined> {
   const { db, store, worker, batchKeys, cursor } = context;
@@ -47,17 +49,27 @@ export async function claimNext(context: ClaimContext, token: string): Promise<C
   }
   const bulkFromId = cursor.start(LANES.bulk);
   let bulk = false;
+  let waits = false;
   const claimEdits = async (claim: ChangeClaimOptions) => {
     const answer = await claimChanges(db, spaceId, { ...claim, bulkFromId });
-    bulk = answer.bulk;
+    ({ bulk, waits } = answer);
     return answer;
+  };
+  const takeWaiting = async (limit: number) => {
+    if (!waits || limit <= 0) return;
+    const due = await claimWaiting(db, spaceId, { token, worker, limit });
+    keys.push(...due);
+    waits = due.length === limit;
   };
   const editShare = Math.ceil(batchKeys * (1 - BULK_SHARE));
   keys.push(...(await fromLane(context, claimEdits, LANES.interactive, token, editShare)));
   const edits = keys.length > 0;
   const claimPacks = (claim: ChangeClaimOptions) => claimBulk(db, spaceId, claim);
-  if (bulk) keys.push(...(await fromLane(context, claimPacks, LANES.bulk, token, room(), bulkFromId)));
-  if (room() > 0) keys.push(...(await claimWaiting(db, spaceId, { token, worker, limit: room() })));
+  if (bulk) {
+    await takeWaiting(Math.ceil(room() * WAITS_SHARE));
+    keys.push(...(await fromLane(context, claimPacks, LANES.bulk, token, room(), bulkFromId)));
+  }
+  await takeWaiting(room());
   if (keys.length > 0) return { token, keys, priority: edits ? 'interactive' : 'bulk' };
   const pages = await fromRanges(context, token);
   return pages && { token, keys: pages, priority: 'load' };

@@ -143,6 +143,40 @@ describe.each(ENGINES)('packs of changes on %s', (engine) => {
     }
   });
 
+  test('keys that waited are not kept waiting by packs and edits, nor these by them', async () => {
+    for (let from = 1; from <= 5000; from += 200) await pack(range(from, from + 199));
+    const waiting = (keys: readonly string[], at: string) =>
+      fixture.db.query(
+        `INSERT INTO freshvec.lease (space_id, key, lane, expires_at, since)
+         SELECT $1, unnest($2::text[]), 0, now() + $3::interval, now()`,
+        [space.id, keys, at],
+      );
+    const ours = context(50);
+    const taken = async () => (await claimNext(ours, randomUUID()))?.keys.map(({ key }) => Number(key)) ?? [];
+    await waiting(['9000'], '-1 s');
+    expect(await taken()).toContain(9000);
+    // Those go first whose time came first.
+    await waiting(range(8000, 8059), '-1 s');
+    await waiting(['9001'], '-2 s');
+    await waiting(['9002'], '1 h');
+    for (const key of range(6000, 6099)) await single(key, { lane: 0 });
+    const counts: number[][] = [];
+    for (let n = 0; n < 5; n += 1) {
+      const keys = await taken();
+      if (n === 0) expect(keys).toContain(9001);
+      expect(keys).not.toContain(9002);
+      const of = (from: number, to: number) => keys.filter((key) => key >= from && key <= to).length;
+      counts.push([of(6000, 6099), of(8000, 9001), of(1, 5000)]);
+    }
+    expect(counts).toEqual([
+      [45, 3, 2],
+      [45, 3, 2],
+      [10, 20, 20],
+      [0, 25, 25],
+      [0, 10, 40],
+    ]);
+  });
+
   test('any line of packs and single keys is claimed whole, each key once, never more than asked for', async () => {
     const entry = fc.oneof(
       fc.record({ kind: fc.constant('single' as const) }),
