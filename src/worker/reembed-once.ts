@@ -19,7 +19,7 @@ const BETWEEN_DRAINS_MS = 50;
 
 /**
  * Carries every open migration on, as far as it goes without a person; `drain` does the workers' part meanwhile. Resolves
- * at once where there is none.
+ * at once where there is none. No controller is at work any more once it has ended, whatever it ended with.
  */
 export async function reembedOnce(
   deps: ControllerDeps,
@@ -28,16 +28,24 @@ export async function reembedOnce(
 ): Promise<void> {
   const open = await listOpenMigrations(deps.db);
   if (open.length === 0) return;
+  const failed = new AbortController();
+  const stop = AbortSignal.any([signal, failed.signal]);
   let over = false;
-  const controlling = Promise.all(open.map(({ id }) => control(deps, id, signal))).finally(() => {
+  const controllers = open.map(({ id }) => control(deps, id, stop));
+  const controlling = Promise.all(controllers).finally(() => {
     over = true;
   });
   controlling.catch(() => {}); // Seen where it is awaited.
-  while (!over && !signal.aborted) {
-    await drain();
-    await sleep(BETWEEN_DRAINS_MS, undefined, { signal }).catch(() => {});
+  try {
+    while (!over && !signal.aborted) {
+      await drain();
+      await sleep(BETWEEN_DRAINS_MS, undefined, { signal }).catch(() => {});
+    }
+    await controlling;
+  } finally {
+    failed.abort();
+    await Promise.allSettled(controllers);
   }
-  await controlling;
 }
 
 async function control(deps: ControllerDeps, id: number, signal: AbortSignal): Promise<void> {
