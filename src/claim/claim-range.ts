@@ -1,4 +1,5 @@
 import type { Source } from '../catalog/source.js';
+import { cancellable } from '../db/cancel.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify } from '../db/errors.js';
 import { takeTime } from '../db/timeouts.js';
@@ -56,6 +57,8 @@ interface Visiting {
   readonly adopt: number;
   /** Has the keys that were found seen to, in the visit's transaction. Resolves to those that are leased now. */
   readonly hand: (tx: Executor, keys: string[]) => Promise<LeasedKey[]>;
+  /** Ends it; nothing has been done then. */
+  readonly stop?: AbortSignal;
 }
 
 /**
@@ -82,13 +85,13 @@ const LONG_LIMIT = 10_000;
 /**
  * Visits a range that takes long. Whoever asks goes on with edits meanwhile and leases nothing: the keys that it finds go
  * into the line of bulk changes, and while there is anything in that line no such visit begins, since it would find the
- * same ones.
+ * same ones. Where `stop` ends it, its reason is thrown, and the range is as it was.
  */
 export function visitLong(
   db: Database,
   spaceId: number,
   visitor: RangeVisitor,
-  { adopt }: { adopt: number },
+  { adopt, stop }: { adopt: number; stop: AbortSignal },
 ): Promise<RangeClaim> {
   const hand = async (tx: Executor, keys: string[]) => {
     await tx.query('INSERT INTO freshvec.change (space_id, lane, key) SELECT $1, $2, unnest($3::text[])', [
@@ -99,7 +102,7 @@ export function visitLong(
     return [];
   };
   const may = async (tx: Executor) => !(await bulkWaits(tx, spaceId));
-  return visitFirst(db, spaceId, visitor, { limit: LONG_LIMIT, adopt, hand }, may);
+  return visitFirst(db, spaceId, visitor, { limit: LONG_LIMIT, adopt, hand, stop }, may);
 }
 
 async function bulkWaits(tx: Executor, spaceId: number): Promise<boolean> {
@@ -127,7 +130,8 @@ async function visitFirst(
       if (range && !(await may(tx, range))) return { ...NOTHING, long: true };
       visiting = range;
       if (range) await takeTime(tx);
-      const visited = range ? await visit(tx, spaceId, visitor, range, how) : NOTHING;
+      const go = (found: RangeRow) => cancellable(db, tx, how.stop, () => visit(tx, spaceId, visitor, found, how));
+      const visited = range ? await go(range) : NOTHING;
       if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
       doneAt = performance.now();
       return { ...visited, sweep: range?.purpose === 'sweep' };

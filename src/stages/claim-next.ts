@@ -15,7 +15,18 @@ export interface Claim {
 
 type ClaimContext = Pick<
   DrainContext,
-  'db' | 'store' | 'worker' | 'batchKeys' | 'cursor' | 'load' | 'longVisit' | 'stop' | 'pace' | 'visitGate' | 'report'
+  | 'db'
+  | 'store'
+  | 'worker'
+  | 'batchKeys'
+  | 'cursor'
+  | 'load'
+  | 'longVisit'
+  | 'stop'
+  | 'cut'
+  | 'pace'
+  | 'visitGate'
+  | 'report'
 >;
 
 /** Share of a claim that is kept for the bulk lane while both lanes have work. */
@@ -95,7 +106,7 @@ async function fromRanges(context: ClaimContext, token: string): Promise<readonl
   while (!stop.aborted && load.isFree() && elapsedMs() < VISITS_MS) {
     const visitAt = performance.now();
     const range = await visitRange(context, token);
-    if (range.long) context.longVisit.begin(() => visitBeside(context));
+    if (range.long) context.longVisit.begin((ended) => visitBeside(context, ended));
     if (!range.visited) break;
     visits += 1;
     note(context, range, performance.now() - visitAt);
@@ -116,10 +127,13 @@ async function visitRange(context: ClaimContext, token: string): Promise<RangeCl
 }
 
 /** Not in turn with the visits and writes of an adoption, which would wait for all of its pages. */
-async function visitBeside(context: ClaimContext): Promise<void> {
-  const { db, store, load, pace } = context;
+async function visitBeside(context: ClaimContext, ended: AbortSignal): Promise<void> {
+  const { db, store, load, pace, cut } = context;
   const began = performance.now();
-  const range = await visitLong(db, store.space.id, store, { adopt: pace.rows() });
+  const range = await visitLong(db, store.space.id, store, {
+    adopt: pace.rows(),
+    stop: AbortSignal.any([cut, ended]),
+  });
   const tookMs = performance.now() - began;
   if (range.visited) note(context, range, tookMs);
   load.worked(tookMs, range.sweep ? SWEEP_SHARE : 1);

@@ -129,10 +129,10 @@ export class Drainer {
     return this.runOf(spaceId).longVisit.ended();
   }
 
-  /** Gives back what is parked. No drain may run any more. */
+  /** Gives back what is parked, and ends visits of many pages. No drain may run any more. */
   async close(): Promise<void> {
-    for (const { longVisit } of this.spaces.values()) await longVisit.ended();
     for (const spaceId of [...this.parkedIn.keys()]) await this.giveBackParked(spaceId);
+    await Promise.all([...this.spaces.values()].map(({ longVisit }) => longVisit.end()));
     this.leases.close();
   }
 

@@ -21,5 +21,6 @@ export function claimContext(db: Database, store: Store, batchKeys: number): Par
     visitGate: (visit) => visit(),
     report: emptyReport(),
     stop: new AbortController().signal,
+    cut: new AbortController().signal,
   };
 }
