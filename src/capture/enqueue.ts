@@ -41,7 +41,8 @@ function keyText(key: KeyInput): string {
   return parts.length === 1 && only ? only[1] : JSON.stringify(Object.fromEntries(parts));
 }
 
-function partText(value: unknown): string {
+/** A part of a key as text. Throws FreshvecError `key_invalid` for a number that is not exact. */
+export function partText(value: unknown): string {
   if (typeof value === 'number' && !Number.isSafeInteger(value)) {
     throw new FreshvecError('key_invalid', `${value} is no exact whole number; give a bigint or a string.`);
   }

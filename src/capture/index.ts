@@ -1,5 +1,5 @@
 export { dollarQuote } from './dollar-quote.js';
-export { enqueue, type KeyInput, type QueryClient } from './enqueue.js';
+export { enqueue, type KeyInput, partText, type QueryClient } from './enqueue.js';
 export { functionsSql, statementTriggersSql, triggersSql } from './install.js';
 export {
   type CaptureTarget,

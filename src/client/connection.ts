@@ -42,8 +42,14 @@ export class Connection {
   /** The database, whether freshvec is set up in it or not. Throws ConfigError `database_missing`. */
   database(): Promise<Database> {
     if (this.#closed) throw new FreshvecError('client_closed', 'This freshvec client is closed.');
-    this.#database ??= this.#open();
-    return this.#database;
+    if (this.#database) return this.#database;
+    const opening = this.#open();
+    this.#database = opening;
+    // Another process may have had it open: the next call tries again.
+    opening.catch(() => {
+      if (this.#database === opening) this.#database = undefined;
+    });
+    return opening;
   }
 
   /** The database, after a look that this code may work on it. */

@@ -51,6 +51,9 @@ export interface MaintenanceApi {
   reindex(source: string, request?: ReindexRequest, options?: MaintenanceRunOptions): Promise<ReindexReport>;
 }
 
+/** More lines than the log keeps of all services. */
+const LOOKED_AT = 2000;
+
 export function maintenanceApi(connection: () => Promise<Connection>): MaintenanceApi {
   const ready = async () => (await connection()).ready();
   const settings = async () => (await connection()).config.maintenance;
@@ -68,12 +71,15 @@ export function maintenanceApi(connection: () => Promise<Connection>): Maintenan
       const service = serviceNamed(name);
       const db = await ready();
       const { cache } = (await connection()).config;
-      const [last] = await listRuns(db, { limit: 1 });
+      const before = new Map((await listRuns(db, { limit: LOOKED_AT })).map(({ id, times }) => [id, times]));
       const context = { ...options, db, settings: await settings(), cacheMaxBytes: cache.maxBytes, byPerson: true };
       const turn = await runService(service, context);
       if (turn === 'paused') throw await paused(db, service);
       if (turn === 'busy') return refuseBusy(db);
-      const runs = (await listRuns(db, { limit: 200, afterId: last?.id ?? 0 })).reverse();
+      // One that came to the same as the last of its service is counted there.
+      const runs = (await listRuns(db, { limit: LOOKED_AT }))
+        .filter(({ id, times }) => before.get(id) !== times)
+        .reverse();
       const busy = turn === 'nothing' && runs.some(({ outcome }) => outcome === 'busy');
       return { service, outcome: busy ? 'busy' : turn === 'done' ? 'done' : 'nothing', runs };
     },

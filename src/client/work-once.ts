@@ -1,6 +1,7 @@
+import { listSources } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
 import type { DrainReport } from '../stages/context.js';
-import { remainingKeys } from '../status/pending.js';
+import { listRemaining, remainingKeys } from '../status/pending.js';
 import { sourceStatus } from '../status/status.js';
 import { maintainOnce } from '../worker/maintain.js';
 import { addReport, drainOnce } from '../worker/once.js';
@@ -50,21 +51,38 @@ export async function workOnce(connection: Connection, options: WorkOnceOptions)
   }
 }
 
-/** Tells the progress and resolves to what remains. What is known exactly at the start corrects the later estimates. */
+/** Tells the progress and resolves to what remains. */
 async function progressLook(db: Database, tell: (progress: WorkProgress) => void): Promise<() => Promise<number>> {
-  const guessed = await remainingKeys(db);
-  const { sources } = await sourceStatus(db);
-  const stale = sources.reduce((sum, source) => sum + source.stale, 0);
-  const scale = guessed > 0 && stale > 0 ? stale / guessed : 1;
+  const shares = await sharesOfPages(db);
   let total = 0;
   const look = async () => {
-    const remaining = Math.round((await remainingKeys(db)) * scale);
+    const remaining = await remainingKeys(db, ({ sourceId }) => shares.get(sourceId) ?? 1);
     total = Math.max(total, remaining);
     tell({ done: total - remaining, remaining, total });
     return remaining;
   };
   await look();
   return look;
+}
+
+/**
+ * Of the rows on pages that were not visited yet, how many want a vector, by source: a filter may leave few. What is known
+ * exactly at the start corrects what is estimated later.
+ */
+async function sharesOfPages(db: Database): Promise<Map<number, number>> {
+  const shares = new Map<number, number>();
+  const remaining = (await listRemaining(db)).filter(({ unvisited }) => unvisited > 0);
+  if (remaining.length === 0) return shares;
+  const { sources } = await sourceStatus(db);
+  const ids = new Map((await listSources(db)).map(({ id, name }) => [name, id]));
+  for (const { source, rows, stale } of sources) {
+    const id = ids.get(source);
+    const [of] = remaining.filter(({ space }) => space.sourceId === id).sort((a, b) => b.unvisited - a.unvisited);
+    if (id === undefined || of === undefined) continue;
+    const wanted = of.space.state === 'live' ? stale - of.keys : rows;
+    shares.set(id, Math.min(1, Math.max(0, wanted / of.unvisited)));
+  }
+  return shares;
 }
 
 /** Runs `task` again and again, never twice at a time; resolves its stop when the last run has ended. */

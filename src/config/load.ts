@@ -108,7 +108,7 @@ export function requireDatabase(config: Config): DatabaseConfig {
 
 /** The strongest layer that names a database decides between a server and the embedded one. */
 function chooseDatabase(layers: readonly Settings[], cwd: string): DatabaseConfig | undefined {
-  for (const { database } of layers) {
+  for (const [i, { database }] of layers.entries()) {
     const embedded = database?.embedded || undefined;
     if (embedded !== undefined && database?.url !== undefined) {
       throw new ConfigError('config_invalid', 'A database URL and --embedded were both given: choose one of them.');
@@ -117,7 +117,8 @@ function chooseDatabase(layers: readonly Settings[], cwd: string): DatabaseConfi
       return { kind: 'pglite', dataDir: resolve(cwd, embedded === true ? DEFAULT_EMBEDDED_DIR : embedded) };
     }
     if (database?.url === undefined) continue;
-    const directUrl = first(layers, (s) => s.database?.directUrl);
+    // A weaker layer's goes with a weaker layer's URL: another database perhaps.
+    const directUrl = first(layers.slice(0, i + 1), (s) => s.database?.directUrl);
     // A slot claims while it writes; the rest is for the doorbell, renewals and the odd question.
     const poolSize = first(layers, (s) => s.database?.poolSize) ?? 2 * slotsOf(layers) + 4;
     return { kind: 'postgres', url: database.url, directUrl, poolSize };

@@ -1,4 +1,4 @@
-import { getSourceById } from '../catalog/source.js';
+import { getSource, getSourceById } from '../catalog/source.js';
 import { listMaintainedSpaces } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { insertLoadRanges } from '../source/ranges.js';
@@ -11,6 +11,7 @@ import { forEach } from './for-each.js';
  */
 export async function sweep(db: Database, sourceName?: string): Promise<number> {
   let swept = 0;
+  if (sourceName !== undefined) await getSource(db, sourceName);
   await forEach(await listMaintainedSpaces(db), async (space) => {
     const source = await getSourceById(db, space.sourceId);
     if (!source || (sourceName !== undefined && source.name !== sourceName)) return;

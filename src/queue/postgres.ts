@@ -22,11 +22,13 @@ export async function postgresBackend(
 ): Promise<QueueBackend> {
   const schema = options.schema ?? DEFAULT_QUEUE_SCHEMA;
   const pool = new pg.Pool({
-    connectionString: options.url,
+    ...withOptions(
+      options.url,
+      // BullMQ's functions count on READ COMMITTED; the database may have another default.
+      `-c search_path=${quoteSchemaName(schema)} -c default_transaction_isolation=read\\ committed`,
+    ),
     max: POOL_SIZE,
     application_name: 'freshvec-queue',
-    // BullMQ's functions count on READ COMMITTED; the database may have another default.
-    options: `-c search_path=${quoteSchemaName(schema)} -c default_transaction_isolation=read\\ committed`,
     connectionTimeoutMillis: CONNECT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
@@ -51,6 +53,15 @@ export async function postgresBackend(
       return closed;
     },
   };
+}
+
+/** Options that a URL has take the place of those beside it: ours go behind them, where they hold. */
+function withOptions(url: string, ours: string): pg.PoolConfig {
+  const parsed = URL.parse(url);
+  const given = parsed?.searchParams.get('options');
+  if (!parsed || !given) return { connectionString: url, options: ours };
+  parsed.searchParams.set('options', `${given} ${ours}`);
+  return { connectionString: parsed.href };
 }
 
 async function migrate(pool: pg.Pool, schema: string, target: string): Promise<void> {

@@ -45,6 +45,9 @@ export function checkRequest(request: SearchRequest): SearchLimits {
   if (text !== undefined && model !== undefined) {
     throw invalid('`model` says what made a vector; a text is always embedded with the live model. Leave it out.');
   }
+  if ('tenant' in request && request.tenant === undefined) {
+    throw invalid("`tenant` is undefined, which would search all tenants' rows. Give one, or leave it out.");
+  }
   if (vector !== undefined) checkVector(vector);
   checkWhole('k', k, MAX_K);
   checkWhole('efSearch', efSearch, MAX_EF_SEARCH);

@@ -1,4 +1,4 @@
-import type { KeyInput } from '../capture/index.js';
+import { type KeyInput, partText } from '../capture/index.js';
 import type { Source } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
 import { FreshvecError, withOwnCode } from '../db/errors.js';
@@ -8,7 +8,7 @@ import { FreshvecError, withOwnCode } from '../db/errors.js';
  * Throws FreshvecError `key_invalid`, `privilege_missing`.
  */
 export async function keyText(db: Executor, source: Source, key: KeyInput): Promise<string> {
-  const parts = JSON.stringify(keyParts(source, key));
+  const parts = keyParts(source, key);
   try {
     const [row] = await db.query<{ key: string }>('SELECT freshvec.key_text($1, $2::jsonb) AS key', [source.id, parts]);
     return row?.key ?? '';
@@ -17,13 +17,18 @@ export async function keyText(db: Executor, source: Source, key: KeyInput): Prom
   }
 }
 
-/** Parts in key order, or by column. The key of several columns may also come as the JSON text of either. */
-function keyParts(source: Source, key: KeyInput): unknown {
+/**
+ * JSON of the parts in key order, or by column. The key of several columns may also come as the JSON text of either, which
+ * the database reads: its numbers may be larger than JavaScript's.
+ */
+function keyParts(source: Source, key: KeyInput): string {
   if (typeof key === 'object')
-    return Object.fromEntries(Object.entries(key).map(([name, part]) => [name, String(part)]));
-  if (source.key.length === 1) return [String(key)];
+    return JSON.stringify(Object.fromEntries(Object.entries(key).map(([name, part]) => [name, partText(part)])));
+  if (source.key.length === 1) return JSON.stringify([partText(key)]);
+  const text = String(key);
   try {
-    return JSON.parse(String(key));
+    JSON.parse(text);
+    return text;
   } catch (error) {
     const names = source.key.map(({ name }) => name).join(', ');
     throw new FreshvecError(

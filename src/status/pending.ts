@@ -84,12 +84,25 @@ export async function plannedRows(db: Executor, statement: string, params: reado
   return Number(found?.[1] ?? 0);
 }
 
-/** Keys that are still to be looked at in all maintained spaces; about, while pages of a first load are among them. */
-export async function remainingKeys(db: Executor): Promise<number> {
-  let sum = 0;
+/** What is still to be looked at in a maintained space. */
+export interface Remaining extends Pick<Pending, 'keys' | 'unvisited'> {
+  readonly space: Space;
+}
+
+export async function listRemaining(db: Executor): Promise<Remaining[]> {
+  const remaining: Remaining[] = [];
   for (const space of await listMaintainedSpaces(db)) {
     const { keys, unvisited } = await readPending(db, space);
-    sum += keys + unvisited;
+    remaining.push({ space, keys, unvisited });
   }
-  return sum;
+  return remaining;
+}
+
+/**
+ * Keys that are still to be looked at in all; about, while pages of a first load are among them.
+ * @param share of the rows on pages that were not visited that want a vector, 0 to 1; all of them unless told
+ */
+export async function remainingKeys(db: Executor, share: (space: Space) => number = () => 1): Promise<number> {
+  const remaining = await listRemaining(db);
+  return remaining.reduce((sum, { space, keys, unvisited }) => sum + keys + Math.round(unvisited * share(space)), 0);
 }

@@ -85,8 +85,9 @@ async function count(
 ): Promise<Counted | undefined | 'gone'> {
   if (ms <= 0) return undefined;
   try {
-    const [status] = (await sourceStatus(readOnly(db, ms), { source })).sources;
-    if (status === undefined || status.problem !== undefined) return 'gone';
+    const [status] = (await sourceStatus(readOnly(db, ms), { source, limited: true })).sources;
+    // A row whose content fails has the others estimated: the source is there.
+    if (status === undefined || (status.problem !== undefined && !status.estimated)) return 'gone';
     const { fresh, stale, failed, leased, coverage, oldestStaleSeconds } = status;
     return { counts: { rows: { fresh, stale, failed, leased }, coverage }, oldestStaleSeconds };
   } catch (error) {

@@ -5,6 +5,7 @@ import { getSource, listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace, type Space, type SpaceState, type StoreKind } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, sqlState } from '../db/errors.js';
+import { takeTime } from '../db/timeouts.js';
 import { isSmall } from '../source/estimate.js';
 import { openStore } from '../store/index.js';
 import type { StoreCount } from '../store/port.js';
@@ -68,6 +69,8 @@ export interface StatusOptions {
   readonly source?: string | undefined;
   /** Counts by hash, however large the source is: reads all of it. */
   readonly exact?: boolean | undefined;
+  /** Counting keeps to the time limits that `db` has; else it takes its time, whatever the role allows. */
+  readonly limited?: boolean | undefined;
 }
 
 /** Below so many rows a source is counted exactly without being asked to. */
@@ -86,7 +89,11 @@ export async function sourceStatus(db: Database, options: StatusOptions = {}): P
   if (sources.length === 0) return { sources: result, providers };
   const codec = await openCodec(db);
   for (const source of sources) {
-    const count = (how: Counting) => db.tx((tx) => statusOf(tx, source, codec, how));
+    const count = (how: Counting) =>
+      db.tx(async (tx) => {
+        if (!options.limited) await takeTime(tx);
+        return statusOf(tx, source, codec, how);
+      });
     const status = await count(options.exact ? 'exact' : 'exact_if_small')
       .catch(uncountable(source, () => count('estimate')))
       .catch(brokenStatus(source));

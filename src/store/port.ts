@@ -170,6 +170,6 @@ export interface Store {
    * more than once. Takes nothing away: the row may be back by now, so that is for whoever holds the key's lease.
    */
   orphans(tx: Executor, limit: number): Promise<string[]>;
-  /** Exact counts by hash. Reads the whole source. */
+  /** Exact counts by hash. Reads the whole source, which a limit of the role's would end: `takeTime`. */
   count(tx: Executor): Promise<StoreCount>;
 }

@@ -13,7 +13,6 @@ import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Executor } from '../db/database.js';
 import { ident } from '../db/identifiers.js';
-import { takeTime } from '../db/timeouts.js';
 import type { PageRange, RowText, StoreCount, WrittenIn } from './port.js';
 import { assertAllVisible, pagesOf, writtenSql } from './relation.js';
 import { spaceRenamed } from './stands.js';
@@ -125,9 +124,8 @@ export async function suspectRows(
   return rows.map((row) => row.key);
 }
 
-/** `Store.count`: reads the whole source. */
+/** `Store.count`: reads the whole source, under whatever limits its transaction has. */
 export async function countRows(tx: Executor, source: Source, space: Space, view: RowView): Promise<StoreCount> {
-  await takeTime(tx);
   const [row] = await tx.query<{ rows: number; fresh: number; failed: number; vectors: number }>(
     `SELECT count(*) FILTER (WHERE __fv_eligible) AS rows,
        count(*) FILTER (WHERE __fv_eligible AND __fv_fresh) AS fresh,

@@ -2,6 +2,7 @@ import type { Database } from '../db/database.js';
 import { buildIndexes } from '../maintenance/build-indexes.js';
 import { coverLeaves } from '../maintenance/cover-leaves.js';
 import { evictCache } from '../maintenance/evict-cache.js';
+import { listPauses, pauseFor } from '../maintenance/pauses.js';
 import { isAbort } from '../maintenance/run-log.js';
 import {
   DEFAULT_MAINTENANCE,
@@ -71,7 +72,7 @@ export async function startMaintainer(options: MaintainerOptions): Promise<{ sto
   };
 }
 
-/** One round of what cannot wait for a schedule: `work --once` ends with it. */
+/** One round of what cannot wait for a schedule and is not paused: `work --once` ends with it. */
 export async function maintainOnce(options: {
   readonly db: Database;
   readonly signal?: AbortSignal;
@@ -79,7 +80,9 @@ export async function maintainOnce(options: {
   readonly onProgress?: (progress: BuildProgress) => void;
 }): Promise<void> {
   const { db, signal, cacheMaxBytes } = options;
-  await coverLeaves(db);
-  if (cacheMaxBytes !== undefined) await evictCache(db, cacheMaxBytes, signal);
-  await buildIndexes(db, options);
+  const pauses = await listPauses(db);
+  const may = (service: MaintenanceService) => pauseFor(pauses, service) === undefined;
+  if (may('leaves')) await coverLeaves(db);
+  if (cacheMaxBytes !== undefined && may('cache')) await evictCache(db, cacheMaxBytes, signal);
+  if (may('index')) await buildIndexes(db, options);
 }

@@ -81,6 +81,26 @@ test('pause and resume, of one service and of all', async () => {
   await on('work', '--once');
 });
 
+test('a sweep that is asked for twice is told of twice; an unknown source is refused', async () => {
+  for (let turn = 0; turn < 2; turn++) {
+    expect((await on('maintain', 'run', 'sweep')).stdout).toContain('1 spaces');
+    await on('work', '--once');
+  }
+  const unknown = await on('maintain', 'run', 'sweep', '--source', 'nots', '--json');
+  expect([unknown.code, unknown.json()]).toMatchObject([1, { error: { code: 'source_unknown' } }]);
+});
+
+test('work --once leaves alone what was told to rest', async () => {
+  await sql(database.url, 'DROP INDEX freshvec_space_1');
+  const built = async () => (await sql(database.url, `SELECT to_regclass('freshvec_space_1') AS there`))[0]?.there;
+  await on('maintain', 'pause', '--reason', 'sale week');
+  await on('work', '--once');
+  expect(await built()).toBeNull();
+  await on('maintain', 'resume');
+  await on('work', '--once');
+  expect(await built()).not.toBeNull();
+});
+
 test('settings are shown, and set only with a yes', async () => {
   await sql(database.url, 'ALTER TABLE notes SET (autovacuum_enabled = off)');
   const sqlText = 'ALTER TABLE "public"."notes" RESET (autovacuum_enabled)';

@@ -290,6 +290,23 @@ test('embedded: all of it in one process, with no server', async () => {
   }
 });
 
+test('embedded: a client that came while another had the database open gets it once that one is closed', async () => {
+  const home = mkdtempSync(join(tmpdir(), 'freshvec-embedded-'));
+  copyEmbedded(join(home, '.freshvec/db'));
+  const client = () => createClient({ env: {}, configFile: false, cwd: home, embedded: true });
+  const [first, second] = [client(), client()];
+  try {
+    await first.schema.apply();
+    await expect(second.status()).rejects.toMatchObject({ code: 'embedded_in_use' });
+    await first.close();
+    expect((await second.status()).sources).toEqual([]);
+  } finally {
+    await second.close();
+    await first.close();
+    rmSync(home, { recursive: true });
+  }
+});
+
 test('a worker that is told to stop while it starts leaves no connection open', async () => {
   for (let startMs = 0; startMs < 200; startMs += 10) {
     const brief = open({ settings: { log: { level: 'silent' } } });

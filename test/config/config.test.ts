@@ -34,6 +34,19 @@ describe('precedence', () => {
     expect(await load({ env, flags })).toMatchObject({ database: { url: 'postgres://flag/db', poolSize: 20 } });
   });
 
+  test('a direct URL goes with the database URL that it was given beside, or after', async () => {
+    const env = { DATABASE_URL: 'postgres://env/db', DATABASE_DIRECT_URL: 'postgres://direct/db' };
+    expect(await load({ env })).toMatchObject({ database: { directUrl: 'postgres://direct/db' } });
+    const other = await load({ env, flags: { database: { url: 'postgres://flag/db' } } });
+    expect(other.database).toMatchObject({ url: 'postgres://flag/db', directUrl: undefined });
+    const beside = { url: 'postgres://flag/db', directUrl: 'postgres://flag-direct/db' };
+    expect(await load({ env, flags: { database: beside } })).toMatchObject({ database: beside });
+    file('freshvec.config.json', JSON.stringify({ database: { url: URL_A } }));
+    expect(await load({ env: { DATABASE_DIRECT_URL: 'postgres://direct/db' } })).toMatchObject({
+      database: { url: URL_A, directUrl: 'postgres://direct/db' },
+    });
+  });
+
   test('defaults', async () => {
     expect(await load()).toEqual({
       database: undefined,

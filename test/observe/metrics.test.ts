@@ -398,3 +398,33 @@ describe('sources that cannot be read or counted', () => {
     });
   });
 });
+
+describe('sources that are counted with trouble', () => {
+  let fixture: Fixture;
+  beforeAll(async () => {
+    fixture = await openFixture();
+    await fixture.db.exec(`CREATE TABLE slow (id int PRIMARY KEY, body text);
+      CREATE FUNCTION slowly(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+        PERFORM pg_sleep(0.05); RETURN $1; END $$;
+      CREATE TABLE broken (id int PRIMARY KEY, body json);
+      INSERT INTO broken VALUES (1, '{"text": "one"}')`);
+    await fixture.add({ table: 'slow', content: { sql: 'slowly(body)' }, model: 'fake/m@4', index: 'none' });
+    await fixture.add({ table: 'broken', content: { sql: `body ->> 'text'` }, model: 'fake/m@4', index: 'none' });
+    await fixture.db.exec(`INSERT INTO broken VALUES (2, '{"text": "\\u0000"}')`);
+    await fixture.work();
+    await fixture.db.exec(`INSERT INTO slow SELECT i, 'a' FROM generate_series(1, 60) i`);
+  });
+  afterAll(() => fixture.close());
+
+  test('one that takes too long is left uncounted, and a row whose content fails takes nothing but its own text away', async () => {
+    const errors: unknown[] = [];
+    const readings = await readSources(fixture.db, { ...LIMITS, statementMs: 500, onError: (e) => errors.push(e) });
+    expect(errors).toMatchObject([{ code: '57014' }]);
+    expect(readings.unreadable).toEqual([]);
+    expect(readings.sources.find(({ source }) => source === 'slow')).toMatchObject({ counts: undefined });
+    const broken = readings.sources.find(({ source }) => source === 'broken');
+    expect(broken?.counts).toBeDefined();
+    expect([...(broken?.failures ?? [])]).toEqual([['content_error', 1]]);
+    expect(judgeFreshness({ ...readings, sources: broken ? [broken] : [] }, 30).status).toBe('fresh');
+  });
+});

@@ -32,6 +32,19 @@ test("BullMQ's tables stand in a schema of their own; opening many at once makes
   expect(schemas).toEqual([{ schema: 'freshvec_bullmq' }]);
 });
 
+test('options of the URL hold beside those that BullMQ needs', async () => {
+  const options = encodeURIComponent('-c statement_timeout=60s -c search_path=public');
+  const url = `${database.url}${database.url.includes('?') ? '&' : '?'}options=${options}`;
+  const errors: Error[] = [];
+  const queue = await openQueue({ backend: 'postgres', url }, { onError: (error) => errors.push(error) });
+  const handled: number[] = [];
+  await queue.work({ drain: async ({ spaceId }) => void handled.push(spaceId) }, { concurrency: 1 });
+  expect(await queue.wake({ spaceId: 7, slot: 0 })).toBe(true);
+  await eventually(() => handled.includes(7), { what: 'a drain' });
+  await queue.close();
+  expect(errors).toEqual([]);
+});
+
 test('connections that are killed come back by themselves', async () => {
   const errors: Error[] = [];
   const queue = await open(errors);

@@ -276,6 +276,12 @@ function suite(database: () => Database): void {
     ['efSearch = 1.5', { text: 'a', efSearch: 1.5 }, 'search_request_invalid', /whole/],
     ['another dimension', { vector: [1, 2] }, 'search_dimensions', /2 dimensions.* 3 /],
     ['a vector of another model', { vector: [1, 2, 3], model: 'fake/b@3#1' }, 'search_model_changed', /fake\/b@3#1/],
+    [
+      'a tenant that is not known',
+      { vector: [1, 2, 3], tenant: undefined as never },
+      'search_request_invalid',
+      /all tenants/,
+    ],
     ['a tenant where there is none', { vector: [1, 2, 3], tenant: 'x' }, 'tenant_not_supported', /tenant column/],
   ])('refuses %s', async (_name, request, code, message) => {
     const db = database();
