@@ -66,11 +66,12 @@ async function embedded(lab: Lab): Promise<number[]> {
   const onError = (error: unknown) => lab.say(`embedded: ${error}`);
   const models = createModels({ requestTimeoutMs: 30_000 });
   const queue = await openQueue({ backend: 'pglite', db }, { onError });
+  const gates = createGates(db, {}, onError);
   const worker = await startWorker({
     db,
     queue,
     models,
-    gates: createGates(db, {}, onError),
+    gates,
     slots: 1,
     batchKeys: 200,
     graceMs: 2_000,
@@ -81,6 +82,7 @@ async function embedded(lab: Lab): Promise<number[]> {
   await allFresh(ask);
   const ms = await edits(lab, 'embedded', ask);
   await worker.stop();
+  await gates.close();
   return ms;
 }
 

@@ -103,6 +103,7 @@ export class Drainer {
       if (coolDownMs !== undefined) this.coolDown(spaceId, coolDownMs);
     } catch (error) {
       state.opened = undefined;
+      if (report.written > written) state.refusals = 0;
       // What was claimed is given back, and the next drain looks the space up again.
       if (run.cut.aborted || isRenamed(error) || (await isOutdated(this.options.db, context.store, error)))
         return report;

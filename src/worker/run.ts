@@ -70,7 +70,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       .drain(spaceId, { stop: AbortSignal.any([stop.signal, slice]), cut: cut.signal, moreThanOne }, report)
       .catch((error) => {
         failed = true;
-        onError(error);
+        if (error !== cut.signal.reason) onError(error); // Told to end: no news.
       })
       .then(() => options.onReport?.(spaceId, report)); // What was done before a failure counts too.
     running.add(run);

@@ -48,7 +48,7 @@ test('what a table refuses is embedded anew less and less often, until a write g
     db.exec('CREATE TRIGGER refuse BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION refuse()');
   vi.useFakeTimers({ toFake: ['performance'] });
   const gates = createGates(db, {}, () => {});
-  const drainer = new Drainer({ db, models, gates, worker: 'test', batchKeys: 100 });
+  const drainer = new Drainer({ db, models, gates, worker: 'test', batchKeys: 20 });
   const { signal } = new AbortController();
   const drain = () => drainer.drain(space.id, { stop: signal, cut: signal });
   const refused = async () => {
@@ -67,6 +67,12 @@ test('what a table refuses is embedded anew less and less often, until a write g
     await insert(101);
     await makeReadOnly();
     expect(await refused()).toBe(5_000);
+    // One batch of this drain is written, the last one is not.
+    await insert(301);
+    await db.exec(`CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF OLD.id > 315 THEN RAISE 'not for you' USING ERRCODE = 'insufficient_privilege'; END IF; RETURN NEW; END $$`);
+    await expect(drain()).rejects.toMatchObject({ code: '42501' });
+    expect(drainer.restsMs(space.id)).toBe(5_000);
   } finally {
     await drainer.close();
     await gates.close();

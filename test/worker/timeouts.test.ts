@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { claimRange } from '../../src/claim/claim-range.js';
 import { openDatabase } from '../../src/db/open.js';
+import { sourceStatus } from '../../src/status/status.js';
 import { openStore } from '../../src/store/index.js';
 import { vectorCodec } from '../../src/store/vector-codec.js';
 import { restAfter } from '../../src/worker/drain-errors.js';
@@ -35,7 +36,7 @@ test('a first load and an exact count take longer than the database lets stateme
     const extension = await bounded.vectorExtension();
     if (!extension) throw new Error('no pgvector');
     const store = openStore(source, space, await vectorCodec(bounded, extension));
-    expect(await bounded.tx((tx) => store.count(tx))).toMatchObject({ rows: 60, fresh: 0 });
+    expect((await sourceStatus(bounded, { exact: true })).sources).toMatchObject([{ rows: 60, fresh: 0 }]);
     const claim = { token: '00000000-0000-4000-8000-000000000001', worker: 'test', limit: 100 };
     expect((await claimRange(bounded, space.id, store, claim)).leased).toHaveLength(60);
   } finally {
