@@ -9,7 +9,7 @@ import { DEFAULT_MAINTENANCE, runService } from '../../src/maintenance/services.
 import { listTargets } from '../../src/maintenance/targets.js';
 import { vacuum } from '../../src/maintenance/vacuum.js';
 import { measureRecall } from '../../src/search/recall.js';
-import { readBuild } from '../../src/store/build-record.js';
+import { readBuild, writesOf } from '../../src/store/build-record.js';
 import { openTransaction, vectorIndexes } from '../faults/index-builds.js';
 import { createRole } from '../faults/roles.js';
 import { eventually } from '../support/eventually.js';
@@ -39,10 +39,20 @@ async function sizeOf(source: string, exact = true) {
   return indexSize(fixture.db, target.space, index, column, { exact });
 }
 
+/** Waits until the statistics tell of so many writes: a connection keeps its own to itself for up to ten seconds. */
+const writesKnown = (table: string, atLeast: number) =>
+  eventually(async () => (await writes(table)) >= atLeast, { timeoutMs: 30_000, what: `statistics of ${table}` });
+const writes = async (table: string) => {
+  const [row] = await fixture.db.query<{ oid: number }>('SELECT $1::text::regclass::oid::int8 AS oid', [table]);
+  return writesOf(fixture.db, row?.oid ?? 0);
+};
+
 /** Every vector is written anew, so that the index gets an entry for each. */
 const edits = async (source: string, rounds: number) => {
   const { space } = await targetOf(source);
   const table = space.store === 'column' ? source : `freshvec.vector_${space.id}`;
+  const [count] = await fixture.db.query<{ rows: number }>(`SELECT count(*) AS rows FROM ${table}`);
+  const before = await writes(table);
   // On a connection that ends: until then it keeps its statistics to itself.
   await fixture.db.session(async (session) => {
     for (let i = 0; i < rounds; i++) {
@@ -51,6 +61,7 @@ const edits = async (source: string, rounds: number) => {
       );
     }
   });
+  await writesKnown(table, before + rounds * (count?.rows ?? 0));
 };
 
 describe('size', () => {
@@ -199,6 +210,7 @@ describe('reindex', () => {
       m: 2,
       efConstruction: 4,
     });
+    await writesKnown('fallen', ROWS);
     await buildIndexes(db);
     const look = { ...SETTINGS, source: 'fallen', recallTarget: 1, lookEveryMs: 0, bloatRatio: 100 };
     // Built just now: that is as good as it gets.
