@@ -9,13 +9,19 @@ const NOT_QUICK = ['processes', 'conformance', 'property', 'faults', 'slow', 'br
 const THOROUGH = [
   'test/reembed/**/*.test.ts',
   'test/maintenance/**/*.test.ts',
-  'test/budget/{pause,spend-cap}.test.ts',
-  'test/source/{adopt,refusals}.test.ts',
-  'test/stages/{long-texts,parked}.test.ts',
-  'test/observe/http.test.ts',
-  'test/claim/bulk.test.ts',
+  'test/worker/**/*.test.ts',
+  'test/client/{client,ai-models}.test.ts',
+  'test/cli/{maintain,work,reembed-watch}.test.ts',
+  'test/budget/{pause,spend-cap,long-wait}.test.ts',
+  'test/source/{adopt,refusals,kept}.test.ts',
+  'test/stages/{long-texts,parked,load,together,write-refused,restless}.test.ts',
+  'test/embed/{cache,probe}.test.ts',
+  'test/status/status.test.ts',
+  'test/observe/**/*.test.ts',
+  'test/claim/{bulk,range}.test.ts',
   'test/capture/{shapes,partitions,renamed}.test.ts',
-  'test/search/switch.test.ts',
+  'test/queue/pglite.test.ts',
+  'test/search/{switch,filtered,index-use,space,failing-row}.test.ts',
 ];
 
 const common = {
