@@ -130,8 +130,9 @@ async function visitFirst(
       if (range && !(await may(tx, range))) return { ...NOTHING, long: true };
       visiting = range;
       if (range) await takeTime(tx);
-      const go = (found: RangeRow) => cancellable(db, tx, how.stop, () => visit(tx, spaceId, visitor, found, how));
-      const visited = range ? await go(range) : NOTHING;
+      const visited = range
+        ? await cancellable(db, tx, how.stop, () => visit(tx, spaceId, visitor, range, how))
+        : NOTHING;
       if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
       doneAt = performance.now();
       return { ...visited, sweep: range?.purpose === 'sweep' };

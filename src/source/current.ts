@@ -12,12 +12,17 @@ export async function currentSource(db: Executor, source: Source): Promise<Sourc
   return row && { ...source, relation: { ...source.relation, ...row } };
 }
 
+/** Held until the transaction ends by whoever changes what capture does for the source, or what spaces it has. */
+export async function lockSource(tx: Executor, id: number): Promise<void> {
+  await tx.query('SELECT FROM freshvec.source WHERE id = $1 FOR NO KEY UPDATE', [id]);
+}
+
 /**
  * The source as it is now, held until the transaction ends by whoever changes what capture does for it. What a statement
  * makes of a source that was read before may undo what somebody else has done since. Throws FreshvecError `table_gone`.
  */
 export async function holdSource(tx: Executor, { id, name }: Pick<Source, 'id' | 'name'>): Promise<Source> {
-  await tx.query('SELECT FROM freshvec.source WHERE id = $1 FOR NO KEY UPDATE', [id]);
+  await lockSource(tx, id);
   const recorded = await getSourceById(tx, id);
   const source = recorded && (await currentSource(tx, recorded));
   if (source) return source;

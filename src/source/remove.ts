@@ -4,7 +4,7 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { dropFlagSql, dropSpaceSql } from '../store/index.js';
 import { lockedTable } from './apply.js';
-import { currentSource } from './current.js';
+import { currentSource, lockSource } from './current.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 import { type ExecuteOptions, executeStatements } from './execute.js';
 import { keepSql, keptNote } from './kept.js';
@@ -28,8 +28,7 @@ export async function removeSource(db: Database, name: string, options: RemoveOp
   const source = current ?? recorded;
   let kept: readonly Space[] = [];
   const removal = async (tx: Executor) => {
-    // Nobody makes a space of it, or drops one, from here on.
-    await tx.query('SELECT FROM freshvec.source WHERE id = $1 FOR NO KEY UPDATE', [source.id]);
+    await lockSource(tx, source.id);
     const spaces = await listSpaces(tx, source.id);
     // Columns went with their table; a table that has its name now is somebody else's.
     const there = spaces.filter((space) => current !== undefined || space.store !== 'column');
