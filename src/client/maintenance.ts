@@ -13,7 +13,7 @@ import {
   resumeService,
 } from '../maintenance/pauses.js';
 import { type ReindexReport, type ReindexRequest, reindexSource } from '../maintenance/reindex-source.js';
-import { listRuns, type MaintenanceRun } from '../maintenance/run-log.js';
+import { listRuns, type MaintenanceRun, readClock } from '../maintenance/run-log.js';
 import { refuseBusy, runService, SERVICE_NAMES } from '../maintenance/services.js';
 import type { MaintenanceService } from '../queue/port.js';
 import type { BuildProgress } from '../store/build-progress.js';
@@ -51,9 +51,6 @@ export interface MaintenanceApi {
   reindex(source: string, request?: ReindexRequest, options?: MaintenanceRunOptions): Promise<ReindexReport>;
 }
 
-/** More lines than the log keeps of all services. */
-const LOOKED_AT = 2000;
-
 export function maintenanceApi(connection: () => Promise<Connection>): MaintenanceApi {
   const ready = async () => (await connection()).ready();
   const settings = async () => (await connection()).config.maintenance;
@@ -71,15 +68,12 @@ export function maintenanceApi(connection: () => Promise<Connection>): Maintenan
       const service = serviceNamed(name);
       const db = await ready();
       const { cache } = (await connection()).config;
-      const before = new Map((await listRuns(db, { limit: LOOKED_AT })).map(({ id, times }) => [id, times]));
+      const since = await readClock(db);
       const context = { ...options, db, settings: await settings(), cacheMaxBytes: cache.maxBytes, byPerson: true };
       const turn = await runService(service, context);
       if (turn === 'paused') throw await paused(db, service);
       if (turn === 'busy') return refuseBusy(db);
-      // One that came to the same as the last of its service is counted there.
-      const runs = (await listRuns(db, { limit: LOOKED_AT }))
-        .filter(({ id, times }) => before.get(id) !== times)
-        .reverse();
+      const runs = (await listRuns(db, { limit: 200, since })).reverse();
       const busy = turn === 'nothing' && runs.some(({ outcome }) => outcome === 'busy');
       return { service, outcome: busy ? 'busy' : turn === 'done' ? 'done' : 'nothing', runs };
     },

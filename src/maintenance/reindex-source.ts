@@ -7,7 +7,7 @@ import type { BuildProgress } from '../store/build-progress.js';
 import { asAsked, ownIndexes, vectorRelations } from '../store/own-index.js';
 import { converge } from './build-indexes.js';
 import { rebuildLogged, validIndexes } from './reindex.js';
-import { BusyError, listRuns, logged, type MaintenanceRun } from './run-log.js';
+import { BusyError, listRuns, logged, type MaintenanceRun, readClock } from './run-log.js';
 import { asOnlyHeavy, refuseBusy } from './services.js';
 import { aloneOnTable, either, type Target } from './targets.js';
 import { isTended } from './tended.js';
@@ -53,7 +53,7 @@ export async function reindexSource(
   const live = await liveSpace(db, source.id);
   if (!live) throw invalid(`No space of "${name}" is live yet.`);
   const index = wanted(live.space, request);
-  const [last] = await listRuns(db, { limit: 1 });
+  const since = await readClock(db);
   let outcome: ReindexReport['outcome'] | undefined;
   await asOnlyHeavy(db, async (lost) => {
     if (!isSame(index, live.space.index)) await setSpaceIndex(db, live.space.id, index);
@@ -68,7 +68,7 @@ export async function reindexSource(
     );
   });
   if (!outcome) return refuseBusy(db);
-  const runs = await listRuns(db, { limit: 100, afterId: last?.id ?? 0 });
+  const runs = await listRuns(db, { limit: 100, since });
   return { source: name, index, outcome, runs: runs.reverse() };
 }
 

@@ -109,17 +109,24 @@ export async function logAfterwards(db: Executor, about: RunAbout, outcome: RunO
   await forget(db, about.service);
 }
 
-/** Newest first. */
+/** The database's clock, for `since` of `listRuns`. */
+export async function readClock(db: Executor): Promise<string> {
+  const [row] = await db.query<{ now: string }>(`SELECT to_json(clock_timestamp())#>>'{}' AS now`);
+  return row?.now ?? '';
+}
+
+/** Newest first. `since`: those that began then or later, or that came to the same as one before and are counted there. */
 export async function listRuns(
   db: Executor,
-  { limit, afterId = 0 }: { limit: number; afterId?: number },
+  { limit, since }: { readonly limit: number; readonly since?: string },
 ): Promise<MaintenanceRun[]> {
   return db.query<{ [K in keyof MaintenanceRun]: MaintenanceRun[K] }>(
     `SELECT id, service, by_person AS "byPerson", source, relation, index_name AS index, started_at AS "startedAt",
        ended_at AS "endedAt", outcome, did, bytes_before AS "bytesBefore", bytes_after AS "bytesAfter",
        recall_before AS "recallBefore", recall_after AS "recallAfter", error, times
-     FROM freshvec.maintenance_run WHERE id > $1 ORDER BY id DESC LIMIT $2`,
-    [afterId, limit],
+     FROM freshvec.maintenance_run
+     WHERE $1::timestamptz IS NULL OR started_at >= $1 OR (times > 1 AND ended_at >= $1) ORDER BY id DESC LIMIT $2`,
+    [since ?? null, limit],
   );
 }
 
