@@ -2,7 +2,7 @@ import type { Migration, MigrationState } from '../../catalog/migration.js';
 import type { Source } from '../../catalog/source.js';
 import { getSpace, listMaintainedSpaces, type Space } from '../../catalog/space.js';
 import { asSingleton } from '../../claim/singleton.js';
-import type { Executor } from '../../db/database.js';
+import type { Database, Executor } from '../../db/database.js';
 import { FreshvecError, sqlState } from '../../db/errors.js';
 import {
   captureForStatements,
@@ -15,7 +15,7 @@ import {
   type PlannedStatement,
 } from '../../source/index.js';
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
-import { vectorTable } from '../../store/table.js';
+import { dropTableSql, vectorTable } from '../../store/table.js';
 import { MOVED, type Operation, type StepContext, type StepOutcome, waits } from '../operation.js';
 import { endOfContraction } from '../states.js';
 import { holdSql, move, moveSql, OURS, type Ours, oursParams, wasTaken } from '../transition.js';
@@ -24,11 +24,12 @@ import { dropIndex, endBuilds } from './drop-index.js';
 
 const TRY_MS = 20_000;
 const PAUSE_MS = 1_000;
+export const OURS_ONLY = 'is done only while the migration is still ours';
 /** Rows of freshvec's own tables that one statement deletes. */
 const DELETE_ROWS = 10_000;
 
 /** Tables with what is to be done, or became, of rows and indexes of a space; few rows each. */
-export const SPACE_RECORDS = ['failure', 'long_text', 'range', 'index_build'] as const;
+const SPACE_RECORDS = ['failure', 'long_text', 'range', 'index_build'] as const;
 
 /** Sets out to drop a space: the way back ends here. False where the migration was moved meanwhile. */
 export async function contractTo(tx: Executor, migration: Migration, spaceId: number, what: string): Promise<boolean> {
@@ -93,7 +94,7 @@ async function emptyRows(context: StepContext, doomed: Space): Promise<boolean> 
   }
 }
 
-function laterOrThrow(error: unknown): StepOutcome {
+export function laterOrThrow(error: unknown): StepOutcome {
   if (wasTaken(error)) return MOVED;
   if (error instanceof FreshvecError && error.code === 'lock_not_available') return waits(PAUSE_MS, error.message);
   // A view, a trigger or a function of the app's stands on what is to be dropped.
@@ -124,18 +125,28 @@ async function forgetStatements(
   const rest = (await listMaintainedSpaces(tx, source.id)).filter(({ id }) => id !== doomed.id);
   // The flag says nothing once no space is on the rows.
   const flagged = rest.some(({ store }) => store === 'column');
-  const free = (sql: string, why: string): PlannedStatement => ({ sql, lock: NO_LOCK, why });
   return [
-    free(holdSql(migration), 'is done only while the migration is still ours'),
-    free(`UPDATE freshvec.space SET state = 'dropped' WHERE id = ${doomed.id}`, 'ends the space'),
+    free(holdSql(migration), OURS_ONLY),
+    ...endSpace(doomed.id),
     ...(flagged
       ? []
       : [free(`UPDATE freshvec.source SET flag_column = NULL WHERE id = ${source.id}`, 'ends the flag')]),
-    ...SPACE_RECORDS.map((table) =>
-      free(`DELETE FROM freshvec.${table} WHERE space_id = ${doomed.id}`, 'drops what was still to be done'),
-    ),
     ...(await captureForStatements(tx, flagged ? source : { ...source, flagColumn: undefined }, rest)),
     ...(flagged ? [] : dropFlagSql(source)).map((sql) => ({ sql, lock: lockOf(source), why: 'drops the flag' })),
+  ];
+}
+
+function free(sql: string, why: string): PlannedStatement {
+  return { sql, lock: NO_LOCK, why };
+}
+
+/** Has the catalog forget a space, and what was on record of its rows and indexes. */
+export function endSpace(id: number): PlannedStatement[] {
+  return [
+    free(`UPDATE freshvec.space SET state = 'dropped' WHERE id = ${id}`, 'ends the space'),
+    ...SPACE_RECORDS.map((table) =>
+      free(`DELETE FROM freshvec.${table} WHERE space_id = ${id}`, 'drops what was still to be done'),
+    ),
   ];
 }
 
@@ -165,21 +176,22 @@ function isKept({ to }: StepContext, doomed: Space): boolean {
 /** The columns, or the table, with the change of state: whoever comes later finds nothing to drop under these names. */
 async function dropVectors(context: StepContext, doomed: Space, next: MigrationState): Promise<void> {
   const { db, migration, source } = context;
-  const table = doomed.store === 'column' ? await lockedTable(db, source) : await ownTable(db, doomed);
-  const lock = doomed.store === 'column' ? lockOf(source) : `ACCESS EXCLUSIVE on ${table?.name}, for milliseconds`;
-  const statements: PlannedStatement[] = [
-    {
-      sql: moveSql(migration, next, `space ${doomed.id} is gone`),
-      lock: NO_LOCK,
-      why: 'is done only while the migration is still ours',
-    },
-    ...dropSpaceSql(source, doomed, isKept(context, doomed) ? 'keep' : 'drop').map((sql) => ({
-      sql,
-      lock,
-      why: 'drops the vectors',
-    })),
-  ];
-  await executeStatements(db, table, statements, { giveUpMs: TRY_MS });
+  const ended = free(moveSql(migration, next, `space ${doomed.id} is gone`), OURS_ONLY);
+  if (doomed.store === 'table') return dropTable(db, doomed, [ended]);
+  const drops = dropSpaceSql(source, doomed, isKept(context, doomed) ? 'keep' : 'drop').map((sql) => ({
+    sql,
+    lock: lockOf(source),
+    why: 'drops the vectors',
+  }));
+  await executeStatements(db, await lockedTable(db, source), [ended, ...drops], { giveUpMs: TRY_MS });
+}
+
+/** Drops the table of a space's vectors, in one transaction with what comes `before`. */
+export async function dropTable(db: Database, space: Space, before: readonly PlannedStatement[]): Promise<void> {
+  const table = await ownTable(db, space);
+  const lock = `ACCESS EXCLUSIVE on ${vectorTable(space)}, for milliseconds`;
+  const drops = dropTableSql(space).map((sql) => ({ sql, lock, why: 'drops the vectors' }));
+  await executeStatements(db, table, [...before, ...drops], { giveUpMs: TRY_MS });
 }
 
 /** The table of a space's vectors; a reader of it, a dump say, is not queued behind either. Undefined where it is gone. */
