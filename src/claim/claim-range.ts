@@ -1,8 +1,7 @@
 import type { Source } from '../catalog/source.js';
 import { cancellable } from '../db/cancel.js';
-import type { Database, Executor } from '../db/database.js';
+import type { Database, Executor, StatementOptions } from '../db/database.js';
 import { classify } from '../db/errors.js';
-import { takeTime } from '../db/timeouts.js';
 import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
 import {
   dropRange,
@@ -55,8 +54,8 @@ interface Visiting {
   readonly limit: number;
   /** Vectors that are taken over, at most. */
   readonly adopt: number;
-  /** Has the keys that were found seen to, in the visit's transaction. Resolves to those that are leased now. */
-  readonly hand: (tx: Executor, keys: string[]) => Promise<LeasedKey[]>;
+  /** Has the keys that were found seen to; with `last` the visit's transaction may end with it. Resolves to those that are leased now. */
+  readonly hand: (tx: Executor, keys: string[], options?: StatementOptions) => Promise<LeasedKey[]>;
   /** Ends it; nothing has been done then. */
   readonly stop?: AbortSignal;
 }
@@ -75,7 +74,7 @@ export function claimRange(
   visitor: RangeVisitor,
   { token, worker, limit, adopt = limit }: { token: string; worker: string; limit: number; adopt?: number },
 ): Promise<RangeClaim> {
-  const hand = (tx: Executor, keys: string[]) => leaseKeys(tx, spaceId, keys, token, worker);
+  const hand: Visiting['hand'] = (tx, keys, options) => leaseKeys(tx, spaceId, keys, { token, worker }, options);
   return visitFirst(db, spaceId, visitor, { limit, adopt, hand }, async (_, range) => !isLong(range));
 }
 
@@ -125,18 +124,20 @@ async function visitFirst(
   let visiting: RangeRow | undefined;
   try {
     let doneAt = 0;
-    const result = await db.tx(async (tx): Promise<RangeClaim> => {
-      const range = await takeRange(tx, spaceId, visitor.source);
-      if (range && !(await may(tx, range))) return { ...NOTHING, long: true };
-      visiting = range;
-      if (range) await takeTime(tx);
-      const visited = range
-        ? await cancellable(db, tx, how.stop, () => visit(tx, spaceId, visitor, range, how))
-        : NOTHING;
-      if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
-      doneAt = performance.now();
-      return { ...visited, sweep: range?.purpose === 'sweep' };
-    });
+    const result = await db.tx(
+      async (tx): Promise<RangeClaim> => {
+        const range = await takeRange(tx, spaceId, visitor.source);
+        if (range && !(await may(tx, range))) return { ...NOTHING, long: true };
+        visiting = range;
+        const visited = range
+          ? await cancellable(db, tx, how.stop, () => visit(tx, spaceId, visitor, range, how))
+          : NOTHING;
+        if (visitor.space.adoption === 'open') await endAdoption(tx, spaceId);
+        doneAt = performance.now();
+        return { ...visited, sweep: range?.purpose === 'sweep' };
+      },
+      { eager: true },
+    );
     if (!result.adopted) return result;
     // Locks last until the commit is done.
     const { rows, lockedMs } = result.adopted;
@@ -174,7 +175,7 @@ async function visit(
   const keys = await visitor.diff(tx, pagesOf(range), limit);
   if (blocked) await putLast(tx, range.id);
   else if (keys.length < limit) await dropRange(tx, range.id);
-  const leased = await hand(tx, keys);
+  const leased = await hand(tx, keys, { last: visitor.space.adoption !== 'open' });
   return { leased, visited: true, blocked: blocked && leased.length === 0 };
 }
 
@@ -200,7 +201,6 @@ async function narrow(
 ): Promise<RangeClaim> {
   const range = await takeRangeAgain(tx, id);
   if (!range) return { leased: [], visited: true };
-  await takeTime(tx);
   await dropRange(tx, id);
   const end = Math.min(range.to_page, range.pages ?? 0);
   if (end - range.from_page <= 1) {
@@ -215,7 +215,13 @@ function pagesOf(range: RangeRow): { relationOid: number; fromPage: number; toPa
   return { relationOid: range.relation_oid, fromPage: range.from_page, toPage: range.to_page };
 }
 
-async function leaseKeys(tx: Executor, spaceId: number, keys: string[], token: string, worker: string) {
+async function leaseKeys(
+  tx: Executor,
+  spaceId: number,
+  keys: string[],
+  { token, worker }: { readonly token: string; readonly worker: string },
+  options?: StatementOptions,
+): Promise<LeasedKey[]> {
   if (keys.length === 0) return [];
   const rows = await tx.query<LeaseRow>(
     `INSERT INTO freshvec.lease (space_id, key, token, worker, expires_at, lane, since)
@@ -224,6 +230,7 @@ async function leaseKeys(tx: Executor, spaceId: number, keys: string[], token: s
      ON CONFLICT (space_id, key) DO NOTHING
      RETURNING key, attempts, losses, force`,
     [spaceId, token, worker, keys, LEASE_SECONDS, LANES.bulk],
+    options,
   );
   return rows.map(toLeasedKey);
 }

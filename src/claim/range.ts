@@ -1,5 +1,6 @@
 import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
+import { TAKE_TIME_SQL } from '../db/timeouts.js';
 
 /** A row of `freshvec.range`: pages of a table still to be visited. */
 export type RangeRow = {
@@ -18,7 +19,8 @@ export type RangeRow = {
 /** Behind every page that a relation may have: a range from 0 to it is the relation as a whole. */
 export const PAST_LAST_PAGE = 4_294_967_295;
 
-const COLUMNS = `r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
+/** Whoever takes a range reads its pages next, which may take long. */
+const COLUMNS = `${TAKE_TIME_SQL}, r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
        pg_relation_filenode(r.relation_oid::regclass)::int8 AS present_filenode,
        pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::int8 AS pages`;
 

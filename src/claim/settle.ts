@@ -1,5 +1,6 @@
 import type { LongText } from '../catalog/long-texts.js';
 import type { Database, Executor } from '../db/database.js';
+import { LANES } from './lease.js';
 
 // Keys are looked up as a list, and a lease's token told by IS NOT DISTINCT FROM, where one might expect a join and `=`: these
 // tables fill and empty so fast that their statistics are often those of an empty table, by which a planner reads all of
@@ -86,47 +87,69 @@ async function finish(
   keys: string[],
   { vectors, healed, last }: { vectors: ReadonlyMap<string, NewVector>; healed: boolean; last: boolean },
 ): Promise<number[]> {
-  const renewed = [...vectors].filter(([, vector]) => typeof vector === 'string').map(([key]) => key);
-  const long = [...vectors].flatMap(([key, vector]) => (typeof vector === 'string' ? [] : [{ key, ...vector }]));
-  const rows = await tx.query<{ seconds: number }>(
+  const ending = endingSql({ spaceId, vectors, healed }, 'SELECT key FROM held', 4);
+  const rows = await tx.query<{ seconds: number | null }>(
     `WITH held AS MATERIALIZED (
        SELECT key FROM freshvec.lease
        WHERE space_id = $1 AND token IS NOT DISTINCT FROM $2::uuid AND key = ANY($3::text[]) ORDER BY key FOR UPDATE
-     ), ended AS (
-       DELETE FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = ANY(ARRAY(SELECT key FROM held))
-       RETURNING l.key, l.again, l.again_force, l.lane, l.tenant, l.since
-     ), healed AS (
-       DELETE FROM freshvec.failure f WHERE $4 AND f.space_id = $1 AND f.key = ANY(ARRAY(SELECT key FROM ended))
-     ), whole AS (
-       DELETE FROM freshvec.long_text t
-       WHERE t.space_id = $1 AND t.key = ANY(ARRAY(SELECT key FROM ended WHERE key = ANY($5::text[])))
-     ), long AS (
-       INSERT INTO freshvec.long_text (space_id, key, how, tokens, max_tokens, pieces)
-       SELECT $1, key, how, tokens, max_tokens, pieces
-       FROM unnest($6::text[], $7::text[], $8::bigint[], $9::int[], $10::int[]) AS l(key, how, tokens, max_tokens, pieces)
-       JOIN ended e USING (key) ORDER BY key
-       ON CONFLICT (space_id, key) DO UPDATE SET how = excluded.how, tokens = excluded.tokens,
-         max_tokens = excluded.max_tokens, pieces = excluded.pieces, at = now()
-     ), back AS (
-       INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
-       SELECT $1, lane, key, tenant, NULLIF(again_force, false) FROM ended WHERE again
-     )
-     SELECT extract(epoch FROM clock_timestamp() - since)::float8 AS seconds FROM ended WHERE NOT again AND lane = 0`,
-    [
-      spaceId,
-      token,
-      keys,
-      healed,
-      renewed,
-      long.map((l) => l.key),
-      long.map((l) => l.how),
-      long.map((l) => l.tokens),
-      long.map((l) => l.maxTokens),
-      long.map((l) => l.pieces),
-    ],
+     ), ${ending.ctes}
+     SELECT seconds FROM __fv_ended`,
+    [spaceId, token, keys, ...ending.params],
     { last },
   );
-  return rows.map(({ seconds }) => Math.max(0, seconds));
+  return rows.flatMap(({ seconds }) => seconds ?? []);
+}
+
+/** How leases end that a statement drops. */
+export interface Dropping {
+  readonly spaceId: number;
+  /** Of keys that it may drop. */
+  readonly vectors: ReadonlyMap<string, NewVector>;
+  /** A failure of the key goes with the lease. */
+  readonly healed: boolean;
+}
+
+/**
+ * CTEs that drop the leases whose keys `locked` selects, which the statement has locked. `__fv_ended` is one of them: `key`,
+ * and `seconds`, how long ago the edit was made if it was one of the interactive lane and does not wait again, else NULL.
+ * @param first the number of its first parameter
+ */
+export function endingSql(
+  { spaceId, vectors, healed }: Dropping,
+  locked: string,
+  first: number,
+): { readonly ctes: string; readonly params: readonly unknown[] } {
+  const renewed = [...vectors].filter(([, vector]) => typeof vector === 'string').map(([key]) => key);
+  const long = [...vectors].flatMap(([key, vector]) => (typeof vector === 'string' ? [] : [{ key, ...vector }]));
+  const ended = (of: string) => `${of}.space_id = ${spaceId} AND ${of}.key = ANY(ARRAY(SELECT key FROM __fv_ended))`;
+  const $ = (n: number) => `$${first + n}`;
+  const ctes = [
+    `__fv_ended AS (
+       DELETE FROM freshvec.lease l WHERE l.space_id = ${spaceId} AND l.key = ANY(ARRAY(${locked}))
+       RETURNING l.key, l.again, l.again_force, l.lane, l.tenant, CASE WHEN l.lane = ${LANES.interactive} AND NOT l.again
+         THEN greatest(0, extract(epoch FROM clock_timestamp() - l.since))::float8 END AS seconds)`,
+    `__fv_whole AS (DELETE FROM freshvec.long_text t WHERE ${ended('t')} AND t.key = ANY(${$(0)}::text[]))`,
+    `__fv_long AS (
+       INSERT INTO freshvec.long_text (space_id, key, how, tokens, max_tokens, pieces)
+       SELECT ${spaceId}, key, how, tokens, max_tokens, pieces
+       FROM unnest(${$(1)}::text[], ${$(2)}::text[], ${$(3)}::bigint[], ${$(4)}::int[], ${$(5)}::int[]) AS l(key, how, tokens, max_tokens, pieces)
+       JOIN __fv_ended e USING (key) ORDER BY key
+       ON CONFLICT (space_id, key) DO UPDATE SET how = excluded.how, tokens = excluded.tokens,
+         max_tokens = excluded.max_tokens, pieces = excluded.pieces, at = now())`,
+    `__fv_back AS (
+       INSERT INTO freshvec.change (space_id, lane, key, tenant, force)
+       SELECT ${spaceId}, lane, key, tenant, NULLIF(again_force, false) FROM __fv_ended WHERE again)`,
+    ...(healed ? [`__fv_healed AS (DELETE FROM freshvec.failure f WHERE ${ended('f')})`] : []),
+  ];
+  const params = [
+    renewed,
+    long.map((l) => l.key),
+    long.map((l) => l.how),
+    long.map((l) => l.tokens),
+    long.map((l) => l.maxTokens),
+    long.map((l) => l.pieces),
+  ];
+  return { ctes: ctes.join(', '), params };
 }
 
 async function wait(

@@ -1,5 +1,6 @@
 import { holdDefinition } from '../catalog/source.js';
-import { type Ending, settle } from '../claim/settle.js';
+import { type Ending, endingSql, type NewVector, settle } from '../claim/settle.js';
+import type { Executor } from '../db/database.js';
 import type { Store, WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { MadeVector } from './made-vector.js';
@@ -28,8 +29,9 @@ export interface ChunkStyle {
 }
 
 /**
- * Writes what is left of a chunk in one transaction once its turn has come. Resolves to what became of its rows, those
- * included that another space's write took along meanwhile.
+ * Writes what is left of a chunk once its turn has come: in one statement, and what that did not write in a second
+ * transaction, which tells why. Resolves to what became of its rows, those included that another space's write took along
+ * meanwhile.
  */
 export async function writeChunk(
   context: DrainContext,
@@ -40,26 +42,58 @@ export async function writeChunk(
   const { store, report, writeGate, observer } = context;
   const { source } = store;
   return writeGate(batch.priority, async () => {
-    const items = chunk.filter(({ key }) => batch.left.has(key));
     const outcomes = new Map(chunk.map(({ key }): [string, WriteOutcome] => [key, 'written']));
-    if (items.length === 0) return outcomes;
+    const note = (done: Done) => {
+      // Rows that were not written cost next to nothing and tell nothing.
+      pace.observe(done.ends.filter(({ end }) => end === 'done').length, done.heldMs);
+      observer?.written({ source: source.name, seconds: done.heldMs / 1000 });
+      observer?.settled({ source: source.name, lagSeconds: done.lagSeconds });
+      for (const { end } of done.ends) {
+        if (end === 'done') report.written += 1;
+        else if (end === 'fail') report.failed += 1;
+        else report.delayed += 1;
+      }
+      for (const [key, outcome] of done.outcomes) {
+        outcomes.set(key, outcome);
+        batch.left.delete(key);
+      }
+    };
+    const isLeft = ({ key }: MadeVector) => batch.left.has(key);
+    let items = chunk.filter(isLeft);
     const companions = alone || context.indexed() === 'none' ? undefined : context.waiting.beside(store, items);
-    const done = await together(context, batch, items, companions);
-    // Rows that were not written cost next to nothing and tell nothing.
-    pace.observe(done.ends.filter(({ end }) => end === 'done').length, done.heldMs);
-    observer?.written({ source: source.name, seconds: done.heldMs / 1000 });
-    observer?.settled({ source: source.name, lagSeconds: done.lagSeconds });
-    for (const { end } of done.ends) {
-      if (end === 'done') report.written += 1;
-      else if (end === 'fail') report.failed += 1;
-      else report.delayed += 1;
-    }
-    for (const [key, outcome] of done.outcomes) {
-      outcomes.set(key, outcome);
-      batch.left.delete(key);
-    }
+    if (!companions && items.length > 0) note(await atOnce(context, batch, items));
+    items = items.filter(isLeft);
+    if (items.length > 0) note(await together(context, batch, items, companions));
     return outcomes;
   });
+}
+
+/** One statement, along with BEGIN and COMMIT. Of what it did not write it says nothing. */
+async function atOnce(context: DrainContext, batch: WritingBatch, items: readonly MadeVector[]): Promise<Done> {
+  const { db, store } = context;
+  const vectors = new Map(items.map(({ key, long }): [string, NewVector] => [key, long ?? 'whole']));
+  const dropping = { spaceId: store.space.id, vectors, healed: true };
+  const options = { flushed: flushes(context, batch, items), eager: true };
+  let answeredAt = 0;
+  const settled = await db.tx(async (tx) => {
+    await holdLong(tx, store, items);
+    const answer = await store.writeAndSettle(tx, batch.token, items, (locked, first) =>
+      endingSql(dropping, locked, first),
+    );
+    answeredAt = performance.now();
+    return answer;
+  }, options);
+  const { written, restless, lagSeconds, lockedMs } = settled;
+  return {
+    outcomes: new Map<string, WriteOutcome>([
+      ...written.map((key) => [key, 'written'] as const),
+      ...restless.map((key) => [key, 'restless'] as const),
+    ]),
+    ends: written.map((key) => ({ key, end: 'done' })),
+    along: [],
+    lagSeconds,
+    heldMs: lockedMs + performance.now() - answeredAt,
+  };
 }
 
 /** The other space's trouble is not ours: what cannot be done together is done alone, and that batch left to itself. */
@@ -82,25 +116,36 @@ async function together(
   return done;
 }
 
+/**
+ * Whether a transaction with these items waits for the disk: one that is the whole batch does; else the end of the batch
+ * does, for all of them.
+ */
+function flushes({ flushesAll }: DrainContext, batch: WritingBatch, items: readonly MadeVector[]): boolean {
+  const flushed = flushesAll() || (!batch.unflushed && batch.left.size <= items.length);
+  if (!flushed) batch.unflushed = true;
+  return flushed;
+}
+
+/** An `alter` of the choice for long texts must see what was made under the one before. */
+async function holdLong(tx: Executor, { source }: Store, items: readonly MadeVector[]): Promise<void> {
+  if (items.some(({ long }) => long)) await holdDefinition(tx, source);
+}
+
 async function transaction(
-  { db, store, flushesAll }: DrainContext,
+  context: DrainContext,
   batch: WritingBatch,
   items: readonly MadeVector[],
   companions?: Companions,
 ): Promise<Done> {
-  const { token, left, losses } = batch;
+  const { db, store } = context;
+  const { token, losses } = batch;
   const made = new Map(items.map((item) => [item.key, item]));
-  // One that is the whole batch waits for the disk itself; else the end of the batch does, for all of them.
-  const flushed = flushesAll() || (!batch.unflushed && left.size <= items.length);
-  if (!flushed) {
-    batch.unflushed = true;
-    if (companions) companions.batch.unflushed = true;
-  }
+  const flushed = flushes(context, batch, items);
+  if (!flushed && companions) companions.batch.unflushed = true;
   let began = 0;
   const done = await db.tx(
     async (tx) => {
-      // An `alter` of the choice for long texts must see what was made under the one before.
-      if (items.some(({ long }) => long)) await holdDefinition(tx, store.source);
+      await holdLong(tx, store, items);
       began = performance.now();
       const both = companions && (await store.writeBoth?.(tx, token, companions.items, companions.other));
       const along = [...(both ?? [])].flatMap(([key, outcome]) => (outcome === 'written' ? [key] : []));

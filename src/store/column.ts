@@ -4,7 +4,7 @@ import { type Space, standsSql } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { adoptableSql, adoptRows, NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
-import { guardedChange, type Holder, stillTrue, type VectorOf, vectorInput } from './guarded.js';
+import { guardedChange, type Holder, settledChange, stillTrue, type VectorOf, vectorInput } from './guarded.js';
 import { indexName } from './index-state.js';
 import { madeAsAskedSql } from './made-as-asked.js';
 import { orphanKeys } from './orphans.js';
@@ -107,6 +107,10 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
       const { keys, ...input } = vectorInput(codec, items);
       return guardedChange(tx, source, holder(token), keys, { ...input, ...putAlone });
     },
+    writeAndSettle(tx, token, items, settling) {
+      const { keys, ...input } = vectorInput(codec, items);
+      return settledChange(tx, source, holder(token), keys, { ...input, ...putAlone }, settling);
+    },
     writeBoth(tx, token, items, other) {
       const { keys, ...input } = vectorInput(codec, items, other.vectors);
       const change = { ...input, ...put(other.space) };
@@ -126,11 +130,7 @@ export function columnStore(source: Source, space: Space, codec: VectorCodec): S
     },
     remove: (tx, token, keys) => guardedChange(tx, source, holder(token), keys, { input: [], ...take }),
     confirm: (tx, token, keys) => guardedChange(tx, source, holder(token), keys, { input: [], ...lower }),
-    async diff(tx, pages, limit) {
-      const keys = await diffRows(tx, source, space, view, pages, limit);
-      await assertStands(tx, space);
-      return keys;
-    },
+    diff: (tx, pages, limit) => diffRows(tx, source, space, view, pages, limit),
     adopt: (tx, pages, limit) =>
       space.adoption === 'open'
         ? adoptRows(tx, source, space, pages, limit, {

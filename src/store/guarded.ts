@@ -10,7 +10,7 @@ import {
 import { type Source, stillDefinedSql } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
 import { ident } from '../db/identifiers.js';
-import type { WriteItem, WriteOutcome } from './port.js';
+import type { SettledWrite, SettleSql, WriteItem, WriteOutcome } from './port.js';
 import { assertAllVisible } from './relation.js';
 import type { VectorCodec } from './vector-codec.js';
 
@@ -57,11 +57,74 @@ export interface Holder {
 export async function guardedChange(
   tx: Executor,
   source: Source,
-  { spaceId, token }: Holder,
+  holder: Holder,
   keys: readonly string[],
-  { input, vectors = [], lock, evenIfGone, change, look }: GuardedChange,
+  change: GuardedChange,
   other?: Holder,
 ): Promise<Map<string, WriteOutcome>> {
+  const { input, evenIfGone, look } = change;
+  const done: readonly WriteOutcome[] = look ? ['written', 'restless', 'vetoed'] : ['written'];
+  const { ctes, params } = guardedCtes(source, holder, keys, change, other);
+  const rows = await tx.query<{ key: string; outcome: WriteOutcome }>(
+    `WITH ${ctes.join(', ')}
+     SELECT i.__fv_key AS key, CASE
+         ${done.map((outcome) => `WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done${look ? ` WHERE __fv_outcome = '${outcome}'` : ''}) THEN '${outcome}'`).join('\n         ')}
+         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_held) THEN 'changed'
+         WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
+         ${evenIfGone ? '' : `WHEN i.__fv_key NOT IN (SELECT __fv_exists FROM __fv_there) THEN 'gone'`}
+         ELSE 'locked' END AS outcome
+     FROM __fv_in i`,
+    params,
+  );
+  if (evenIfGone || rows.some(({ outcome }) => outcome === 'gone')) await assertAllVisible(tx, source);
+  const outcomes = new Map(rows.map(({ key, outcome }) => [key, outcome]));
+  if (look) await lookAgain(tx, source, { keys, input, look }, outcomes);
+  return outcomes;
+}
+
+/**
+ * The same change with the leases of what it wrote settled in the same statement, which may end its transaction. Of keys that
+ * it did not write it does not tell why; their leases are as they were.
+ */
+export async function settledChange(
+  tx: Executor,
+  source: Source,
+  holder: Holder,
+  keys: readonly string[],
+  change: GuardedChange,
+  settling: SettleSql,
+): Promise<SettledWrite> {
+  const { ctes, params } = guardedCtes(source, holder, keys, change);
+  const outcome = change.look ? '__fv_outcome' : `'written'`;
+  const settled = settling(`SELECT __fv_key FROM __fv_done WHERE ${outcome} = 'written'`, params.length + 1);
+  const rows = await tx.query<{ key: string; outcome: WriteOutcome; seconds: number | null; ms: number }>(
+    `WITH ${[...ctes, settled.ctes].join(', ')}
+     SELECT d.__fv_key AS key, ${outcome} AS outcome, e.seconds,
+       1000 * extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS ms
+     FROM __fv_done d LEFT JOIN __fv_ended e ON e.key = d.__fv_key`,
+    [...params, ...settled.params],
+    { last: true },
+  );
+  const keysOf = (wanted: WriteOutcome) => rows.filter((row) => row.outcome === wanted).map(({ key }) => key);
+  return {
+    written: keysOf('written'),
+    restless: keysOf('restless'),
+    lagSeconds: rows.flatMap(({ seconds }) => seconds ?? []),
+    lockedMs: Math.max(0, ...rows.map(({ ms }) => ms)),
+  };
+}
+
+/**
+ * Of a guarded change: `__fv_in`, `__fv_there` (keys whose rows are there; planned only where it is asked), `__fv_held` (keys
+ * of which both locks were had) and `__fv_done`. $1 and $2 are the holder's.
+ */
+function guardedCtes(
+  source: Source,
+  { spaceId, token }: Holder,
+  keys: readonly string[],
+  { input, vectors = [], lock, evenIfGone, change }: GuardedChange,
+  other?: Holder,
+): { ctes: string[]; params: unknown[] } {
   const names = keyColumnNames(source.key);
   const first = names.length + 4;
   const arrays = input.map(({ type }, i) => `$${first + i}::${type}[]`);
@@ -72,56 +135,45 @@ export async function guardedChange(
   const table = ident(source.relation.table);
   const joined = `${fromSource(source)} JOIN __fv_in __fv_i ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}`;
   const order = source.key.map(({ name }) => `${table}.${ident(name)}`).join(', ');
-  const done: readonly WriteOutcome[] = look ? ['written', 'restless', 'vetoed'] : ['written'];
-  const rows = await tx.query<{ key: string; outcome: WriteOutcome }>(
-    `WITH __fv_in AS MATERIALIZED (
+  const leases = (name: string, of: string, keysSql: string) => `${name} AS MATERIALIZED (
+       SELECT l.key AS __fv_leased FROM freshvec.lease l
+       WHERE ${of} AND l.key = ANY(ARRAY(${keysSql}))
+       ORDER BY l.key FOR UPDATE SKIP LOCKED
+     )`;
+  const held = (space: string, by: string) => `l.space_id = ${space} AND l.token IS NOT DISTINCT FROM ${by}::uuid`;
+  const gone = evenIfGone
+    ? ' UNION ALL SELECT __fv_key FROM __fv_in WHERE __fv_key NOT IN (SELECT __fv_exists FROM __fv_there)'
+    : '';
+  const ctes = [
+    `__fv_in AS MATERIALIZED (
        SELECT * FROM unnest(${[keyArrayParams(source.key, 4), '$3::text[]', ...arrays].join(', ')}) WITH ORDINALITY AS __fv_i(${columns.join(', ')})
-     ), __fv_row AS MATERIALIZED (
+     )`,
+    `__fv_there AS MATERIALIZED (SELECT __fv_i.__fv_key AS __fv_exists FROM ${joined})`,
+    `__fv_row AS MATERIALIZED (
        SELECT __fv_i.__fv_key AS __fv_locked FROM ${joined}
        ORDER BY ${order} ${lock} OF ${table} SKIP LOCKED
-     ), __fv_there AS MATERIALIZED (
-       SELECT __fv_i.__fv_key AS __fv_exists FROM ${joined}
-     ), __fv_lease AS MATERIALIZED (
-       SELECT l.key AS __fv_leased FROM freshvec.lease l
-       WHERE l.space_id = $1 AND l.token IS NOT DISTINCT FROM $2::uuid AND l.key = ANY(ARRAY(
-         SELECT __fv_locked FROM __fv_row
-         ${evenIfGone ? 'UNION ALL SELECT __fv_key FROM __fv_in WHERE __fv_key NOT IN (SELECT __fv_exists FROM __fv_there)' : ''}
-       ))
-       ORDER BY l.key FOR UPDATE SKIP LOCKED
-     )${
-       other
-         ? `, __fv_other AS MATERIALIZED (
-       SELECT l.key AS __fv_leased FROM freshvec.lease l
-       WHERE l.space_id = $${firstOther} AND l.token IS NOT DISTINCT FROM $${firstOther + 1}::uuid AND l.key = ANY(ARRAY(SELECT __fv_leased FROM __fv_lease))
-       ORDER BY l.key FOR UPDATE SKIP LOCKED
-     )`
-         : ''
-     }, __fv_held AS MATERIALIZED (
+     )`,
+    leases('__fv_lease', held('$1', '$2'), `SELECT __fv_locked FROM __fv_row${gone}`),
+    ...(other
+      ? [leases('__fv_other', held(`$${firstOther}`, `$${firstOther + 1}`), 'SELECT __fv_leased FROM __fv_lease')]
+      : []),
+    `__fv_held AS MATERIALIZED (
        SELECT i.* FROM __fv_in i JOIN ${other ? '__fv_other' : '__fv_lease'} l ON l.__fv_leased = i.__fv_key
-     ), __fv_done AS (
+     )`,
+    `__fv_done AS (
        ${change(vectorOf)}
-     )
-     SELECT i.__fv_key AS key, CASE
-         ${done.map((outcome) => `WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_done${look ? ` WHERE __fv_outcome = '${outcome}'` : ''}) THEN '${outcome}'`).join('\n         ')}
-         WHEN i.__fv_key IN (SELECT __fv_key FROM __fv_held) THEN 'changed'
-         WHEN NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = $1 AND l.key = i.__fv_key AND l.token = $2::uuid) THEN 'lost'
-         ${evenIfGone ? '' : `WHEN i.__fv_key NOT IN (SELECT __fv_exists FROM __fv_there) THEN 'gone'`}
-         ELSE 'locked' END AS outcome
-     FROM __fv_in i`,
-    [
-      spaceId,
-      token,
-      keys,
-      ...keyArrays(source.key, keys),
-      ...input.map(({ values }) => values),
-      ...vectors.map(({ values }) => values),
-      ...(other ? [other.spaceId, other.token] : []),
-    ],
-  );
-  if (evenIfGone || rows.some(({ outcome }) => outcome === 'gone')) await assertAllVisible(tx, source);
-  const outcomes = new Map(rows.map(({ key, outcome }) => [key, outcome]));
-  if (look) await lookAgain(tx, source, { keys, input, look }, outcomes);
-  return outcomes;
+     )`,
+  ];
+  const params = [
+    spaceId,
+    token,
+    keys,
+    ...keyArrays(source.key, keys),
+    ...input.map(({ values }) => values),
+    ...vectors.map(({ values }) => values),
+    ...(other ? [other.spaceId, other.token] : []),
+  ];
+  return { ctes, params };
 }
 
 /**

@@ -122,6 +122,27 @@ export interface Adopted {
 }
 
 /**
+ * What ends the leases whose keys `locked` selects, in the statement that wrote their vectors: CTEs, of which `__fv_ended` has
+ * `key` and `seconds` (its edit's age, or NULL), and their parameters, the first of which is number `first`.
+ */
+export type SettleSql = (
+  locked: string,
+  first: number,
+) => { readonly ctes: string; readonly params: readonly unknown[] };
+
+/** What one statement wrote and settled. */
+export interface SettledWrite {
+  /** Keys whose vector is written and whose lease has ended. */
+  readonly written: readonly string[];
+  /** As in `WriteOutcome`; their leases have not ended. */
+  readonly restless: readonly string[];
+  /** How long ago, in s, the interactive edits were made that are done and not waiting again. */
+  readonly lagSeconds: readonly number[];
+  /** How long the rows were locked before the commit, in ms, by the database's clock. */
+  readonly lockedMs: number;
+}
+
+/**
  * Where the vectors of one space are. Every method runs in the caller's transaction and holds no state; a write, a
  * removal and a confirmation happen only under a lease with this token, source rows locked before leases, both in key
  * order and both SKIP LOCKED, so that the app neither waits for a worker nor deadlocks with one.
@@ -134,7 +155,12 @@ export interface Store {
   /** Writes each vector where the row's text still has the item's hash. */
   write(tx: Executor, token: string, items: readonly WriteItem[]): Promise<Map<string, WriteOutcome>>;
   /**
-   * The same together with the vectors of another space on the same rows: a row gets both in one new version, or neither
+   * The same, with the leases of what was written settled in that statement, the last of its transaction: locks are held for
+   * as short as can be. Why other keys were not written, and whether they may be, is for `write` to tell.
+   */
+  writeAndSettle(tx: Executor, token: string, items: readonly WriteItem[], settling: SettleSql): Promise<SettledWrite>;
+  /**
+   * A write together with the vectors of another space on the same rows: a row gets both in one new version, or neither
    * where a lease of the two is not to be had (`locked` or `lost`). Absent where vectors are not on the source's rows.
    */
   writeBoth?(

@@ -80,7 +80,10 @@ export async function readRows(
   return rows.map(({ stands, ...row }) => row);
 }
 
-/** `Store.diff`: keys in these pages that are not as they should be, that nobody holds and that did not fail as they are. */
+/**
+ * `Store.diff`: keys in these pages that are not as they should be, that nobody holds and that did not fail as they are.
+ * Throws FreshvecError `space_renamed`.
+ */
 export async function diffRows(
   tx: Executor,
   source: Source,
@@ -90,19 +93,28 @@ export async function diffRows(
   limit: number,
 ): Promise<string[]> {
   const { from, where } = await pagesOf(tx, source, pages);
-  const rows = await tx.query<{ key: string }>(
-    `SELECT __fv_key AS key FROM (
-       SELECT ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_hash
-       FROM ${from} ${view.join} WHERE ${where}
-       AND CASE WHEN ${eligibleSql(source)} THEN (COALESCE(NOT ${view.fresh}, true) OR ${view.flagUp}) AND NOT ${view.adoptable(pages.relationOid)}
-         ELSE ${view.marked} OR ${view.flagUp} END
-     ) __fv_s
-     WHERE NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = __fv_key)
-       AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key AND f.hash = __fv_hash)
-     LIMIT $1`,
+  const [found] = await tx.query<{ stands: boolean; keys: string[] }>(
+    `SELECT ${view.stands} AS stands, ARRAY(
+       SELECT __fv_key FROM (
+         SELECT ${keySql(source.key, source.relation.table)} AS __fv_key, ${hashSql(source)} AS __fv_hash
+         FROM ${from} ${view.join} WHERE ${where}
+         AND CASE WHEN ${eligibleSql(source)} THEN (COALESCE(NOT ${view.fresh}, true) OR ${view.flagUp}) AND NOT ${view.adoptable(pages.relationOid)}
+           ELSE ${view.marked} OR ${view.flagUp} END
+       ) __fv_s
+       WHERE ${isKeyFreeOf('lease', space)} AND ${isKeyFreeOf('failure', space, ' AND __fv_o.hash = __fv_hash')}
+       LIMIT $1) AS keys`,
     [limit],
   );
-  return rows.map((row) => row.key);
+  if (!found?.stands) throw spaceRenamed(space);
+  return found.keys;
+}
+
+/**
+ * Holds where the table has nothing of `__fv_key`. OFFSET keeps it a look by key for each row: as a join, by the statistics of
+ * a table that was nearly empty when they were made, it compared each of the rows with all of the space's leases.
+ */
+function isKeyFreeOf(table: 'lease' | 'failure', space: Space, and = ''): string {
+  return `NOT EXISTS (SELECT FROM freshvec.${table} __fv_o WHERE __fv_o.space_id = ${space.id} AND __fv_o.key = __fv_key${and} OFFSET 0)`;
 }
 
 /** `Store.suspects`: evaluates nothing but the key. */
@@ -117,8 +129,7 @@ export async function suspectRows(
   const side = written === undefined ? 'true' : writtenSql(source, written.when, '$1');
   const rows = await tx.query<{ key: string }>(
     `SELECT __fv_key AS key FROM (SELECT ${keySql(source.key, source.relation.table)} AS __fv_key FROM ${from} WHERE ${where} AND ${side}) __fv_s
-     WHERE NOT EXISTS (SELECT FROM freshvec.lease l WHERE l.space_id = ${space.id} AND l.key = __fv_key)
-       AND NOT EXISTS (SELECT FROM freshvec.failure f WHERE f.space_id = ${space.id} AND f.key = __fv_key)`,
+     WHERE ${isKeyFreeOf('lease', space)} AND ${isKeyFreeOf('failure', space)}`,
     written === undefined ? [] : [written.xid],
   );
   return rows.map((row) => row.key);

@@ -4,7 +4,7 @@ import type { Space } from '../catalog/space.js';
 import { ident, literal, qualified } from '../db/identifiers.js';
 import { NOTHING_ADOPTED } from './adopt.js';
 import { uncoveredRows } from './coverage.js';
-import { guardedChange, stillTrue, vectorInput } from './guarded.js';
+import { guardedChange, settledChange, stillTrue, type VectorOf, vectorInput } from './guarded.js';
 import { madeAsAskedSql } from './made-as-asked.js';
 import { orphanKeys } from './orphans.js';
 import type { Store } from './port.js';
@@ -40,6 +40,21 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
     orphaned: `EXISTS (SELECT FROM ${vectors} __fv_v WHERE ${inputKey('__fv_i')})`,
     vectors: `(SELECT count(*) FROM ${vectors})`,
   };
+  const put = {
+    lock: 'FOR KEY SHARE' as const,
+    evenIfGone: false,
+    change: (
+      vectorOf: VectorOf,
+    ) => `INSERT INTO ${vectors} AS __fv_v (${names.join(', ')}, chunk_no, hash, model, embedding)
+      SELECT ${inputs.map((name) => `__fv_h.${name}`).join(', ')}, 0, __fv_h.__fv_hash, ${fingerprint},
+        ${vectorOf('__fv_h')}::${codec.storedType(space)}
+      FROM __fv_held __fv_h JOIN ${fromSource(source)} ON ${sourceOf('__fv_h')}
+      WHERE ${stillTrue(source, '__fv_h')}
+      ORDER BY ${inputs.map((name) => `__fv_h.${name}`).join(', ')}
+      ON CONFLICT (${names.join(', ')}, chunk_no) DO UPDATE
+        SET hash = excluded.hash, model = excluded.model, embedding = excluded.embedding
+      RETURNING ${keySql(source.key, '__fv_v')} AS __fv_key`,
+  };
 
   return {
     source,
@@ -48,20 +63,11 @@ export function tableStore(source: Source, space: Space, codec: VectorCodec): St
 
     write(tx, token, items) {
       const { keys, ...input } = vectorInput(codec, items);
-      return guardedChange(tx, source, { spaceId: space.id, token }, keys, {
-        ...input,
-        lock: 'FOR KEY SHARE',
-        evenIfGone: false,
-        change: (vectorOf) => `INSERT INTO ${vectors} AS __fv_v (${names.join(', ')}, chunk_no, hash, model, embedding)
-          SELECT ${inputs.map((name) => `__fv_h.${name}`).join(', ')}, 0, __fv_h.__fv_hash, ${fingerprint},
-            ${vectorOf('__fv_h')}::${codec.storedType(space)}
-          FROM __fv_held __fv_h JOIN ${fromSource(source)} ON ${sourceOf('__fv_h')}
-          WHERE ${stillTrue(source, '__fv_h')}
-          ORDER BY ${inputs.map((name) => `__fv_h.${name}`).join(', ')}
-          ON CONFLICT (${names.join(', ')}, chunk_no) DO UPDATE
-            SET hash = excluded.hash, model = excluded.model, embedding = excluded.embedding
-          RETURNING ${keySql(source.key, '__fv_v')} AS __fv_key`,
-      });
+      return guardedChange(tx, source, { spaceId: space.id, token }, keys, { ...input, ...put });
+    },
+    writeAndSettle(tx, token, items, settling) {
+      const { keys, ...input } = vectorInput(codec, items);
+      return settledChange(tx, source, { spaceId: space.id, token }, keys, { ...input, ...put }, settling);
     },
 
     vectors: (tx, keys) =>
