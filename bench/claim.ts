@@ -125,7 +125,7 @@ async function context(db: Database, spaceId: number): Promise<DrainContext> {
     pace: createPace(KEYS),
     staying: createPace(KEYS),
     indexed: () => 'none',
-    flushesAll: () => true,
+    appTriggers: () => true,
     parked: [],
     writeGate: (_priority, write) => write(),
     visitGate: (visit) => visit(),

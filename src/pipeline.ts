@@ -12,11 +12,14 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LEASE_SECONDS } from './claim/lease.js';
 import { endUnflushed } from './claim/settle.js';
+import { classify } from './db/errors.js';
 import { claimNext } from './stages/claim-next.js';
 import type { DrainContext } from './stages/context.js';
 import { embedTexts } from './stages/embed-texts.js';
 import type { EmbeddedTexts } from './stages/embedded-texts.js';
+import type { Parked } from './stages/parked.js';
 import { readTexts } from './stages/read-texts.js';
 import { writeVectors } from './stages/write-vectors.js';
 
@@ -25,6 +28,9 @@ import { writeVectors } from './stages/write-vectors.js';
  * on at `look` meanwhile.
  */
 const LOCKED_RETRY_MS = { first: 25, most: 1000, look: 50 };
+
+/** How long vectors are kept while every try loses the connection, in ms: after that somebody else may have claimed the keys. */
+const KEEP_FAILING_MS = LEASE_SECONDS * 1000;
 
 /** Share of a batch from which on a claim counts as full. */
 const FULL = 0.9;
@@ -39,8 +45,8 @@ export interface LeaseWatch {
 
 /**
  * Works a space off until there is nothing left to claim, the context's `stop` is raised, or the provider asks for a
- * pause (resolves to its ms). What it still holds when it fails is given back; vectors whose rows the app holds stay
- * parked in the context, under their lease, for the next drain of the space.
+ * pause (resolves to its ms). What it still holds when it fails is given back; vectors that are paid for and could not be
+ * written, for the app's locks or a lost connection, stay parked in the context, under their lease, for the next drain.
  */
 export async function drain(context: DrainContext, leases: LeaseWatch): Promise<{ coolDownMs: number | undefined }> {
   const { parked } = context;
@@ -73,7 +79,10 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
         if (claim.keys.length >= context.batchKeys * FULL) context.moreThanOne(claim.priority);
         const batch = await embedTexts(context, await readTexts(context, claim));
         coolDownMs = batch.coolDownMs;
-        await writing;
+        await writing.catch((error: unknown) => {
+          if (classify(error) === 'connection') park({ ...batch, unflushed: true, failingSince: performance.now() });
+          throw error;
+        });
         writing = write(batch).then(() => {
           if (claim.priority === 'load') context.load.worked(performance.now() - began);
         });
@@ -109,14 +118,21 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
     leases.drop(token);
   }
 
+  /** Keeps what is paid for, unless it has waited for too long. */
+  function park({ token, priority, losses, items, unflushed, failingSince }: Parked): void {
+    const keeps = failingSince === undefined || performance.now() - failingSince < KEEP_FAILING_MS;
+    if (items.length === 0 || !keeps) return;
+    held.delete(token);
+    parked.push({ token, priority, losses, items, unflushed, failingSince });
+  }
+
   /** Resolves to how many rows it had to park. */
-  async function write(batch: EmbeddedTexts): Promise<number> {
+  async function write(batch: EmbeddedTexts & Partial<Parked>): Promise<number> {
     const { token } = batch;
     const rest = await writeVectors(context, batch);
-    if (rest.items.length > 0) {
-      held.delete(token);
-      parked.push(rest);
-    } else {
+    park(rest);
+    if ('error' in rest) throw rest.error;
+    if (rest.items.length === 0) {
       if (rest.unflushed) await endUnflushed(context.db, context.store.space.id, token);
       drop(token);
     }
@@ -126,11 +142,15 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
   /** Resolves to whether some of the rows were free, or another slot has taken them all. */
   async function retryParked(): Promise<boolean> {
     const taken = parked.splice(0);
-    for (const { token } of taken) held.add(token);
     let free = taken.length === 0;
-    for (const rest of taken) {
-      const batch = { confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined };
-      if ((await write({ ...rest, ...batch })) < rest.items.length) free = true;
+    try {
+      for (let rest = taken.shift(); rest; rest = taken.shift()) {
+        held.add(rest.token);
+        const batch = { confirm: [], remove: [], refused: [], endings: [], coolDownMs: undefined };
+        if ((await write({ ...rest, ...batch })) < rest.items.length) free = true;
+      }
+    } finally {
+      parked.push(...taken);
     }
     return free;
   }
@@ -142,9 +162,10 @@ export async function giveBack(
   tokens: Iterable<string>,
   leases: LeaseWatch,
 ): Promise<void> {
-  for (const token of tokens) {
+  const end = async (token: string) => {
     leases.drop(token);
     // Of what it holds, some may have been written along with another space, and not waited for the disk.
     await endUnflushed(db, store.space.id, token).catch(() => leases.owe(store.space.id, token));
-  }
+  };
+  await Promise.all([...tokens].map(end));
 }

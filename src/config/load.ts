@@ -106,10 +106,15 @@ export function requireDatabase(config: Config): DatabaseConfig {
   );
 }
 
-/** The strongest layer that names a database decides between a server and the embedded one. */
+/**
+ * The strongest layer that names a database decides between a server and the embedded one; `embedded: false` rules that out
+ * for weaker ones too.
+ */
 function chooseDatabase(layers: readonly Settings[], cwd: string): DatabaseConfig | undefined {
+  let barred = false;
   for (const [i, { database }] of layers.entries()) {
-    const embedded = database?.embedded || undefined;
+    barred ||= database?.embedded === false;
+    const embedded = barred ? undefined : database?.embedded || undefined;
     if (embedded !== undefined && database?.url !== undefined) {
       throw new ConfigError('config_invalid', 'A database URL and --embedded were both given: choose one of them.');
     }

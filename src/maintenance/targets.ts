@@ -44,7 +44,8 @@ export async function aloneOnTable(
 ): Promise<void> {
   const ran = await asSingleton(db, `index:${source.relation.oid}`, async (lost) => {
     const [build] = await db.query<{ pid: number }>(
-      'SELECT pid FROM pg_stat_progress_create_index WHERE relid::int8 = ANY($1::int8[]) LIMIT 1',
+      `SELECT pid FROM pg_stat_progress_create_index
+       WHERE relid::int8 = ANY($1::int8[]) AND datname = current_database() LIMIT 1`,
       [relations.map(({ oid }) => oid)],
     );
     if (build) throw new BusyError(`An index is being built on the table by pid ${build.pid}.`);

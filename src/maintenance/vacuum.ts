@@ -51,7 +51,7 @@ async function deadIfDue(
     `SELECT n_dead_tup AS dead FROM pg_stat_all_tables s
      WHERE relid = $1::int8::oid AND n_dead_tup >= greatest($2::float8, $3::float8 * n_live_tup)
        AND COALESCE(greatest(last_vacuum, last_autovacuum), '-infinity') < clock_timestamp() - make_interval(secs => $4::float8)
-       AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum p WHERE p.relid = s.relid)`,
+       AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum p WHERE p.relid = s.relid AND p.datname = current_database())`,
     [oid, minDead, DEAD_SHARE, restMs / 1000],
   );
   return row?.dead;

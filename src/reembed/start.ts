@@ -1,4 +1,5 @@
-import { setSpaceCap } from '../budget/space-cap.js';
+import { isDeepStrictEqual } from 'node:util';
+import { readSpaceSpend, setSpaceCap } from '../budget/space-cap.js';
 import { hasEnded, latestMigration, type Migration } from '../catalog/migration.js';
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
@@ -11,12 +12,12 @@ import { record } from './transition.js';
 /**
  * Starts what a plan says; a controller takes it from there. The same again while one is under way to the same model,
  * store, type and metric changes nothing. Throws ReembedRefused with every blocker, or MigrationRefused where another one
- * is under way.
+ * is under way, or this one was started with other options.
  */
 export async function startReembed(db: Database, plan: ReembedPlan, options: StartOptions = {}): Promise<Migration> {
   const { source, from, to } = plan;
   const open = await latestMigration(db, source.id);
-  if (open && !hasEnded(open)) return sameOrRefused(plan, open);
+  if (open && !hasEnded(open)) return sameOrRefused(db, plan, open, options);
   if (plan.blockers.length > 0) throw new ReembedRefused(source.name, plan.blockers);
   if (options.until !== undefined && !(options.until > 0 && options.until <= 1)) {
     throw new ReembedRefused(source.name, [
@@ -55,11 +56,16 @@ export async function startReembed(db: Database, plan: ReembedPlan, options: Sta
     if (sqlState(error) !== '23505') throw error;
     const faster = await latestMigration(db, source.id);
     if (!faster) throw error;
-    return sameOrRefused(plan, faster);
+    return sameOrRefused(db, plan, faster, options);
   }
 }
 
-function sameOrRefused({ source, to }: ReembedPlan, open: Migration): Migration {
+async function sameOrRefused(
+  db: Database,
+  { source, to }: ReembedPlan,
+  open: Migration,
+  options: StartOptions,
+): Promise<Migration> {
   const { target } = open;
   const same =
     target.fingerprint === to.fingerprint &&
@@ -67,13 +73,32 @@ function sameOrRefused({ source, to }: ReembedPlan, open: Migration): Migration 
     target.type === to.type &&
     target.metric === to.metric &&
     (to.adoption === undefined || target.column === to.column);
-  if (same) return open;
-  throw new MigrationRefused(
-    source.name,
-    'start',
-    open.state,
-    `it is on its way to ${target.fingerprint} already: \`complete\` or \`abort\` that first`,
-  );
+  const refused = (why: string) => new MigrationRefused(source.name, 'start', open.state, why);
+  if (!same) throw refused(`it is on its way to ${target.fingerprint} already: \`complete\` or \`abort\` that first`);
+  const others = await otherOptions(db, open, options);
+  if (others.length > 0) {
+    throw refused(`it was started with another ${others.join(' and ')}: leave that away, or \`abort\` it first`);
+  }
+  return open;
+}
+
+/** Options that were given and that this migration does not have; once it has switched, what leads there matters no more. */
+async function otherOptions(db: Database, open: Migration, options: StartOptions): Promise<string[]> {
+  const { auto, until, retainSeconds, spendCap, queries } = options;
+  const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+  const rounded = (usd: number | undefined) => usd?.toFixed(6);
+  const capUsd = spendCap === undefined ? undefined : (await readSpaceSpend(db, open.toSpaceId)).capUsd;
+  const before = {
+    '--auto': auto === true && !open.auto,
+    '--until': until !== undefined && until !== open.until,
+    '--spend-cap': spendCap !== undefined && rounded(spendCap) !== rounded(capUsd),
+    '--queries': queries !== undefined && !isDeepStrictEqual(plain(queries), plain(open.queries)),
+  };
+  const others = {
+    ...(open.switchedAt === undefined ? before : {}),
+    '--retain': retainSeconds !== undefined && retainSeconds !== open.retainSeconds,
+  };
+  return Object.entries(others).flatMap(([name, differs]) => (differs ? [name] : []));
 }
 
 /** As the table `space` has it. */

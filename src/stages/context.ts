@@ -36,8 +36,11 @@ export interface DrainContext {
   readonly staying: Pace;
   /** What writes pay for at present. */
   readonly indexed: () => IndexCost;
-  /** Every commit of a write waits for the disk: the app's own triggers may tell the world of it. */
-  readonly flushesAll: () => boolean;
+  /**
+   * The app has UPDATE triggers on the rows: every commit of a write waits for the disk, since they may tell the world of it,
+   * and what they take is not in the store's word on how long rows were locked.
+   */
+  readonly appTriggers: () => boolean;
   /**
    * Runs one write. While writes pay for a vector index, one at a time goes to the rows of a source in this process, and
    * an edit waits behind no more than one that is none.
@@ -47,7 +50,7 @@ export interface DrainContext {
   readonly visitGate: <T>(visit: () => Promise<T>) => Promise<T>;
   /** What drains of the source's other spaces are about to write to the same rows. */
   readonly waiting: WaitingWrites;
-  /** Vectors of rows that the app holds; shared by this process's drains of the space. */
+  /** Shared by this process's drains of the space. */
   readonly parked: Parked[];
   /** Stop claiming; finish what is in hand. */
   readonly stop: AbortSignal;

@@ -43,9 +43,8 @@ export async function writeChunk(
   const { source } = store;
   return writeGate(batch.priority, async () => {
     const outcomes = new Map(chunk.map(({ key }): [string, WriteOutcome] => [key, 'written']));
+    const told = new Set<string>();
     const note = (done: Done) => {
-      // Rows that were not written cost next to nothing and tell nothing.
-      pace.observe(done.ends.filter(({ end }) => end === 'done').length, done.heldMs);
       observer?.written({ source: source.name, seconds: done.heldMs / 1000 });
       observer?.settled({ source: source.name, lagSeconds: done.lagSeconds });
       for (const { end } of done.ends) {
@@ -55,15 +54,21 @@ export async function writeChunk(
       }
       for (const [key, outcome] of done.outcomes) {
         outcomes.set(key, outcome);
-        batch.left.delete(key);
+        told.add(key);
+        // The others are not done with: should something fail before they are seen to, they are still to be written.
+        if (outcome !== 'locked' && outcome !== 'restless') batch.left.delete(key);
       }
     };
-    const isLeft = ({ key }: MadeVector) => batch.left.has(key);
-    let items = chunk.filter(isLeft);
+    /** Rows that were not written cost next to nothing and tell nothing. */
+    const measure = ({ ends, heldMs }: Done) => pace.observe(ends.filter(({ end }) => end === 'done').length, heldMs);
+    const items = chunk.filter(({ key }) => batch.left.has(key));
+    if (items.length === 0) return outcomes;
     const companions = alone || context.indexed() === 'none' ? undefined : context.waiting.beside(store, items);
-    if (!companions && items.length > 0) note(await atOnce(context, batch, items));
-    items = items.filter(isLeft);
-    if (items.length > 0) note(await together(context, batch, items, companions));
+    const done = companions ? await together(context, batch, items, companions) : await atOnce(context, batch, items);
+    note(done);
+    measure(done);
+    const rest = items.filter(({ key }) => !told.has(key));
+    if (rest.length > 0) note(await transaction(context, batch, rest));
     return outcomes;
   });
 }
@@ -74,9 +79,11 @@ async function atOnce(context: DrainContext, batch: WritingBatch, items: readonl
   const vectors = new Map(items.map(({ key, long }): [string, NewVector] => [key, long ?? 'whole']));
   const dropping = { spaceId: store.space.id, vectors, healed: true };
   const options = { flushed: flushes(context, batch, items), eager: true };
+  let askedAt = 0;
   let answeredAt = 0;
   const settled = await db.tx(async (tx) => {
     await holdLong(tx, store, items);
+    askedAt = performance.now();
     const answer = await store.writeAndSettle(tx, batch.token, items, (locked, first) =>
       endingSql(dropping, locked, first),
     );
@@ -84,6 +91,8 @@ async function atOnce(context: DrainContext, batch: WritingBatch, items: readonl
     return answer;
   }, options);
   const { written, restless, lagSeconds, lockedMs } = settled;
+  // The server's clock stops before AFTER triggers run, which are in the app's hand.
+  const heldSince = context.appTriggers() ? askedAt : answeredAt - lockedMs;
   return {
     outcomes: new Map<string, WriteOutcome>([
       ...written.map((key) => [key, 'written'] as const),
@@ -92,7 +101,7 @@ async function atOnce(context: DrainContext, batch: WritingBatch, items: readonl
     ends: written.map((key) => ({ key, end: 'done' })),
     along: [],
     lagSeconds,
-    heldMs: lockedMs + performance.now() - answeredAt,
+    heldMs: performance.now() - heldSince,
   };
 }
 
@@ -101,9 +110,8 @@ async function together(
   context: DrainContext,
   batch: WritingBatch,
   items: readonly MadeVector[],
-  companions: Companions | undefined,
+  companions: Companions,
 ): Promise<Done> {
-  if (!companions) return transaction(context, batch, items);
   let done: Done;
   try {
     done = await transaction(context, batch, items, companions);
@@ -120,8 +128,8 @@ async function together(
  * Whether a transaction with these items waits for the disk: one that is the whole batch does; else the end of the batch
  * does, for all of them.
  */
-function flushes({ flushesAll }: DrainContext, batch: WritingBatch, items: readonly MadeVector[]): boolean {
-  const flushed = flushesAll() || (!batch.unflushed && batch.left.size <= items.length);
+function flushes({ appTriggers }: DrainContext, batch: WritingBatch, items: readonly MadeVector[]): boolean {
+  const flushed = appTriggers() || (!batch.unflushed && batch.left.size <= items.length);
   if (!flushed) batch.unflushed = true;
   return flushed;
 }

@@ -1,5 +1,6 @@
 import { MAX_ATTEMPTS } from '../claim/lease.js';
 import { type Ending, settle } from '../claim/settle.js';
+import { classify } from '../db/errors.js';
 import type { WriteOutcome } from '../store/port.js';
 import type { DrainContext } from './context.js';
 import type { EmbeddedTexts } from './embedded-texts.js';
@@ -20,14 +21,16 @@ const MOST_HELD = 16;
 /**
  * Writes a batch in transactions that hold their locks for a moment only, and ends the leases in those transactions. While
  * it waits its turn, the writes of another space to the same rows may take items of it along. Resolves to what could not be
- * written because the app holds the rows, and whether anything did not wait for the disk.
+ * written because the app holds the rows, or because of an `error` that says that the connection was lost; others are thrown.
  */
-export async function writeVectors(context: DrainContext, embedded: EmbeddedTexts & Partial<Parked>): Promise<Parked> {
+export async function writeVectors(
+  context: DrainContext,
+  embedded: EmbeddedTexts & Partial<Parked>,
+): Promise<Parked & { readonly error?: unknown }> {
   const { token, priority, losses, items, unflushed = false } = embedded;
   const { store, waiting, report, cut } = context;
   const locked: MadeVector[] = [];
   let heldInRow = 0;
-  await settleUnpaid(context, embedded);
   let line = lineUp(items, context.indexed());
   // Rows that are to stay on their page would not, were an indexed vector of another space to change as well.
   const styles = {
@@ -41,6 +44,7 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
   const batch: WritingBatch = { store, token, priority, losses, left, unflushed, onWritten };
   waiting.offer(batch);
   try {
+    await settleUnpaid(context, embedded);
     for (;;) {
       line = line.filter(({ row }) => left.has(row.key));
       if (line.length === 0) break;
@@ -64,6 +68,10 @@ export async function writeVectors(context: DrainContext, embedded: EmbeddedText
       }
     }
     return { token, priority, losses, items: locked, unflushed: batch.unflushed };
+  } catch (error) {
+    if (classify(error) !== 'connection') throw error;
+    const failingSince = embedded.failingSince ?? performance.now();
+    return { token, priority, losses, items: [...locked, ...left.values()], unflushed: true, failingSince, error };
   } finally {
     waiting.withdraw(batch);
   }

@@ -84,7 +84,7 @@ export async function guardedChange(
 
 /**
  * The same change with the leases of what it wrote settled in the same statement, which may end its transaction. Of keys that
- * it did not write it does not tell why; their leases are as they were.
+ * it did not change it does not tell why; their leases are as they were, and so are those of `restless` ones.
  */
 export async function settledChange(
   tx: Executor,

@@ -55,7 +55,7 @@ function findLeftovers(
      JOIN pg_am am ON am.oid = c.relam
      WHERE i.indrelid::int8 = ANY($1::int8[]) AND am.amname = 'hnsw' AND NOT i.indisvalid AND c.relkind = 'i'
        AND c.relname ~ '_cc(new|old)[0-9]*$' AND regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '') = ANY($2::text[])
-       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid AND p.datname = current_database())
        AND NOT EXISTS (
          SELECT FROM pg_locks l
          WHERE l.relation = c.oid AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -138,7 +138,7 @@ export interface SettledWrite {
   readonly restless: readonly string[];
   /** How long ago, in s, the interactive edits were made that are done and not waiting again. */
   readonly lagSeconds: readonly number[];
-  /** How long the rows were locked before the commit, in ms, by the database's clock. */
+  /** How long the rows were locked before the commit and the AFTER triggers, in ms, by the database's clock. */
   readonly lockedMs: number;
 }
 

@@ -120,7 +120,7 @@ export class Drainer {
     return report;
   }
 
-  /** Spaces whose vectors wait here for rows that the app holds, and which want another drain for that. */
+  /** Spaces whose vectors wait here to be written, and which want another drain for that. */
   parkedSpaces(): number[] {
     return [...this.parkedIn.keys()];
   }
@@ -186,7 +186,7 @@ export class Drainer {
       pace: state.pace,
       staying: state.staying,
       indexed: () => state.indexed,
-      flushesAll: () => state.flushesAll,
+      appTriggers: () => state.appTriggers,
       load: state.load,
       longVisit: state.longVisit,
       copyFrom: state.opened.copyFrom,
@@ -263,7 +263,7 @@ export class Drainer {
     state.indexLookedAt = performance.now();
     const { db } = this.options;
     const indexed = await indexCost(db, source, space);
-    state.flushesAll = space.store === 'column' && (await readUpdateTriggers(db, source.relation.oid)).length > 0;
+    state.appTriggers = space.store === 'column' && (await readUpdateTriggers(db, source.relation.oid)).length > 0;
     if (indexed === state.indexed) return;
     state.indexed = indexed;
     restartPaces(state.pace, state.staying, indexed);

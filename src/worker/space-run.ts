@@ -28,7 +28,7 @@ export interface SpaceRun {
     | undefined;
   indexed: IndexCost;
   /** As the context has it. */
-  flushesAll: boolean;
+  appTriggers: boolean;
   indexLookedAt: number;
   /** When it was found to be not paused, by whichever slot. */
   workedOnAt: number;
@@ -52,7 +52,7 @@ export function newSpaceRun(rows: number): SpaceRun {
     visits: pLimit(1),
     opened: undefined,
     indexed: 'each',
-    flushesAll: true,
+    appTriggers: true,
     indexLookedAt: Number.NEGATIVE_INFINITY,
     workedOnAt: Number.NEGATIVE_INFINITY,
     running: new Set(),

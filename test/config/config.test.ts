@@ -159,6 +159,9 @@ describe('the database', () => {
     file('freshvec.config.json', '{"database":{"embedded":true}}');
     expect((await load({ env })).database?.kind).toBe('postgres');
     expect((await load()).database?.kind).toBe('pglite');
+    // Said to be none, it is none, whatever a weaker layer says.
+    expect((await load({ flags: { database: { embedded: false } } })).database).toBeUndefined();
+    expect((await load({ env, flags: { database: { embedded: false } } })).database?.kind).toBe('postgres');
   });
 
   test('both at once are refused', async () => {

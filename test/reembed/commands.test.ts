@@ -6,6 +6,7 @@ import { getMigration } from '../../src/catalog/migration.js';
 import { advance } from '../../src/reembed/advance.js';
 import * as control from '../../src/reembed/control.js';
 import { controlMigration } from '../../src/reembed/controller.js';
+import type { StartOptions } from '../../src/reembed/definition.js';
 import { planReembed } from '../../src/reembed/plan.js';
 import { migrationStatus } from '../../src/reembed/status.js';
 import { takeOver } from '../../src/reembed/transition.js';
@@ -277,4 +278,15 @@ test('an alter and a migration that begins wait for the table together: capture 
   } finally {
     await app.end();
   }
+});
+
+test('a second start with other options is refused, since it would change nothing', async () => {
+  const options = { until: 0.5, retainSeconds: 3600, spendCap: 1.5, queries: [{ query: 'one', relevant: ['1'] }] };
+  const again = (over: StartOptions) => start(fixture, 'doc', { model: 'fake/b@12' }, over);
+  const { id } = await again(options);
+  for (const same of [options, {}, { queries: options.queries }]) expect((await again(same)).id).toBe(id);
+  await expect(again({ ...options, auto: true, retainSeconds: 60 })).rejects.toThrow(/another --auto and --retain/);
+  await expect(again({ until: 0.1 })).rejects.toThrow(/another --until/);
+  await expect(again({ spendCap: 5 })).rejects.toThrow(/another --spend-cap/);
+  await expect(again({ queries: [] })).rejects.toThrow(/another --queries/);
 });
