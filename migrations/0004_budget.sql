@@ -94,10 +94,12 @@ CREATE FUNCTION day_of_period(period int) RETURNS date
 --
 -- GCRA: an arrival time runs ahead of the clock by what each request takes of the limit, at most by `burst` seconds.
 -- The limit is spread over 61.5 s rather than 60, so that in no window of 60 s, bursts and late arrivals included, more
--- than the limit is asked for. A request that costs more than the burst passes when nothing is owed.
+-- than the limit is asked for. Of requests that each cost more than 1.05 s as many pass as fit into the limit whole. What
+-- the burst leaves of a second keeps edits ahead of imports and these ahead of first loads in all processes, however
+-- large their requests are (those of a first load cost 0.55 s at most, a long text more).
 --
--- `urgent`: a person waits. It is charged and goes ahead, so that all others wait for what it takes; only during an
--- outage one a second goes, and the others are told.
+-- `urgent`: a person waits. It is charged and goes ahead, so that all others wait for what it takes, for as long as a
+-- provider may count it; only during an outage one a second goes, and the others are told.
 --
 -- `at` (Unix time in s) and `*_spare` are for what the answer says is left: so much more could have been asked for at
 -- once, in a burst of a second.
@@ -147,17 +149,23 @@ BEGIN
   wait_ms := 0;
   requests_cost := coalesce(freshvec.budget_seconds(requests, a.share, requests_cap, a.requests_limit), 0);
   tokens_cost := coalesce(freshvec.budget_seconds(tokens, a.share, tokens_cap, a.tokens_limit), 0);
+  IF requests_cost > 1.05 THEN requests_cost := 61.5 / GREATEST(1, floor(61.5 / requests_cost)); END IF;
+  IF tokens_cost > 1.05 THEN tokens_cost := 61.5 / GREATEST(1, floor(61.5 / tokens_cost)); END IF;
   IF NOT urgent THEN
-    IF requests_cost > 0 THEN wait_ms := GREATEST(0, a.requests_at - now_s - GREATEST(0, burst - requests_cost)); END IF;
-    IF tokens_cost > 0 THEN wait_ms := GREATEST(wait_ms, a.tokens_at - now_s - GREATEST(0, burst - tokens_cost)); END IF;
+    IF requests_cost > 0 THEN
+      wait_ms := GREATEST(0, a.requests_at - now_s - GREATEST(0, burst - LEAST(requests_cost, 0.55)));
+    END IF;
+    IF tokens_cost > 0 THEN
+      wait_ms := GREATEST(wait_ms, a.tokens_at - now_s - GREATEST(0, burst - LEAST(tokens_cost, 0.55)));
+    END IF;
     IF wait_ms > 0 THEN
       wait_ms := wait_ms * 1000;
       why := 'budget';
       RETURN;
     END IF;
   END IF;
-  a.requests_at := GREATEST(a.requests_at, now_s) + requests_cost;
-  a.tokens_at := GREATEST(a.tokens_at, now_s) + tokens_cost;
+  a.requests_at := LEAST(GREATEST(a.requests_at, now_s) + requests_cost, now_s + 61.5);
+  a.tokens_at := LEAST(GREATEST(a.tokens_at, now_s) + tokens_cost, now_s + 61.5);
   at := now_s;
   requests_spare := (1 - (a.requests_at - now_s)) * requests_per_minute / 61.5;
   tokens_spare := (1 - (a.tokens_at - now_s)) * tokens_per_minute / 61.5;
@@ -273,14 +281,14 @@ BEGIN
   END IF;
   UPDATE freshvec.account a
   SET requests_limit = x.requests_limit, tokens_limit = x.tokens_limit, corrected_at = x.corrected_at,
-      requests_at = GREATEST(x.requests_at, CASE WHEN x.requests_unmetered > 0 THEN now_s ELSE 0 END)
+      requests_at = LEAST(now_s + 61.5, GREATEST(x.requests_at, CASE WHEN x.requests_unmetered > 0 THEN now_s ELSE 0 END)
         + coalesce(freshvec.budget_seconds(requests_elsewhere, x.share, requests_cap, x.requests_limit), 0)
         -- Of what was taken before the limit was known, no more than the last minute can matter.
         + coalesce(LEAST(61.5,
-          freshvec.budget_seconds(x.requests_unmetered, x.share, requests_cap, x.requests_limit)), 0),
-      tokens_at = GREATEST(x.tokens_at, CASE WHEN x.tokens_unmetered > 0 THEN now_s ELSE 0 END)
+          freshvec.budget_seconds(x.requests_unmetered, x.share, requests_cap, x.requests_limit)), 0)),
+      tokens_at = LEAST(now_s + 61.5, GREATEST(x.tokens_at, CASE WHEN x.tokens_unmetered > 0 THEN now_s ELSE 0 END)
         + coalesce(freshvec.budget_seconds(tokens + tokens_elsewhere, x.share, tokens_cap, x.tokens_limit), 0)
-        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, tokens_cap, x.tokens_limit)), 0),
+        + coalesce(LEAST(61.5, freshvec.budget_seconds(x.tokens_unmetered, x.share, tokens_cap, x.tokens_limit)), 0)),
       requests_unmetered = CASE WHEN coalesce(requests_cap, x.requests_limit) IS NULL
         THEN x.requests_unmetered ELSE 0 END,
       tokens_unmetered = CASE WHEN coalesce(tokens_cap, x.tokens_limit) IS NULL

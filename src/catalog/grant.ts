@@ -3,7 +3,7 @@ import { FreshvecError } from '../db/errors.js';
 import { ident } from '../db/identifiers.js';
 
 /** What a client reads before it searches or waits for a row; none of it holds content. */
-const READ = ['schema_version', 'setting', 'source', 'space', 'pointer', 'failure', 'long_text'];
+const READ = ['schema_version', 'setting', 'source', 'space', 'pointer', 'failure', 'long_text', 'probe'];
 
 /**
  * What the role of an app needs of freshvec, beside its rights on its own tables, to enqueue, to search and to wait until

@@ -37,7 +37,7 @@ export interface Client {
   enqueueNow(source: string, keys: readonly KeyInput[], options?: { force?: boolean }): Promise<number>;
   /**
    * The rows nearest to a text or vector, nearest first. Never compares vectors of two models: a text is refused with
-   * EmbedError `model_changed` while it is on record that the provider has put another model behind the name.
+   * EmbedError `embed_model_changed` while it is on record that the provider has put another model behind the name.
    */
   search(source: string, request: SearchRequest): Promise<SearchResult & SpaceCoverage>;
   /** How fresh each source is, and which providers rest. Exact below 100,000 rows, else estimated unless `exact`. */

@@ -41,6 +41,6 @@ function observedModel(model: EmbeddingModel, observer: StageObserver): Embeddin
 
   function tellLimits(left: EmbedError['details']['rateLimit']): void {
     if (account === undefined || left === undefined) return;
-    observer.limits({ account, requests: left.remainingRequests, tokens: left.remainingTokens });
+    observer.limits({ account, model: fingerprint, requests: left.remainingRequests, tokens: left.remainingTokens });
   }
 }

@@ -42,7 +42,7 @@ export interface ReembedApi {
   /** Rests the backfill and all further steps; edits go on being embedded for both spaces. */
   pause(source: string): Promise<MigrationStatus>;
   /**
-   * Goes on, whoever paused or whatever parked it. `spendCap`: what the new vectors may cost in all until the switch, in
+   * Goes on after `pause`, `until` or parking; what the source or a provider rests for is ended by `client.resume`. `spendCap`: what the new vectors may cost in all until the switch, in
    * dollars, in place of what `start` said.
    */
   resume(source: string, options?: { readonly spendCap?: number | undefined }): Promise<MigrationStatus>;

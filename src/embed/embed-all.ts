@@ -91,8 +91,8 @@ function requestsOf(items: readonly Item[], limits: EmbedLimits): Item[][] {
 class Run {
   tokens = 0;
   private readonly outcomes = new Map<string, TextOutcome>();
-  /** Whether this provider has taken any text during this run. */
-  private takesTexts = false;
+  /** How many requests this provider has taken during this run. */
+  private taken = 0;
   /** The harmless text, while it is being asked for. */
   private control: Promise<unknown> | undefined;
   private stop: EmbedError | undefined;
@@ -167,10 +167,14 @@ class Run {
     const mostTokens = batch.reduce((sum, item) => sum + mostTokensOf(this.model, item.text, item.tokens), 0);
     const ask = { tokens, mostTokens, texts: batch.length, priority, signal: this.ended };
     const request = async (also: AlsoCharged) => {
+      const takenBefore = this.taken;
       try {
         return await this.request(batch.map(({ text }) => text));
       } catch (error) {
-        throw error instanceof NotSent ? error : await this.judge(error, tokens, also);
+        if (error instanceof NotSent) throw error;
+        // Of many it is found out with the halves; what one text is blamed for must be true of it now.
+        const takes = this.taken > (batch.length === 1 ? takenBefore : 0);
+        throw await this.judge(error, { tokens, takes }, also);
       }
     };
     // What the gate itself throws stops the rest as well.
@@ -185,19 +189,24 @@ class Run {
     if (this.ended.aborted) throw new NotSent(this.ended.reason);
     const result = await this.model.embed(texts, signal === undefined ? { purpose } : { purpose, signal });
     this.tokens += result.tokens;
-    this.takesTexts = true;
+    this.taken += 1;
     return result;
   }
 
   /**
    * Who is to blame. Bisecting is only worth while, and blame only fair, if the provider takes any text at all: a
-   * harmless one is tried before, in the same turn. `tokens`: of the request.
+   * harmless one is tried before, in the same turn. `tokens`: of the request; `takes`: the provider is known to take texts.
    */
-  private async judge(error: unknown, tokens: number, also: AlsoCharged): Promise<unknown> {
+  private async judge(
+    error: unknown,
+    { tokens, takes }: { readonly tokens: number; readonly takes: boolean },
+    also: AlsoCharged,
+  ): Promise<unknown> {
     if (!(error instanceof EmbedError)) return error;
-    // Of one that took texts a moment ago and fails now it must be asked anew; of one that refuses this text it need not.
+    // Of one that took texts a moment ago and fails now it must be asked anew; of one that says that this text is too long,
+    // or has taken others meanwhile, it need not.
     const failed = mayBeOfOneText(error);
-    if (!failed && (error.failure !== 'input_rejected' || this.takesTexts)) return this.stopFor(error);
+    if (!failed && (error.failure !== 'input_rejected' || takes || error.details.tooLong)) return this.stopFor(error);
     const refusal = await this.askControl(also);
     if (refusal === undefined) {
       if (!failed) return error;

@@ -37,12 +37,19 @@ export interface Gate {
   maxTokensPerRequest(): Promise<number>;
 }
 
-/** For models that run in this process: nothing is shared, nothing costs. One request at a time, and queries at once. */
+/**
+ * For models that run in this process: nothing is shared, nothing costs. One request at a time, and queries at once; an edit
+ * waits behind no more than one request that is none.
+ */
 export function openGate(): Gate {
-  const one = pLimit(1);
+  const [one, others] = [pLimit(1), pLimit(1)];
   const toNobody = () => {};
   return {
-    run: ({ priority }, send) => (priority === 'query' ? send(toNobody) : one(() => send(toNobody))),
+    run: ({ priority }, send) => {
+      const go = () => send(toNobody);
+      if (priority === 'query') return go();
+      return priority === 'interactive' ? one(go) : others(() => one(go));
+    },
     maxTokensPerRequest: async () => Number.POSITIVE_INFINITY,
   };
 }

@@ -32,6 +32,21 @@ export interface TokenCounter {
   fit?(text: string, maxTokens: number): number;
 }
 
+/** More than any request has: a server counts something else. */
+const IMPLAUSIBLE_TOKENS = 1e12;
+
+/**
+ * What the provider charges for texts that were sent together: its own figure, in whole tokens, from which the counter
+ * learns; where it names none, or nothing, what the counter makes of them.
+ */
+export function chargedTokens(named: number | undefined, texts: readonly string[], counter: TokenCounter): number {
+  if (named !== undefined && named > 0 && named < IMPLAUSIBLE_TOKENS) {
+    counter.learn(texts, named);
+    return Math.ceil(named);
+  }
+  return texts.reduce((sum, text) => sum + counter.count(text), 0);
+}
+
 /** Share of each new figure in the ratio: some ten requests outweigh what was learned before. */
 const WEIGHT = 0.2;
 /** A figure further off is a server that counts something else, or nothing. */

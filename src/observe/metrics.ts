@@ -24,6 +24,7 @@ export interface StageObserver {
   providerFailed(request: { readonly model: string; readonly failure: string }): void;
   /** A provider said what is left of its limits; what it did not name stays as it was. */
   limits(left: {
+    readonly model: string;
     readonly account: string;
     readonly requests?: number | undefined;
     readonly tokens?: number | undefined;
@@ -88,6 +89,7 @@ export class Metrics implements StageObserver {
   );
   private readonly limitRemaining = this.gauge('provider_limit_remaining', 'Left of a provider limit, as it said.', [
     'account',
+    'model',
     'kind',
   ]);
   private readonly databaseUp = this.gauge('database_up', '1 if the sources could be read at this scrape.', []);
@@ -161,9 +163,9 @@ export class Metrics implements StageObserver {
     this.providerErrors.inc({ model, failure });
   }
 
-  limits({ account, requests, tokens }: Parameters<StageObserver['limits']>[0]): void {
-    if (requests !== undefined) this.limitRemaining.set({ account, kind: 'requests' }, requests);
-    if (tokens !== undefined) this.limitRemaining.set({ account, kind: 'tokens' }, tokens);
+  limits({ account, model, requests, tokens }: Parameters<StageObserver['limits']>[0]): void {
+    if (requests !== undefined) this.limitRemaining.set({ account, model, kind: 'requests' }, requests);
+    if (tokens !== undefined) this.limitRemaining.set({ account, model, kind: 'tokens' }, tokens);
   }
 
   written({ source, seconds }: { source: string; seconds: number }): void {

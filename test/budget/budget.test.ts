@@ -93,6 +93,29 @@ describe.each(['postgres', 'pglite'] as const)('budgets on %s', (engine) => {
     expect(next.waitMs).toBeLessThanOrEqual(10_000);
   });
 
+  test('large requests: no more than fit into the limit in any minute', async () => {
+    // 7,154 tokens of 40,000: five fit.
+    limits = { tokensPerMinute: 40_000 };
+    await takeBudget(fixture.db, account, take(7154));
+    const next = await takeBudget(fixture.db, account, take(7154));
+    // The last of five passes, the sixth when the first is 60 s ago.
+    expect(next.granted ? 0 : 5 * (next.waitMs + 450)).toBeGreaterThan(60_450);
+  });
+
+  test('a long edit goes ahead of first loads that come as often as they may', async () => {
+    limits = { tokensPerMinute: 61_500 };
+    const load = () => takeBudget(fixture.db, account, take(500, { burstSeconds: 0.55 }));
+    const edit = () => takeBudget(fixture.db, account, take(4000));
+    for (;;) {
+      const next = await load();
+      if (next.granted) continue;
+      const wanted = await edit();
+      if (wanted.granted) break;
+      expect(wanted.waitMs).toBeLessThan(next.waitMs - 100);
+      break;
+    }
+  });
+
   test('what was not charged is given back, what was charged on top is taken', async () => {
     limits = { tokensPerMinute: 615 };
     await takeBudget(fixture.db, account, take(100));

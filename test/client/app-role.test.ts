@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Client, createClient } from '../../src/index.js';
 import { freshvec } from '../cli/support.js';
 import { as, createRole, type Role } from '../faults/roles.js';
+import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -75,6 +76,23 @@ describe('the role of an app', () => {
     await client.waitUntilFresh(source, 9);
   });
 
+  test('is told where the provider has put another model behind the name', async () => {
+    const { db } = fixture;
+    const [live] = await db.query<{ fingerprint: string }>(`SELECT fingerprint FROM freshvec.live('memory_column')`);
+    await db.query(
+      `INSERT INTO freshvec.probe (fingerprint, texts, vectors, changed_at, reason) VALUES ($1, '{x}', '{x}', now(), 'Another one.')`,
+      [live?.fingerprint],
+    );
+    const search = () => client.search('memory_column', { text: 'about 7' });
+    const code = () =>
+      search().then(
+        () => 'answered',
+        (error: { code?: string }) => error.code,
+      );
+    await eventually(async () => (await code()) === 'embed_model_changed', { what: 'the refusal' });
+    await db.query('DELETE FROM freshvec.probe');
+  });
+
   test('may do nothing more', async () => {
     const tables = await fixture.db.query<{ name: string }>(
       `SELECT c.relname AS name FROM pg_class c WHERE c.relnamespace = 'freshvec'::regnamespace AND c.relkind IN ('r', 'v')`,
@@ -87,7 +105,7 @@ describe('the role of an app', () => {
     );
     expect(tables.length).toBeGreaterThan(rights.length);
     expect(rights.map(({ right }) => right)).toEqual(
-      ['failure', 'long_text', 'pointer', 'schema_version', 'setting', 'source', 'space'].map(
+      ['failure', 'long_text', 'pointer', 'probe', 'schema_version', 'setting', 'source', 'space'].map(
         (name) => `SELECT ${name}`,
       ),
     );

@@ -226,6 +226,16 @@ describe('embedAll', () => {
     expect(outcomes[3]).toEqual({ delayed: 0, failure: 'unauthorised' });
   });
 
+  it('blames no text where the provider begins to refuse all of them half-way', async () => {
+    const texts = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+    const model = modelThat((_texts, call) => {
+      if (call > 1) throw fails('input_rejected');
+    });
+    const { outcomes } = await embedAll(model, texts, { purpose });
+    expect(outcomes.slice(0, 3)).toEqual([vector(1), vector(1), vector(1)]);
+    for (const outcome of outcomes.slice(3)) expect(outcome).toEqual({ delayed: 0, failure: 'configuration' });
+  });
+
   it('rejects with the reason of the signal, between requests too', async () => {
     const controller = new AbortController();
     const reason = new Error('stop');

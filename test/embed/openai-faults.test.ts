@@ -78,7 +78,9 @@ describe('each fault of the matrix', () => {
     const { outcomes } = await embedAll(await open(standin), texts, { purpose });
     expect(outcomes.filter((outcome) => 'vector' in outcome)).toHaveLength(499);
     expect(outcomes[321]).toEqual({ rejected: expect.not.stringContaining(MARKER) });
-    expect([...standin.texts.values()].every((times) => times === 1)).toBe(true);
+    // A harmless text is asked as well, once for each time that somebody is to be blamed.
+    const ours = texts.filter((text) => text.startsWith('text'));
+    expect(ours.map((text) => standin.texts.get(text))).toEqual(ours.map(() => 1));
   });
 
   it('a silent change of the model gives other vectors, and no error: the probe must find it', async () => {

@@ -44,6 +44,23 @@ const item = (index: number, embedding: unknown) => ({ object: 'embedding', inde
 const answer = (...data: unknown[]) => ({ object: 'list', data, usage: { prompt_tokens: 7, total_tokens: 7 } });
 
 describe('openai, when all is well', () => {
+  it('charges whole tokens as the server counts them, and its own count where the server counts none', async () => {
+    let usage: unknown;
+    const model = await open((_body, response) =>
+      json(response, 200, { object: 'list', data: [item(0, base64(1, 2))], usage }),
+    );
+    const charged = async (total: number) => {
+      usage = { prompt_tokens: total, total_tokens: total };
+      return (await model.embed(['one two three four'], { purpose })).tokens;
+    };
+    expect(await charged(7.5)).toBe(8);
+    for (const useless of [0, -3, 1e20]) {
+      const tokens = await charged(useless);
+      expect(tokens).toBeGreaterThan(0);
+      expect(tokens).toBeLessThan(100);
+    }
+  });
+
   it('sends the texts and decodes base64', async () => {
     const seen: { body?: Body; path?: string | undefined; key?: string | undefined } = {};
     const model = await open((body, response, request) => {

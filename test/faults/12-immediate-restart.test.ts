@@ -30,7 +30,8 @@ beforeAll(async () => {
   server = await startPostgres({ durable: true });
   await asAdmin(server.url, (admin) => admin.query('CREATE EXTENSION vector'));
   fixture = await openFixture('postgres', { url: server.url, name: 'postgres', drop: async () => {} });
-  const env = { DATABASE_URL: server.url, FRESHVEC_BATCH_KEYS: '50' };
+  // Slow enough to be met half-way.
+  const env = { DATABASE_URL: server.url, FRESHVEC_BATCH_KEYS: '50', FRESHVEC_FAKE_LATENCY_MS: '30' };
   fleet = new Fleet(env);
   client = createClient({ env, configFile: false, onError: () => {} });
 }, 180_000);

@@ -45,8 +45,8 @@ describe('what a process did', () => {
     metrics.providerFailed({ model: 'fake/m@4#1', failure: 'rate_limited' });
     metrics.written({ source: 'notes', seconds: 0.03 });
     metrics.settled({ source: 'notes', lagSeconds: [0.2, 40] });
-    metrics.limits({ account: 'a1', requests: 9, tokens: 1000 });
-    metrics.limits({ account: 'a1', requests: 8 });
+    metrics.limits({ account: 'a1', model: 'fake/m@4#1', requests: 9, tokens: 1000 });
+    metrics.limits({ account: 'a1', model: 'fake/m@4#1', requests: 8 });
     const samples = parse(await metrics.text());
     expect(valuesOf(samples, 'freshvec_rows_total', 'source', 'outcome')).toEqual({
       'notes,written': 10,
@@ -70,9 +70,9 @@ describe('what a process did', () => {
     expect(valuesOf(samples, 'freshvec_provider_errors_total', 'model', 'failure')).toEqual({
       'fake/m@4#1,rate_limited': 1,
     });
-    expect(valuesOf(samples, 'freshvec_provider_limit_remaining', 'account', 'kind')).toEqual({
-      'a1,requests': 8,
-      'a1,tokens': 1000,
+    expect(valuesOf(samples, 'freshvec_provider_limit_remaining', 'account', 'model', 'kind')).toEqual({
+      'a1,fake/m@4#1,requests': 8,
+      'a1,fake/m@4#1,tokens': 1000,
     });
   });
 
@@ -141,9 +141,9 @@ describe('requests to a model', () => {
       [`${name},rate_limited`]: 1,
       [`${name},bad_response`]: 1,
     });
-    expect(valuesOf(samples, 'freshvec_provider_limit_remaining', 'account', 'kind')).toEqual({
-      [`${model.account},requests`]: 0,
-      [`${model.account},tokens`]: 900,
+    expect(valuesOf(samples, 'freshvec_provider_limit_remaining', 'account', 'model', 'kind')).toEqual({
+      [`${model.account},${name},requests`]: 0,
+      [`${model.account},${name},tokens`]: 900,
     });
     expect(text).not.toMatch(/secret|127\.0\.0\.1/);
   });

@@ -32,7 +32,12 @@ export const addCommand: Register = (source, act) => {
     .option('--column <name>', 'column of the vectors (embedding)')
     .option('--adopt', 'take over the vectors that the column holds, as made by the model from the present text')
     .option('--no-verify', 'do not embed a few rows first to see whether the model made them')
-    .addOption(new Option('--store <store>', 'where the vectors are').choices(['column', 'table']))
+    .addOption(
+      new Option('--store <store>', 'where the vectors are (column; table where columns would hurt)').choices([
+        'column',
+        'table',
+      ]),
+    )
     .addOption(new Option('--type <type>', 'of the vectors (vector)').choices(['vector', 'halfvec']))
     .addOption(new Option('--metric <metric>', 'distance (cosine)').choices(['cosine', 'l2', 'ip']))
     .addOption(new Option('--index <kind>', 'hnsw; none with --embedded').choices(['hnsw', 'none']))

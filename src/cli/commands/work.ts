@@ -10,7 +10,7 @@ export const workCommand: Register = (program, act) => {
   program
     .command('work')
     .description('embed what is stale, until SIGTERM or Ctrl-C')
-    .option('--once', 'only until nothing is left that can be done; exits with 3 if some rows failed')
+    .option('--once', 'only until nothing is left that can be done; exits with 3 if some rows failed or still wait')
     .addHelpText('after', '\nExample:\n  $ freshvec work --once')
     .action(act((cli, { once = false }: { once?: boolean }) => (once ? workOnce(cli) : stay(cli, ['embed']))));
 };

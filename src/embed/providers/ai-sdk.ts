@@ -1,7 +1,7 @@
 import { fingerprint, MAX_DIMENSIONS, type ModelSpec } from '../../catalog/model.js';
 import { inIndexOrder, withChecks } from '../check.js';
 import { type EmbeddingModel, EmbedError, type EmbedPurpose, type EmbedResult } from '../port.js';
-import { learningCounter, type TokenCounter } from '../tokens.js';
+import { chargedTokens, learningCounter, type TokenCounter } from '../tokens.js';
 import { accountId } from './account.js';
 import { fromAiSdkError } from './ai-sdk-errors.js';
 import { underDeadline } from './deadline.js';
@@ -114,9 +114,7 @@ async function request(
     ...(providerOptions && { providerOptions }),
   });
   const vectors = inOrder(embeddings, response?.body, model.spec).map((numbers) => Float32Array.from(numbers));
-  const charged = usage !== undefined && Number.isFinite(usage.tokens) ? usage.tokens : undefined;
-  if (charged !== undefined) counter.learn(texts, charged);
-  const tokens = charged ?? texts.reduce((sum, text) => sum + counter.count(text), 0);
+  const tokens = chargedTokens(usage?.tokens, texts, counter);
   const rateLimit = rateLimitOf((name) => response?.headers?.[name]);
   return { vectors, tokens, ...(rateLimit && { rateLimit }) };
 }

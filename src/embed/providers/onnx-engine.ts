@@ -160,7 +160,9 @@ function rethrow(error: unknown): never {
   if (error instanceof GateShut) throw new EmbedError('unavailable', 'the model is being closed');
   const message = error instanceof Error ? error.message : String(error);
   const failure = /alloc|memory/i.test(message) ? 'bad_response' : 'input_rejected';
-  throw Object.assign(new EmbedError(failure, `the ONNX runtime failed: ${message}`), { cause: error });
+  // It may name token ids, in which the text can be read.
+  const said = message.replace(/\d{2,}/g, '#').slice(0, 200);
+  throw Object.assign(new EmbedError(failure, `the ONNX runtime failed: ${said}`), { cause: error });
 }
 
 function configuration(what: string, cause?: unknown): EmbedError {

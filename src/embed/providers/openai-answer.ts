@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { ModelSpec } from '../../catalog/model.js';
 import { inIndexOrder } from '../check.js';
 import { EmbedError, type EmbedResult } from '../port.js';
-import type { TokenCounter } from '../tokens.js';
+import { chargedTokens, type TokenCounter } from '../tokens.js';
 
 /** Loose on purpose: compatible servers leave things out. The components of a float array are checked later. */
 const answerSchema = z.object({
@@ -12,7 +12,7 @@ const answerSchema = z.object({
       embedding: z.union([z.string(), z.custom<readonly unknown[]>(Array.isArray)]),
     }),
   ),
-  usage: z.object({ total_tokens: z.number().nonnegative() }).nullish().catch(undefined),
+  usage: z.object({ total_tokens: z.number() }).nullish().catch(undefined),
 });
 
 /**
@@ -32,8 +32,7 @@ export function readAnswer(
   const vectors = inIndexOrder(data, model.spec).map(({ embedding }) => {
     return typeof embedding === 'string' ? fromBase64(embedding, model.spec) : fromNumbers(embedding);
   });
-  if (usage) counter.learn(texts, usage.total_tokens);
-  return { vectors, tokens: usage?.total_tokens ?? texts.reduce((sum, text) => sum + counter.count(text), 0) };
+  return { vectors, tokens: chargedTokens(usage?.total_tokens, texts, counter) };
 }
 
 /** Little-endian float32, as OpenAI sends them, decoded straight into the vector. */

@@ -39,7 +39,7 @@ export const controlCommands: Register = (reembed, act) => {
   reembed
     .command('resume')
     .argument('<source>')
-    .description('go on, whoever paused it or whatever parked it')
+    .description('go on after `reembed pause`, `--until` or parking')
     .option('--spend-cap <usd>', 'the new vectors may cost so many dollars in all, until the switch', dollars)
     .addHelpText('after', '\nExample:\n  $ freshvec reembed resume notes')
     .action(
