@@ -27,7 +27,8 @@ onBoth((fixture, engine) => {
   test.each(['column', 'table'] as const)('index: valid, fitting and used, or why not (%s)', async (store) => {
     const { db } = fixture();
     const table = `ix_${store}`;
-    const spaces = await twoSpaces(fixture(), { table, rows: 400, store });
+    // So many that no planner would rather read them all, however densely they lie.
+    const spaces = await twoSpaces(fixture(), { table, rows: 2000, store });
     const { to } = spaces;
     const name = indexName(to);
     const schema = store === 'column' ? 'public' : 'freshvec';
