@@ -59,14 +59,13 @@ export async function writeChunk(
         if (outcome !== 'locked' && outcome !== 'restless') batch.left.delete(key);
       }
     };
-    /** Rows that were not written cost next to nothing and tell nothing. */
-    const measure = ({ ends, heldMs }: Done) => pace.observe(ends.filter(({ end }) => end === 'done').length, heldMs);
     const items = chunk.filter(({ key }) => batch.left.has(key));
     if (items.length === 0) return outcomes;
     const companions = alone || context.indexed() === 'none' ? undefined : context.waiting.beside(store, items);
     const done = companions ? await together(context, batch, items, companions) : await atOnce(context, batch, items);
     note(done);
-    measure(done);
+    // Rows that were not written cost next to nothing and tell nothing.
+    pace.observe(done.ends.filter(({ end }) => end === 'done').length, done.heldMs);
     const rest = items.filter(({ key }) => !told.has(key));
     if (rest.length > 0) note(await transaction(context, batch, rest));
     return outcomes;

@@ -43,10 +43,13 @@ const drain = async () => {
 };
 const leases = async () => (await fixture.db.query('SELECT FROM freshvec.lease')).length;
 
+/** Whoever updates a row loses the connection. */
+const DIE = `CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+    CREATE TRIGGER die BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION die()`;
+
 test('what a lost connection kept from being written is written later, and not paid for again', async () => {
   const { db } = fixture;
-  await db.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-    CREATE TRIGGER die BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION die()`);
+  await db.exec(DIE);
   const lost = await drain();
   expect(lost).toMatchObject({ written: 0, failed: 0, error: expect.any(Error) });
   expect(lost.tokens).toBeGreaterThan(0);
@@ -63,8 +66,7 @@ test('what a lost connection kept from being written is written later, and not p
 });
 
 test('it is given back where every try loses the connection for as long as a lease lasts', async () => {
-  await fixture.db.exec(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-    CREATE TRIGGER die BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION die()`);
+  await fixture.db.exec(DIE);
   await drain();
   const held = await leases();
   expect(held).toBeGreaterThan(0);
