@@ -92,9 +92,10 @@ BEGIN
             HINT = coalesce('There are: ' || (SELECT string_agg(s.name, ', ' ORDER BY s.name) FROM freshvec.source s),
                             'No source has been added yet.');
   END IF;
-  -- The doorbell. PREPARE TRANSACTION fails after a NOTIFY.
+  -- The doorbell. PREPARE TRANSACTION fails after a NOTIFY. One transaction at a time rings: a commit that notifies waits
+  -- for the disk under a lock that all of them take.
   IF total > 0 AND pg_sequence_last_value('freshvec.ring_until'::regclass) > date_part('epoch', now())
-    AND current_setting('max_prepared_transactions') = '0' THEN
+    AND current_setting('max_prepared_transactions') = '0' AND pg_try_advisory_xact_lock(6617, 1) THEN
     PERFORM pg_notify('freshvec', '');
   END IF;
   RETURN total;

@@ -1,4 +1,5 @@
 import { PACK_KEYS } from '../catalog/pack.js';
+import { RINGING } from '../catalog/ringing.js';
 import type { KeyColumn } from '../catalog/source.js';
 import { ident, literal } from '../db/identifiers.js';
 import { dollarQuote } from './dollar-quote.js';
@@ -26,12 +27,15 @@ export function tenantSql(target: CaptureTarget, row: string): string {
 
 /**
  * Wakes a worker, if one asked for it. A NOTIFY in every transaction would take a database-wide lock at each commit, and
- * PREPARE TRANSACTION fails after one. That workers sleep is told by a sequence, since reading one costs no query. Every
- * name is qualified, for functions without a search_path of their own.
+ * PREPARE TRANSACTION fails after one. That workers sleep is told by a sequence, since reading one costs no query. A
+ * commit that notifies waits for the disk under that lock: who comes while another transaction rings leaves it at that,
+ * and is found by the look that follows the ring. Every name is qualified, for functions without a search_path of their
+ * own.
  */
 export const DOORBELL = `IF FOUND AND pg_catalog.pg_sequence_last_value('freshvec.ring_until'::pg_catalog.regclass)
         OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
-      AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+      AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+      AND pg_catalog.pg_try_advisory_xact_lock(${RINGING}) THEN
       PERFORM pg_catalog.pg_notify('freshvec', '');
     END IF;`;
 

@@ -8,7 +8,7 @@ export const CHANNEL = 'freshvec';
 
 /** Ms between looks: straight after work, and then longer and longer while there is none. */
 const POLL_MS = [25, 100, 500, 1000] as const;
-/** Ms between looks while work is being done; capture need not ring then. */
+/** Ms between looks while work is being done, or somebody rings who is not done; capture need not ring then, or does not. */
 const BUSY_POLL_MS = 100;
 /** Ms between looks that read all pending changes, in place of those since the last dry look. */
 const FULL_LOOK_MS = 1000;
@@ -91,7 +91,11 @@ export class Doorbell {
           dry += 1;
           // It rang for paused sources only: once a poll is enough of that.
           if (rung) await wakeUp(this.options.db);
-          else if (this.unlisten && !(await lieDown(this.options.db))) continue; // One more look.
+          else if (this.unlisten) {
+            const { rings, ringing } = await lieDown(this.options.db);
+            if (!rings) continue; // One more look.
+            if (ringing) waitMs = Math.min(waitMs, BUSY_POLL_MS);
+          }
         }
       } catch (error) {
         this.options.onError(error);
