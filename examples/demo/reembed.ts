@@ -8,7 +8,7 @@ export interface Reembedding {
   readonly seconds: number;
   readonly searches: number;
   readonly failed: number;
-  /** Searches whose hits were made by another model than the others, or than the query. */
+  /** Searches with a hit that another model made than that of the space that answered. */
   readonly mixed: number;
   readonly switchMs: number;
   readonly rollbackMs: number;
@@ -27,7 +27,11 @@ export async function reembed(
 ): Promise<Reembedding> {
   const began = performance.now();
   const started = await freshvec.reembed.start(await freshvec.reembed.plan(source, { model }));
-  const searching = searchOn(freshvec, source, questions, [started.from, started.to]);
+  const models = new Map([
+    [started.spaces.from, started.from],
+    [started.spaces.to, started.to],
+  ]);
+  const searching = searchOn(freshvec, source, questions, models);
   try {
     await until(freshvec, source, (now) => now.state === 'ready');
     const seconds = Number(((performance.now() - began) / 1000).toFixed(2));
@@ -61,15 +65,22 @@ async function edit(freshvec: Client, source: string): Promise<void> {
   if (state !== 'soaking') throw new Error(`the migration is ${state}`);
 }
 
-function searchOn(freshvec: Client, source: string, questions: readonly string[], models: readonly string[]) {
+/** `models`: fingerprints by space. */
+function searchOn(
+  freshvec: Client,
+  source: string,
+  questions: readonly string[],
+  models: ReadonlyMap<number | null, string>,
+) {
   const counted = { searches: 0, failed: 0, mixed: 0 };
   let going = true;
   const run = (async () => {
     for (let turn = 0; going; turn++) {
       try {
-        const { results } = await freshvec.search(source, { text: questions[turn % questions.length] ?? '', k: 5 });
-        const made = new Set(results.map((hit) => hit.model));
-        if (made.size !== 1 || !models.includes([...made][0] ?? '')) counted.mixed += 1;
+        const text = questions[turn % questions.length] ?? '';
+        const { results, space } = await freshvec.search(source, { text, k: 5 });
+        const model = models.get(space);
+        if (results.length === 0 || results.some((hit) => hit.model !== model)) counted.mixed += 1;
       } catch {
         counted.failed += 1;
       }

@@ -7,6 +7,7 @@ import { type ConfiguredLimits, type KnownLimits, knownLimits, type Taken, takeB
 import { Concurrency } from './concurrency.js';
 import { Line, type Waiting } from './line.js';
 import { type Asked, type Grant, granted, NOTHING, type Purse } from './request.js';
+import { mostTokensPerRequest } from './request-size.js';
 import { isHeld, resting } from './resting.js';
 import { type Send, Sender } from './sender.js';
 import { NANOS_PER_DOLLAR, nanosOf } from './spend.js';
@@ -26,15 +27,6 @@ const QUERY_WAIT_MS = 250;
 /** How long a process that may not write leaves it at that. */
 const BLIND_MS = 60_000;
 const MOST_AT_ONCE = 64;
-/**
- * Part of the limit that one request takes at most, in s of it, unless the limit of requests is the tighter one. Less than
- * the smallest burst, or such requests would pass only while nobody owes anything.
- */
-const SECONDS_PER_REQUEST = 0.5;
-/** Tokens of one request while the limit is not known: workers that start together must not use it up at once. */
-const UNKNOWN_TOKENS = 10_000;
-/** Part of the day's money that one request is estimated to take at most; four times that may have to be reserved. */
-const CAP_PER_REQUEST = 1 / 16;
 
 /** The gate of one account in this process. Hand its figures over with `flush`, and with `close` before the process ends. */
 export interface AccountGate {
@@ -64,6 +56,8 @@ class SharedGate implements AccountGate {
   private underWay = 0;
   private pumping = false;
   private nap = new AbortController();
+  /** Spaces that wait for reserved money of their own, and until when others go ahead of them, by `performance.now()`. */
+  private readonly aside = new Map<Purse['spaceId'], number>();
   /** Of the last take. */
   private limits: KnownLimits | undefined;
   /** This process may not write, so queries are not charged until then. */
@@ -73,7 +67,10 @@ class SharedGate implements AccountGate {
     this.sender = new Sender({
       ...options,
       // What was reserved came back: somebody may wait for it.
-      onWritten: () => this.nap.abort(),
+      onWritten: () => {
+        this.aside.clear();
+        this.nap.abort();
+      },
       onLimited: () => this.concurrency.refused(),
       isBlind: () => this.isBlind(),
     });
@@ -147,14 +144,7 @@ class SharedGate implements AccountGate {
   private async maxTokensPerRequest(price: number): Promise<number> {
     const { db, account, limits, capPerDay } = this.options;
     this.limits ??= await knownLimits(db, account, limits);
-    const { requestsPerMinute, tokensPerMinute } = this.limits;
-    const affordable =
-      capPerDay === undefined || price === 0
-        ? Number.POSITIVE_INFINITY
-        : Math.max(1, (capPerDay / price) * 1e6 * CAP_PER_REQUEST);
-    if (tokensPerMinute === undefined) return Math.min(UNKNOWN_TOKENS, affordable);
-    const even = requestsPerMinute === undefined ? 0 : tokensPerMinute / requestsPerMinute;
-    return Math.min(affordable, Math.max(even, (tokensPerMinute / 60) * SECONDS_PER_REQUEST));
+    return mostTokensPerRequest(this.limits, { price, capPerDay });
   }
 
   private stir(): void {
@@ -162,12 +152,21 @@ class SharedGate implements AccountGate {
     void this.pump();
   }
 
+  /** Whose turn it is: a space that waits for its own money holds up no other. */
+  private head(): Waiting<Asked, Grant> | undefined {
+    return this.line.head((asked) => !this.isAside(asked)) ?? this.line.head();
+  }
+
+  private isAside({ purse }: Asked): boolean {
+    return performance.now() < (this.aside.get(purse.spaceId) ?? Number.NEGATIVE_INFINITY);
+  }
+
   /** Lets requests through one after the other, the most urgent first. */
   private async pump(): Promise<void> {
     if (this.pumping) return;
     this.pumping = true;
     try {
-      for (let head = this.line.head(); head && this.underWay < this.concurrency.level; head = this.line.head()) {
+      for (let head = this.head(); head && this.underWay < this.concurrency.level; head = this.head()) {
         await this.ask(head);
       }
     } finally {
@@ -205,7 +204,12 @@ class SharedGate implements AccountGate {
       if (isHeld(taken.why)) {
         head.heldSince ??= performance.now();
         void this.sender.flush().catch(this.options.onError); // Some of it may be ours.
-        if (performance.now() - head.heldSince < HELD_PATIENCE_MS) return await this.sleep(taken.waitMs);
+        if (performance.now() - head.heldSince < HELD_PATIENCE_MS) {
+          if (taken.why === 'space_cap_held') this.aside.set(asked.purse.spaceId, performance.now() + taken.waitMs);
+          const others = this.head();
+          if (others && !this.isAside(others.asked)) return;
+          return await this.sleep(taken.waitMs);
+        }
       } else if (taken.why === 'budget' || taken.waitMs <= PATIENCE_MS) return await this.sleep(taken.waitMs);
       if (this.line.leave(head)) head.fail(resting(taken, this.options.capPerDay));
     } catch (error) {

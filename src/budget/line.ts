@@ -44,9 +44,10 @@ export class Line<Asked extends GateRequest, Grant> {
     });
   }
 
-  head(): Waiting<Asked, Grant> | undefined {
+  /** Of those that `may` go, if any may. */
+  head(may: (asked: Asked) => boolean = () => true): Waiting<Asked, Grant> | undefined {
     for (const priority of PRIORITIES) {
-      const [first] = this.waiting.get(priority) ?? [];
+      const first = this.waiting.get(priority)?.find(({ asked }) => may(asked));
       if (first) return first;
     }
     return undefined;

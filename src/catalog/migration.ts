@@ -1,4 +1,4 @@
-import type { Executor } from '../db/database.js';
+import type { Executor, StatementOptions } from '../db/database.js';
 import { type Space, type SpaceRow, toSpace } from './space.js';
 
 export const MIGRATION_STATES = [
@@ -44,6 +44,8 @@ export interface Signal {
 /** A labelled query: its text and the keys that answer it. */
 export interface LabelledQuery {
   readonly query: string;
+  /** Whose rows are searched; all rows without one. */
+  readonly tenant?: string;
   readonly relevant: readonly string[];
 }
 
@@ -165,10 +167,26 @@ export async function getMigration(db: Executor, id: number): Promise<Migration 
 }
 
 /** The source's migration that is under way, else its last one. */
-export async function latestMigration(db: Executor, sourceId: number): Promise<Migration | undefined> {
+export async function latestMigration(
+  db: Executor,
+  sourceId: number,
+  options?: StatementOptions,
+): Promise<Migration | undefined> {
   const [row] = await db.query<MigrationRow>(
     `SELECT ${COLUMNS} FROM freshvec.migration m WHERE m.source_id = $1 ORDER BY m.id DESC LIMIT 1`,
     [sourceId],
+    options,
+  );
+  return row && toMigration(row);
+}
+
+/** The same by the source's name, as it is once it is free; nobody moves it until the transaction ends. */
+export async function holdLatestMigration(tx: Executor, sourceName: string): Promise<Migration | undefined> {
+  const [row] = await tx.query<MigrationRow>(
+    `SELECT ${COLUMNS} FROM freshvec.migration m
+     WHERE m.id = (SELECT max(l.id) FROM freshvec.migration l JOIN freshvec.source s ON s.id = l.source_id WHERE s.name = $1)
+     FOR NO KEY UPDATE OF m`,
+    [sourceName],
   );
   return row && toMigration(row);
 }
@@ -187,33 +205,35 @@ const THROTTLE_SECONDS = 15;
 export const SLOWEST_SHARE = 0.1;
 
 /**
- * Which part of the time the pages of a space may be worked on: 1 where no migration holds it back, 0 while its migration
- * is paused or parked. Only while it backfills does somebody look at what the database feels.
+ * SQL: the migration `m` still fills its new space or has yet to check it, or rests on the way there. Once searches have
+ * been answered from that space it is as any other, whatever becomes of the migration: paused, parked, dropping the old.
+ */
+const FILLS_SQL = `(COALESCE(m.parked_state, m.state) NOT IN ('soaking', 'rolled_back', 'contracting', 'done', 'aborted')
+  OR COALESCE(m.parked_state, m.state) = 'contracting' AND m.drop_space = m.to_space)`;
+
+/**
+ * Which part of the time the pages of a space may be worked on: 1 where no migration holds it back, 0 while the one that
+ * fills it is paused or parked. Only while it backfills does somebody look at what the database feels.
  */
 export async function loadShare(db: Executor, spaceId: number): Promise<number> {
   const [row] = await db.query<{ share: number }>(
-    `SELECT CASE WHEN m.state IN ('soaking', 'rolled_back') THEN 1
-         WHEN m.paused OR m.state = 'parked' THEN 0
+    `SELECT CASE WHEN m.paused OR m.state = 'parked' THEN 0
          WHEN m.state <> 'backfilling' THEN $3
          WHEN m.throttled_at > clock_timestamp() - make_interval(secs => $2) THEN m.share
          ELSE least(m.share, $3) END::float8 AS share
-     FROM freshvec.migration m WHERE m.to_space = $1 AND m.state NOT IN ('done', 'aborted')`,
+     FROM freshvec.migration m WHERE m.to_space = $1 AND ${FILLS_SQL}`,
     [spaceId, THROTTLE_SECONDS, SLOWEST_SHARE],
   );
   return row?.share ?? 1;
 }
 
 /** SQL: the pages of the space `s` may be visited: no migration that rests fills it. */
-export const LOADS_SQL = `NOT EXISTS (SELECT FROM freshvec.migration __fv_m WHERE __fv_m.to_space = s.id
-  AND __fv_m.state NOT IN ('soaking', 'rolled_back', 'done', 'aborted') AND (__fv_m.paused OR __fv_m.state = 'parked'
-    OR (__fv_m.state = 'backfilling' AND __fv_m.share = 0)))`;
+export const LOADS_SQL = `NOT EXISTS (SELECT FROM freshvec.migration m WHERE m.to_space = s.id
+  AND ${FILLS_SQL} AND (m.paused OR m.state = 'parked' OR (m.state = 'backfilling' AND m.share = 0)))`;
 
-/** Whether a migration still fills this space or has yet to check it. */
+/** Whether a migration still fills this space, or has yet to check it. */
 export async function isMigrating(db: Executor, spaceId: number): Promise<boolean> {
-  const rows = await db.query(
-    `SELECT 1 FROM freshvec.migration WHERE to_space = $1 AND state NOT IN ('soaking', 'rolled_back', 'done', 'aborted')`,
-    [spaceId],
-  );
+  const rows = await db.query(`SELECT 1 FROM freshvec.migration m WHERE m.to_space = $1 AND ${FILLS_SQL}`, [spaceId]);
   return rows.length > 0;
 }
 

@@ -6,6 +6,7 @@ export function describePlan(plan: SourcePlan): string {
   const { source, space, notes } = plan;
   const content = 'sql' in source.content ? source.content.sql : source.content.columns.join(', ');
   const { kind, m, efConstruction } = space.index;
+  const long = longTextsText(plan);
   const where = space.store === 'column' ? `column ${space.column} of the table` : "freshvec's own table";
   return [
     describeStatements(plan.statements),
@@ -15,7 +16,7 @@ export function describePlan(plan: SourcePlan): string {
     `  vectors  ${space.type}(${space.dimensions}) in ${where}, ${space.metric} distance`,
     `  index    ${kind === 'none' ? 'none: exact search' : `${kind}, m ${m}, ef_construction ${efConstruction}, built after the first pass`}`,
     `  work     ${amount(plan)}`,
-    ...longTexts(plan),
+    ...(long === undefined ? [] : [`  long     ${long}`]),
     ...(plan.verification === undefined ? [] : [`  verify   ${verificationText(plan.verification)}`]),
     ...[...new Set(plan.statements.map(({ lock }) => lock))]
       .filter((lock) => lock !== 'none')
@@ -58,11 +59,15 @@ const FATE = {
   chunk: 'are embedded in pieces',
 };
 
-/** Where the model takes a text of any length there is nothing to say. */
-function longTexts({ source, longRows, maxTokensPerInput }: SourcePlan): string[] {
-  if (maxTokensPerInput === undefined) return [];
+/** Which texts are too long, what becomes of them, and of how many rows; undefined where the model takes any length. */
+export function longTextsText({
+  source,
+  longRows,
+  maxTokensPerInput,
+}: Pick<SourcePlan, 'source' | 'longRows' | 'maxTokensPerInput'>): string | undefined {
+  if (maxTokensPerInput === undefined) return undefined;
   const limit = `texts over ${count(maxTokensPerInput)} tokens ${FATE[source.longTexts]} (--long-texts ${source.longTexts})`;
-  return [`  long     ${limit}; ${longRows === 0 ? 'no row seen has one' : `about ${count(longRows)} rows have one`}`];
+  return `${limit}; ${longRows === 0 ? 'no row seen has one' : `about ${count(longRows)} rows have one`}`;
 }
 
 function price(cost: number): string {

@@ -1,6 +1,6 @@
 import { pricePerMillionTokens } from '../budget/prices.js';
 import type { Config } from '../config/config.js';
-import { isTooLong } from '../embed/fit.js';
+import { cutOf } from '../embed/cut.js';
 import type { EmbeddingModel } from '../embed/port.js';
 import type { PlanModel } from '../source/index.js';
 
@@ -12,7 +12,7 @@ export function planModel(model: EmbeddingModel, config: Config): PlanModel {
     fingerprint: model.fingerprint,
     dimensions: model.dimensions,
     countTokens: (text) => model.countTokens(text),
-    isTooLong: (text) => isTooLong(model, text),
+    cut: (text, longTexts) => cutOf(model, text, longTexts),
     maxTokensPerInput: knownLimit(model.limits.maxTokensPerInput),
     pricePerMillionTokens: pricePerMillionTokens(model.spec, prices),
   };

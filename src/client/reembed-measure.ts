@@ -5,6 +5,7 @@ import { getSpace } from '../catalog/space.js';
 import { type CompareCost, type Comparison, compareModels, estimateComparison } from '../reembed/compare.js';
 import { MigrationMissing, MigrationRefused } from '../reembed/errors.js';
 import { evaluate } from '../reembed/eval/evaluate.js';
+import { refuseTenants } from '../reembed/eval/queries.js';
 import type { EvalReport } from '../reembed/eval/report.js';
 import type { Connection } from './connection.js';
 import { budgetSettings } from './connection.js';
@@ -35,6 +36,7 @@ export async function evaluateMigration(
 ): Promise<EvalReport> {
   const db = await connection.ready();
   const source = await getSource(db, sourceName);
+  refuseTenants(source, queries ?? []);
   const migration = await latestMigration(db, source.id);
   if (!migration) throw new MigrationMissing(sourceName);
   const [from, to] = [await getSpace(db, migration.fromSpaceId), await getSpace(db, migration.toSpaceId)];

@@ -86,6 +86,7 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
       return planReembed(db, source, definition, planModel(model, config), {
         account: accountOf(model),
         embedLimits: model.limits,
+        batchKeys: config.worker.batchKeys,
         budget: config.budget,
         spendPerDay: config.spend.perDay,
         // Only where it costs nothing and asks nobody.
@@ -95,6 +96,7 @@ export function reembedApi(connection: () => Promise<Connection>): ReembedApi {
             : undefined,
         throttle: config.throttle,
         index: config.reembed.index,
+        failedShare: config.reembed.gates.failedShare,
       });
     },
     async start(plan, { verify = true, ...options } = {}) {

@@ -61,8 +61,9 @@ export interface SourcesApi {
    */
   verify(plan: SourcePlan): Promise<AdoptionCheck | undefined>;
   /**
-   * Does what a plan says, after one tiny paid call that shows whether key and dimensions are right, and after `verify`
-   * unless told otherwise.
+   * Does what a plan says, after one tiny paid call that shows whether key and dimensions are right, after `verify`
+   * unless told otherwise, and after a try, rolled back, whether the table's own UPDATE triggers let its rows come to rest.
+   * Throws SourceRefused where they do not.
    */
   apply(plan: SourcePlan, options?: ApplyOptions): Promise<void>;
   /** Plans and applies. */

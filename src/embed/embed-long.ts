@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { LongText, LongTexts } from '../catalog/long-texts.js';
+import { partsOf, tellingOf } from './cut.js';
 import { type EmbedAllOptions, embedAll, type TextOutcome } from './embed-all.js';
-import { aboutTokens, fitting, isTooLong, type Ruler } from './fit.js';
+import { aboutTokens, isTooLong, type Ruler } from './fit.js';
 import { weightedMean } from './mean.js';
 import { type EmbeddingModel, EmbedError, type TooLong } from './port.js';
-import { splitText, truncateText } from './split.js';
 
 /** What became of a text of any length. */
 export type LongOutcome =
@@ -120,23 +120,16 @@ class LongRun {
       return false;
     }
     job.how = longTexts;
-    const fit = fitting(this.model, job.maxTokens);
-    if (longTexts === 'truncate') {
-      // Blanks say nothing, and a provider may refuse what has nothing else; so with pieces below.
-      job.pieces = [truncateText(job.text.trimStart() || job.text, fit)];
-      return true;
-    }
-    const pieces: string[] = [];
+    const parts: string[] = [];
     let sliceStart = performance.now();
-    for (const piece of splitText(job.text, fit)) {
-      pieces.push(piece);
+    for (const part of partsOf(this.model, job.text, longTexts, job.maxTokens)) {
+      parts.push(part);
       if (performance.now() - sliceStart < SLICE_MS) continue;
       await nextTurn();
       this.options.signal?.throwIfAborted();
       sliceStart = performance.now();
     }
-    const telling = pieces.filter((piece) => /\S/.test(piece));
-    job.pieces = telling.length > 0 ? telling : pieces;
+    job.pieces = tellingOf(parts);
     return true;
   }
 

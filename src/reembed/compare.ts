@@ -3,16 +3,13 @@ import type { PriceSettings } from '../budget/prices.js';
 import { pricePerMillionTokens } from '../budget/prices.js';
 import type { LabelledQuery } from '../catalog/migration.js';
 import { liveSpace, type Metric, type VectorType } from '../catalog/space.js';
-import { FreshvecError } from '../db/errors.js';
 import type { EmbeddingModel } from '../embed/port.js';
-import { readTexts, sampleKeys } from '../store/vectors.js';
-import { deriveQueries, HOW_DERIVED, type KnownItem, type SampledText } from './compare/derived-queries.js';
-import { collectionOf, nearest } from './compare/exact.js';
+import { type Collection, collectionOf, nearest } from './compare/exact.js';
+import { type Gathered, gather, impossible } from './compare/gather.js';
 import { estimateStorage } from './compare/storage.js';
 import { embedSample } from './eval/embed.js';
-import { knownKeys } from './eval/labelled.js';
 import { bootstrap, type Interval, quantile, type Scores, scoreAnswers } from './eval/measures.js';
-import { type EmbedContext, K, SEED } from './gates/context.js';
+import { type EmbedContext, K } from './gates/context.js';
 
 export interface CompareContext extends EmbedContext {
   readonly prices: PriceSettings;
@@ -76,20 +73,21 @@ export interface Comparison {
   readonly how: string;
   /** Keys that labelled queries name and the source does not have. */
   readonly unknownKeys: readonly string[];
+  /** Keys of rows that no search of their query finds: the filter leaves them out, they have no text, or another tenant. */
+  readonly unfindableKeys: readonly string[];
   readonly models: readonly ModelComparison[];
 }
 
-/** Derived queries are at most this many, and of all queries so many are sent one by one for their latency. */
-const MOST_DERIVED = 200;
+/** So many queries are sent one by one for their latency. */
 const TIMED_QUERIES = 20;
 const MILLION = 1_000_000;
 
 /** What `compareModels` would send to each model and what that would cost: to ask before. Sends nothing. */
 export async function estimateComparison(context: CompareContext, options: CompareOptions): Promise<CompareCost[]> {
   const models = await openModels(context, options);
-  const { texts, queries } = await gather(context, options);
+  const { texts, queries } = await gather(context.db, context.source, options.queries ?? [], options.sampleRows);
   return models.map((model) => {
-    const sent = [...new Set(texts.map(({ text }) => text)), ...queries.map(({ query }) => query)];
+    const sent = [...new Set(texts.map(({ text }) => text)), ...textsOf(queries)];
     const tokens = sent.reduce((sum, text) => sum + model.countTokens(text), 0);
     const price = priceOf(context, model);
     return {
@@ -110,19 +108,20 @@ export async function estimateComparison(context: CompareContext, options: Compa
  */
 export async function compareModels(context: CompareContext, options: CompareOptions): Promise<Comparison> {
   const models = await openModels(context, options);
-  const { texts, queries, how, unknownKeys, metric } = await gather(context, options);
+  const { db, source } = context;
+  const { texts, queries, ...about } = await gather(db, source, options.queries ?? [], options.sampleRows);
+  const metric = (await liveSpace(db, source.id))?.space.metric ?? 'cosine';
   const scored = [];
   for (const model of models) scored.push(await measure(context, model, texts, queries, metric));
   // A text that one model rejects is missing from its answers only: that is what it would cost.
   const [first] = scored;
   return {
-    source: context.source.name,
+    source: source.name,
     k: K,
     metric,
     rows: texts.length,
     queries: queries.length,
-    how,
-    unknownKeys,
+    ...about,
     models: scored.map(({ scores, ...measured }) => ({
       ...measured,
       recall: bootstrap(scores.map(({ recall }) => recall)),
@@ -130,47 +129,6 @@ export async function compareModels(context: CompareContext, options: CompareOpt
       against: first && first.model !== measured.model ? differences(scores, first.scores) : undefined,
     })),
   };
-}
-
-interface Gathered {
-  readonly texts: readonly SampledText[];
-  readonly queries: readonly KnownItem[];
-  readonly how: string;
-  readonly unknownKeys: readonly string[];
-  readonly metric: Metric;
-}
-
-/** The same rows and queries each time, so that what is estimated is what is sent. */
-async function gather({ db, source }: CompareContext, { queries, sampleRows }: CompareOptions): Promise<Gathered> {
-  const metric = (await liveSpace(db, source.id))?.space.metric ?? 'cosine';
-  const sampled = await sampleKeys(db, source, sampleRows, SEED);
-  if (queries === undefined || queries.length === 0) {
-    const texts = await readTexts(db, source, sampled);
-    const derived = deriveQueries(texts, MOST_DERIVED, SEED);
-    if (derived.length === 0) {
-      throw impossible(
-        source.name,
-        'no row has six words or more to derive a query from: give labelled queries (--queries FILE)',
-      );
-    }
-    return {
-      texts,
-      queries: derived,
-      how: `${derived.length} derived queries: ${HOW_DERIVED}`,
-      unknownKeys: [],
-      metric,
-    };
-  }
-  const { known, unknown } = await knownKeys(db, source, queries);
-  const texts = await readTexts(db, source, [...new Set([...known.values(), ...sampled])]);
-  const there = new Set(texts.map(({ key }) => key));
-  const items = queries.flatMap(({ query, relevant }) => {
-    const keys = relevant.flatMap((key) => known.get(key) ?? []).filter((key) => there.has(key));
-    return keys.length === 0 ? [] : [{ query, relevant: new Set(keys) }];
-  });
-  if (items.length === 0)
-    throw impossible(source.name, 'none of the keys that the queries name has a text in the source');
-  return { texts, queries: items, how: `${items.length} labelled queries`, unknownKeys: unknown, metric };
 }
 
 async function openModels({ models, source }: CompareContext, options: CompareOptions): Promise<EmbeddingModel[]> {
@@ -185,8 +143,8 @@ async function openModels({ models, source }: CompareContext, options: CompareOp
 async function measure(
   context: CompareContext,
   opened: EmbeddingModel,
-  texts: readonly SampledText[],
-  queries: readonly KnownItem[],
+  texts: Gathered['texts'],
+  queries: Gathered['queries'],
   metric: Metric,
 ) {
   const { model, times } = timed(opened);
@@ -198,23 +156,27 @@ async function measure(
   );
   const perText =
     times.splice(0).reduce((sum, ms) => sum + ms, 0) / Math.max(1, new Set(texts.map(({ text }) => text)).size);
-  const asked: (Float32Array | undefined)[] = [];
-  const alone = queries.slice(0, TIMED_QUERIES);
-  for (const { query } of alone) asked.push(...(await embedSample(context, model, [query], 'query')).vectors);
+  const sent = textsOf(queries);
+  const answers: (Float32Array | undefined)[] = [];
+  for (const query of sent.slice(0, TIMED_QUERIES))
+    answers.push(...(await embedSample(context, model, [query], 'query')).vectors);
   const queryMs = times.splice(0).sort((a, b) => a - b);
-  const rest = queries.slice(TIMED_QUERIES).map(({ query }) => query);
-  asked.push(...(await embedSample(context, model, rest, 'query')).vectors);
+  answers.push(...(await embedSample(context, model, sent.slice(TIMED_QUERIES), 'query')).vectors);
+  const asked = new Map(sent.map((query, i) => [query, answers[i]]));
 
-  const kept = texts.flatMap(({ key }, i) => {
+  const kept = texts.flatMap(({ key, tenant }, i) => {
     const vector = documents.vectors[i];
-    return vector ? [{ key, vector }] : [];
+    return vector ? [{ key, tenant, vector }] : [];
   });
-  const collection = collectionOf(kept);
+  const collections = new Map<string | undefined, Collection>();
+  for (const tenant of new Set(queries.map((query) => query.tenant))) {
+    collections.set(tenant, collectionOf(kept.filter((row) => tenant === undefined || row.tenant === tenant)));
+  }
   const scores: Scores[] = [];
-  for (const [i, { relevant }] of queries.entries()) {
+  for (const { query, tenant, relevant } of queries) {
     context.signal.throwIfAborted();
-    const vector = asked[i];
-    const found = vector ? nearest(collection, vector, K, metric) : [];
+    const [vector, collection] = [asked.get(query), collections.get(tenant)];
+    const found = vector && collection ? nearest(collection, vector, K, metric) : [];
     scores.push(scoreAnswers(found, relevant, K));
     await nextTurn(); // A query over a large sample takes tens of ms.
   }
@@ -230,12 +192,17 @@ async function measure(
       queryP50: queryMs.length === 0 ? null : quantile(queryMs, 0.5),
       queryP95: queryMs.length === 0 ? null : quantile(queryMs, 0.95),
     },
-    rejected: texts.length - kept.length + asked.filter((vector) => vector === undefined).length,
+    rejected: texts.length - kept.length + answers.filter((vector) => vector === undefined).length,
     tokensPerText,
     // Tokens of a million rows in millions of tokens: the same figure as the tokens of one row.
     usdPerMillionRows: price === undefined ? undefined : tokensPerText * price,
     storage: storageOf(model.dimensions),
   };
+}
+
+/** Two tenants may ask the same. */
+function textsOf(queries: Gathered['queries']): string[] {
+  return [...new Set(queries.map(({ query }) => query))];
 }
 
 function storageOf(dimensions: number): ModelComparison['storage'] {
@@ -271,8 +238,4 @@ function timed(model: EmbeddingModel): { model: EmbeddingModel; times: number[] 
 /** USD per million tokens. A model that the app made itself may be of any provider: its price is what is configured. */
 function priceOf({ prices }: CompareContext, { spec }: EmbeddingModel): number | undefined {
   return pricePerMillionTokens(spec, prices);
-}
-
-function impossible(source: string, why: string): FreshvecError {
-  return new FreshvecError('compare_impossible', `The models cannot be compared on "${source}": ${why}.`);
 }

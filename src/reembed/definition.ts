@@ -33,7 +33,13 @@ export interface ReembedPlan {
   readonly to: Space;
   readonly rows: number;
   readonly rowsEstimated: boolean;
-  /** From a sample; 0 where vectors are copied. */
+  /** Rows beside these on which content or filter fails: they get no vector. */
+  readonly failingRows: number;
+  /** Of the rows that are not adopted, from a sample: those whose text is longer than the new model takes. */
+  readonly longRows: number;
+  /** Tokens that the new model takes of one text; absent where it takes any number, or nobody knows. */
+  readonly maxTokensPerInput?: number;
+  /** That are sent, from a sample: none of long texts that are refused, and none where vectors are copied. */
   readonly tokens: number;
   /** USD; undefined where the price is not known, 0 for a local model or a copy. */
   readonly cost: number | undefined;
@@ -59,6 +65,8 @@ export interface PlanSettings {
   /** At the provider; undefined for a model that runs here. */
   readonly account?: string | undefined;
   readonly embedLimits?: Pick<EmbedLimits, 'maxInputs' | 'maxTokensPerRequest'> | undefined;
+  /** Rows that a worker claims, and embeds, together. */
+  readonly batchKeys?: number | undefined;
   readonly budget?: ConfiguredLimits | undefined;
   /** USD that a day may cost, over all sources. */
   readonly spendPerDay?: number | undefined;
@@ -66,6 +74,8 @@ export interface PlanSettings {
   readonly embed?: ((texts: readonly string[]) => Promise<unknown>) | undefined;
   readonly throttle?: Partial<ThrottleSettings> | undefined;
   readonly index?: IndexSettings | undefined;
+  /** Part of the rows that may fail: the bound of the gate `failures`. */
+  readonly failedShare?: number | undefined;
 }
 
 export type PlanFactName =

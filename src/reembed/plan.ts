@@ -8,6 +8,7 @@ import type { PlanFactName, PlanSettings, ReembedDefinition, ReembedPlan } from 
 import { expandStatements } from './operations/expand.js';
 import type { Measurement, PlanContext } from './plan/context.js';
 import { measureDisk } from './plan/disk.js';
+import { measureFailures } from './plan/failures.js';
 import { measureHot } from './plan/hot.js';
 import { laterStatements } from './plan/later.js';
 import { measureLocks } from './plan/locks.js';
@@ -27,6 +28,7 @@ const MEASUREMENTS: readonly Measurement[] = [
   measureHot,
   measureLocks,
   measureServer,
+  measureFailures,
 ];
 
 /**
@@ -47,11 +49,12 @@ export async function planReembed(
   const cost = copies ? 0 : costOf(model, amount.tokens);
   const extension = await db.vectorExtension();
   const table = await readTableFacts(db, source);
-  const { rows, adopts } = amount;
+  const { rows, adopts, longRows, fails, sent } = amount;
   const indexServes = await servesAlready(db, source, space);
   const sizes = sizeSpace({ source, from, to: space, rows, adopts, indexServes, table });
   const context: PlanContext = {
-    ...{ db, source, from, to: space, rows, adopts, tokens, cost, copies },
+    ...{ db, source, from, to: space, rows, adopts, fails, longRows, tokens, sent, cost, copies },
+    price: model.pricePerMillionTokens ?? 0,
     ...{ table, sizes, indexServes, hazards, extension, settings },
   };
   const found = [];
@@ -67,7 +70,8 @@ export async function planReembed(
   const adoption = possible ? await adoptionNotes(db, source, space, amount) : [];
   return {
     ...{ source, from, to: space, rows, rowsEstimated: amount.estimated, tokens, cost, copies },
-    adopts,
+    ...{ adopts, failingRows: fails, longRows },
+    ...(model.maxTokensPerInput === undefined ? {} : { maxTokensPerInput: model.maxTokensPerInput }),
     verification: verificationOf(model, amount),
     facts: found.flatMap((findings) => findings.facts ?? []),
     blockers,

@@ -4,9 +4,10 @@ import { hasEnded, latestMigration, type Migration } from '../catalog/migration.
 import { liveSpace } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
-import { reserveSpaceId } from '../source/index.js';
+import { reserveSpaceId, restlessRefusals } from '../source/index.js';
 import type { ReembedPlan, StartOptions } from './definition.js';
 import { MigrationRefused, ReembedRefused } from './errors.js';
+import { refuseTenants } from './eval/queries.js';
 import { record } from './transition.js';
 
 /**
@@ -19,6 +20,7 @@ export async function startReembed(db: Database, plan: ReembedPlan, options: Sta
   const open = await latestMigration(db, source.id);
   if (open && !hasEnded(open)) return sameOrRefused(db, plan, open, options);
   if (plan.blockers.length > 0) throw new ReembedRefused(source.name, plan.blockers);
+  refuseTenants(source, options.queries ?? []);
   if (options.until !== undefined && !(options.until > 0 && options.until <= 1)) {
     throw new ReembedRefused(source.name, [
       `--until is a share of the rows above 0 and up to 100 %, not ${options.until}.`,
@@ -27,6 +29,9 @@ export async function startReembed(db: Database, plan: ReembedPlan, options: Sta
   const live = await liveSpace(db, source.id);
   if (live?.space.id !== from.id)
     throw new ReembedRefused(source.name, ['its live space changed since the plan was made: plan again.']);
+  // Freshvec updates the rows from now on. It runs the app's triggers, so not for a plan.
+  const restless = to.store === 'column' && from.store !== 'column' ? await restlessRefusals(db, source) : [];
+  if (restless.length > 0) throw new ReembedRefused(source.name, restless);
   const id = await reserveSpaceId(db);
   try {
     return await db.tx(async (tx) => {

@@ -6,6 +6,7 @@ import { vectorCodec } from '../store/vector-codec.js';
 import { readableOf, sampleKeys } from '../store/vectors.js';
 import { DEFAULT_K } from './request.js';
 import { type Neighbour, searchSpace } from './space-search.js';
+import { tenantsOf } from './tenants.js';
 
 export interface CurveOptions {
   /** Stored vectors that are asked for; 50 unless told. */
@@ -37,8 +38,9 @@ export interface RecallCurve {
 const SAME = 1e-6;
 
 /**
- * How much of what an exact search finds the index finds, at several `hnsw.ef_search`. Stored vectors are the questions, each without itself among the answers; a hit counts by its
- * distance, so that equal vectors do not look like misses. Each question is one snapshot, in which all answers are
+ * How much of what an exact search finds the index finds, at several `hnsw.ef_search`. Stored vectors are the questions,
+ * each without itself among the answers, and among its own tenant's rows where the source has tenants; a hit counts by
+ * its distance, so that equal vectors do not look like misses. Each question is one snapshot, in which all answers are
  * given by the statement of `search`. That the index is there and fits is for the caller to know: without it, the
  * answers are exact.
  */
@@ -51,11 +53,11 @@ export async function recallCurve(
 ): Promise<RecallCurve> {
   const points = efSearches.map((efSearch) => ({ efSearch, shares: [] as number[], ms: [] as number[] }));
   const exactMs: number[] = [];
-  for (const { key, vector } of await sampleStored(db, source, space, sample, seed)) {
+  for (const { key, vector, tenant } of await sampleStored(db, source, space, sample, seed)) {
     signal?.throwIfAborted();
     await searchSpace(db, source, space, async ({ ask }) => {
       const others = (near: readonly Neighbour[]) => near.filter((row) => row.key !== key).slice(0, k);
-      const question = { query: vector, k: k + 1 };
+      const question = { query: vector, k: k + 1, tenant };
       const exact = await ask({ ...question, efSearch: k + 1, way: 'exact' });
       const nearest = others(exact.near);
       if (nearest.length === 0) return;
@@ -82,12 +84,18 @@ export function shareFound(exact: readonly Neighbour[], found: readonly Neighbou
   return Math.min(1, found.filter(({ distance }) => distance <= bound).length / exact.length);
 }
 
-/** Fresh vectors of the space from all over the source, at most `count`. */
+/** Fresh vectors of the space from all over the source, at most `count`, each with its row's tenant, if it has one. */
 export async function sampleStored(db: Database, source: Source, space: Space, count: number, seed: number) {
   const extension = await db.vectorExtension();
   const store = openStore(source, space, await vectorCodec(db, extension ?? { schema: 'public', version: '' }));
   const keys = await sampleKeys(db, source, count, seed);
-  return readableOf(keys, (some) => db.tx((tx) => store.freshVectors(tx, some)));
+  const rows = await readableOf(keys, (some) => db.tx((tx) => store.freshVectors(tx, some)));
+  const tenants = await tenantsOf(
+    db,
+    source,
+    rows.map(({ key }) => key),
+  );
+  return rows.map((row) => ({ ...row, tenant: tenants.get(row.key) }));
 }
 
 function mean(values: readonly number[]): number {

@@ -3,7 +3,9 @@ import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
-import { askGuarded, guardedStatement } from './guarded.js';
+import { takeTime } from '../db/timeouts.js';
+import { askAgain, askGuarded, guardedStatement } from './guarded.js';
+import type { Knn } from './operator.js';
 import { readTarget } from './target.js';
 
 /** A row near to a query. */
@@ -15,7 +17,8 @@ export interface Neighbour {
 
 /**
  * Who decides how the rows are found: the planner, as for any search; only the vector index, even where reading the
- * whole table would be cheaper; or nobody: every vector is compared.
+ * whole table would be cheaper; or nobody: every vector is compared. As in any search, what the first two leave short of
+ * k rows because of a filter is asked once more, exactly.
  */
 export type Way = 'planner' | 'index' | 'exact';
 
@@ -25,6 +28,8 @@ export interface Question {
   readonly k: number;
   readonly efSearch: number;
   readonly way: Way;
+  /** Value of the source's tenant column; all rows are searched without one. */
+  readonly tenant?: string | undefined;
 }
 
 /** A scan of the plan, as EXPLAIN names it. */
@@ -38,7 +43,7 @@ export interface PlannedScan {
 /** One space, live or not, in one snapshot. */
 export interface SpaceSearch {
   readonly tx: Executor;
-  /** Nearest first, and how long the statement took. */
+  /** Nearest first, and how long that took. */
   ask(question: Question): Promise<{ readonly near: Neighbour[]; readonly ms: number }>;
   explain(question: Question): Promise<PlannedScan[]>;
 }
@@ -59,10 +64,13 @@ export async function searchSpace<T>(
   return db.tx(async (tx) => {
     await tx.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
     await tx.query('SET LOCAL jit = off');
+    // To compare every vector of a large table takes longer than an app's statement may.
+    await takeTime(tx);
     const live = await readTarget(tx, source.name);
     if (!live) throw unsearchable(source.name);
-    const statement = ({ query, k, way }: Question) => {
-      const made = guardedStatement({ ...live, space }, schema, query, k, {}, 'approximate', 'unread');
+    const statement = ({ query, k, way, tenant }: Question, knn: Knn = 'approximate') => {
+      const request = tenant === undefined ? {} : { tenant };
+      const made = guardedStatement({ ...live, space }, schema, query, k, request, knn, 'unread');
       return way === 'planner' ? made : { ...made, planning: [] };
     };
     return fn({
@@ -70,7 +78,11 @@ export async function searchSpace<T>(
       async ask(question) {
         await goBy(tx, question.way);
         const began = performance.now();
-        const answer = await askGuarded(tx, statement(question), question);
+        let answer = await askGuarded(tx, statement(question), question);
+        if (answer?.filtered && answer.near.length < question.k && question.way !== 'exact') {
+          await goBy(tx, 'planner');
+          answer = await askAgain(tx, statement({ ...question, way: 'planner' }, 'exact'));
+        }
         const ms = performance.now() - began;
         if (!answer) throw unsearchable(source.name);
         const near = answer.near.map((row) => ({ key: row.__fv_key, distance: row.__fv_distance }));

@@ -69,8 +69,7 @@ async function alterStatements(db: Executor, before: Source, source: Source): Pr
   const spaces = await listMaintainedSpaces(db, source.id);
   const retry = source.longTexts === before.longTexts ? [] : retryLongTexts(source, spaces);
   const update = (why: string) => ({ sql: updateSourceSql(source), lock: NO_LOCK, why });
-  const reads = ({ content, filter, baseColumns }: Source) => [content, filter, baseColumns];
-  if (isSame(reads(source), reads(before)))
+  if (isSame(readsOf(source), readsOf(before)))
     return source.longTexts === before.longTexts
       ? []
       : [update('records what becomes of long texts'), ...askAgain(spaces), ...retry];
@@ -95,6 +94,10 @@ async function alterStatements(db: Executor, before: Source, source: Source): Pr
       why: 'has every row compared with its vector',
     })),
   ];
+}
+
+function readsOf({ content, filter, baseColumns }: Source) {
+  return [content, filter, baseColumns];
 }
 
 /** Searches are, or were, answered from it. */
@@ -133,6 +136,7 @@ export async function alterSource(
   const { before, source } = await altered(db, name, changes);
   const plan = { source, statements: await alterStatements(db, before, source) };
   if (plan.statements.length === 0) return plan;
+  if (!isSame(readsOf(source), readsOf(before))) await refuseRestless(db, source);
   const statements = async (tx: Executor) => {
     const held = await holdSource(tx, source);
     if (!isSame(definitionOf(held), definitionOf(before))) throw changedMeanwhile(name);
@@ -140,6 +144,13 @@ export async function alterSource(
   };
   await executeStatements(db, await lockedTable(db, source), statements, options);
   return plan;
+}
+
+/** It runs the app's triggers, so not for a plan. */
+async function refuseRestless(db: Database, source: Source): Promise<void> {
+  if ((await listMaintainedSpaces(db, source.id)).every(({ store }) => store !== 'column')) return;
+  const reasons = await restlessRefusals(db, source);
+  if (reasons.length > 0) throw new SourceRefused(`${source.relation.schema}.${source.relation.table}`, reasons);
 }
 
 /** What `alter` may change. */
@@ -176,7 +187,6 @@ async function checkedColumns(
     ...expressionRefusals(table, content, source.tenantColumn, facts),
     ...ownColumnRefusals(facts, own, onRows),
   ];
-  if (reasons.length === 0 && onRows) reasons.push(...(await restlessRefusals(db, { ...source, content, filter })));
   if (reasons.length > 0) throw new SourceRefused(`${table.schema}.${table.table}`, reasons);
   const read = facts.wholeRow ? table.columns.map(({ name }) => name) : facts.columns;
   return (await readWatched(db, table.oid, read)).map(({ name }) => name);

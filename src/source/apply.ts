@@ -4,21 +4,28 @@ import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import type { SourcePlan } from './definition.js';
+import { SourceRefused } from './errors.js';
 import { type ExecuteOptions, executeStatements, type LockedTable } from './execute.js';
+import { restlessRefusals } from './restless.js';
 
 /**
  * Does what the plan says, all of it or nothing, without making the app wait.
- * Throws FreshvecError `lock_not_available` naming who held the table, or `source_exists` when somebody was faster.
+ * Throws FreshvecError `lock_not_available` naming who held the table, or `source_exists` when somebody was faster, and
+ * SourceRefused where triggers of the app would never let the rows come to rest.
  */
 export async function applySource(db: Database, plan: SourcePlan, options: ExecuteOptions = {}): Promise<void> {
   if (plan.already) return;
+  const { source, space } = plan;
+  // It runs the app's triggers, so not for a plan.
+  const restless = space.store === 'column' ? await restlessRefusals(db, source) : [];
+  if (restless.length > 0) throw new SourceRefused(`${source.relation.schema}.${source.relation.table}`, restless);
   try {
-    await executeStatements(db, await lockedTable(db, plan.source), plan.statements, options);
+    await executeStatements(db, await lockedTable(db, source), plan.statements, options);
   } catch (error) {
     if (sqlState(error) !== '23505') throw error;
     throw new FreshvecError(
       'source_exists',
-      `A source "${plan.source.name}" was added meanwhile. Plan again to see whether it is the same.`,
+      `A source "${source.name}" was added meanwhile. Plan again to see whether it is the same.`,
       { cause: error },
     );
   }

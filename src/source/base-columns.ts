@@ -14,6 +14,9 @@ export interface ExpressionFacts {
   readonly refusals: readonly string[];
 }
 
+/** Of expressions that could not be looked at. */
+export const UNREAD: ExpressionFacts = { columns: [], wholeRow: false, refusals: [] };
+
 class Probed extends Error {}
 
 /**

@@ -41,8 +41,8 @@ export interface PlanModel {
   readonly fingerprint: string;
   readonly dimensions: number;
   countTokens(text: string): number;
-  /** Whether a text is longer than the model takes, as far as can be told without asking it. */
-  isTooLong?(text: string): boolean;
+  /** What is sent in place of a text that is longer than the model takes; undefined for any other. */
+  cut?(text: string, longTexts: LongTexts): readonly string[] | undefined;
   /** That it takes of one text. */
   readonly maxTokensPerInput?: number | undefined;
   /** USD; unknown when absent. */
@@ -78,7 +78,7 @@ export interface SourcePlan {
   /** What it takes to see whether the model made them; undefined where none is taken over. */
   readonly verification: Verification | undefined;
   readonly rowsEstimated: boolean;
-  /** From a sample. */
+  /** That are sent, from a sample: none of long texts that are refused. */
   readonly tokens: number;
   /** Rows whose text is longer than the model takes, from a sample. */
   readonly longRows: number;

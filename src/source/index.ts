@@ -21,6 +21,7 @@ export { type PlannedSpace, planSpace, reserveSpaceId, type SpaceDefinition } fr
 export { insertLoadRanges, type RangePurpose, rangesSql } from './ranges.js';
 export { ADVISED_PGVECTOR, isOlder, vectorExtensionRefusals } from './refuse.js';
 export { type Removed, type RemoveOptions, removeSource, uninstallSources } from './remove.js';
+export { restlessRefusals } from './restless.js';
 export { insertSpaceSql, loadStatement, lockWords, spaceStatements } from './statements.js';
 export { mendTriggerModes } from './trigger-modes.js';
 export { type AdoptionCheck, type EmbedSample, SAMPLED_ROWS, verifyAdoption } from './verify-adoption.js';

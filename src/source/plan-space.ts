@@ -1,19 +1,21 @@
 import { getSource, type Source } from '../catalog/source.js';
 import { liveSpace, type Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { FreshvecError } from '../db/errors.js';
+import { FreshvecError, sqlState } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
+import { columnsOf } from '../store/column.js';
 import { adoptedSql, vectorTypeOf } from './adoption.js';
-import { readExpressions } from './base-columns.js';
+import { readExpressions, UNREAD } from './base-columns.js';
 import { currentSource } from './current.js';
 import type { PlanModel, SpaceTraits } from './definition.js';
-import { type Estimate, estimate } from './estimate.js';
+import { type Estimate, estimateReadable } from './estimate.js';
 import { ownColumns } from './existing.js';
 import { type Hazards, readHazards } from './hazards.js';
 import { newSpaceRefusals } from './plan.js';
 import { relationRefusals, standingRefusals } from './refuse.js';
-import { restlessRefusals } from './restless.js';
 import { readTable, type Table } from './table.js';
+
+const READ_ONLY = '25006';
 
 /** What a second space of a source shall be; what is left open is as in the live one. `column`: the next free name. */
 export interface SpaceDefinition extends SpaceTraits {
@@ -53,11 +55,15 @@ export async function planSpace(
   }
   const from = live.space;
   const table = await readTable(db, qualified(current.relation.schema, current.relation.table));
-  const facts = await readExpressions(db, table, current.content, current.filter);
-  const hazards = await readHazards(db, table.oid);
+  const facts = await readExpressions(db, table, current.content, current.filter).catch((error) => {
+    // The plan says by itself that nothing can be written.
+    if (sqlState(error) === READ_ONLY) return UNREAD;
+    throw error;
+  });
   const own = new Set((await ownColumns(db, table.oid)).map(({ column }) => column));
   const taken = new Set([...table.columns.map(({ name }) => name), ...own]);
   const space = spaceBeside(from, definition, model, taken, table);
+  const hazards = await readHazards(db, table.oid, columnsOf(space));
   const flag = current.flagColumn ?? (space.store === 'column' ? `${space.column}_stale` : undefined);
   const source = { ...current, flagColumn: flag };
   const refusals = [
@@ -69,9 +75,6 @@ export async function planSpace(
     ...(await newSpaceRefusals(db, table, { space, flag: current.flagColumn ? undefined : flag }, facts, hazards)),
     ...standingRefusals(space, table, own),
   ];
-  // Freshvec updates the rows from now on. Tried where nothing else stands in the way: it runs the app's triggers.
-  if (refusals.length === 0 && space.store === 'column' && from.store !== 'column')
-    refusals.push(...(await restlessRefusals(db, current)));
   const adopted = vectorTypeOf(table, space.column) && space.adoption ? adoptedSql(table, space) : undefined;
   return {
     source,
@@ -79,7 +82,7 @@ export async function planSpace(
     space,
     refusals,
     hazards,
-    amount: await estimate(db, current, model, adopted),
+    amount: await estimateReadable(db, current, model, adopted),
   };
 }
 

@@ -6,6 +6,7 @@ import type { Space, StoreKind } from '../catalog/space.js';
 import type { Database, Executor, VectorExtension } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { columnsOf } from '../store/column.js';
 import { adoptedSql, adoptionNotes, adoptionRefusals, vectorTypeOf } from './adoption.js';
 import { type ExpressionFacts, readExpressions } from './base-columns.js';
 import {
@@ -32,7 +33,6 @@ import {
   spaceRefusals,
   vectorExtensionRefusals,
 } from './refuse.js';
-import { restlessRefusals } from './restless.js';
 import { addStatements } from './statements.js';
 import { readTable, type Table } from './table.js';
 import { SAMPLED_ROWS } from './verify-adoption.js';
@@ -47,13 +47,12 @@ export async function planSource(db: Database, definition: SourceDefinition, mod
   const table = await readTable(db, definition.table);
   refuseIf(table, relationRefusals(table));
   const { wanted: read, facts, extension } = await readSource(db, table, definition);
-  const hazards = await readHazards(db, table.oid);
+  const hazards = await readHazards(db, table.oid, columnsOf({ column: definition.column ?? DEFAULT_COLUMN }));
   const proposedStore: StoreKind = hazards.updateTriggers.length + hazards.publications.length > 0 ? 'table' : 'column';
   const space = spaceOf(definition, model, table, definition.store ?? (definition.adopt ? 'column' : proposedStore));
   const wanted = { ...read, flagColumn: space.store === 'column' ? `${space.column}_stale` : undefined };
   const existing = await findSame(db, wanted, space, definition);
   if (!existing) refuseIf(table, await newSpaceRefusals(db, table, { space, flag: wanted.flagColumn }, facts, hazards));
-  if (!existing && space.store === 'column') refuseIf(table, await restlessRefusals(db, wanted));
   const adopted = space.adoption && !existing ? adoptedSql(table, space) : undefined;
   const amount = await estimateOrRefuse(db, table, wanted, model, adopted);
   const kept = existing ? undefined : await findKept(db, wanted, space);

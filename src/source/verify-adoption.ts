@@ -1,11 +1,11 @@
-import { contentSql, eligibleSql, fromSource } from '../catalog/expressions.js';
+import { fromSource } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
 import { adoptedSql } from './adoption.js';
 import { SourceRefused } from './errors.js';
-import { isSmall, samplePages } from './estimate.js';
+import { isSmall, readableRows, samplePages } from './estimate.js';
 import { readTable } from './table.js';
 
 /** Rows that are looked at before vectors are taken over. */
@@ -78,11 +78,11 @@ async function readSample(
 ): Promise<{ text: string; vector: Float32Array }[]> {
   const { schema, table } = source.relation;
   const adopted = adoptedSql(await readTable(db, qualified(schema, table)), space);
-  const rows = await db.tx(async (tx) => {
+  const rows = await readableRows(db, source, async (tx, { eligible, text }) => {
     const from = (await isSmall(tx, source)) ? fromSource(source) : (await samplePages(tx, source)).from;
     return tx.query<{ text: string; vector: number[] }>(
-      `SELECT ${contentSql(source.content, table)} AS text, ${ident(table)}.${ident(space.column)}::real[] AS vector
-       FROM ${from} WHERE ${eligibleSql(source)} AND ${adopted} ORDER BY random() LIMIT ${SAMPLED_ROWS}`,
+      `SELECT ${text} AS text, ${ident(table)}.${ident(space.column)}::real[] AS vector
+       FROM ${from} WHERE ${eligible} AND ${adopted} ORDER BY random() LIMIT ${SAMPLED_ROWS}`,
     );
   });
   return rows.map(({ text, vector }) => ({ text, vector: Float32Array.from(vector) }));

@@ -206,6 +206,35 @@ describe('money', () => {
     expect(await spentToday()).toEqual([{ usd: 40, reserved: 0 }]);
   });
 
+  test('a space that waits for money of its own holds up no other space under the key', async () => {
+    const options = { account: `gate ${++number}`, limits: {}, capPerDay: undefined };
+    const gate = createGate({ ...options, db: fixture.db, onError: () => {} });
+    gates.push(gate);
+    const of = (spaceId: number) =>
+      gate.for({ source: 'notes', purpose: 'rows', spaceId, price: DOLLAR, fingerprint: FINGERPRINT });
+    await setSpaceCap(fixture.db, 7, 100);
+    // Reserved by a worker that was killed.
+    await fixture.db.exec(`INSERT INTO freshvec.spend_reserved (period, space_id, nanos)
+      SELECT extract(epoch FROM clock_timestamp())::int / 600, 7, 90 * 1000000000::int8`);
+    const dear = { tokens: 20, mostTokens: 20, texts: 1 };
+    const order: string[] = [];
+    const held = of(7).run({ ...dear, priority: 'interactive' }, async () => {
+      order.push('held');
+      return answer(20);
+    });
+    await sleep(50);
+    await of(8).run({ ...dear, priority: 'load' }, async () => {
+      order.push('other');
+      return answer(20);
+    });
+    expect(order).toEqual(['other']);
+    // Its turn comes once there is money.
+    await fixture.db.exec('TRUNCATE freshvec.spend_reserved');
+    await held;
+    expect(order).toEqual(['other', 'held']);
+    await gate.flush();
+  });
+
   test('a query goes ahead of the limit, of the cap and of everybody, and all wait for what it takes', async () => {
     const gate = gateWith({ limits: { requestsPerMinute: 1 }, price: DOLLAR, capPerDay: 5 });
     await gate.run({ tokens: 5, priority: 'load' }, () => answer(5));

@@ -47,6 +47,7 @@ describe('reembed plan', () => {
     for (const line of [
       /^ {2}to +fake\/new@256#\w+: vector\(256\) in column embedding_2, cosine$/m,
       /^ {2}work +40 rows, about [\d,]+ tokens, free$/m,
+      /^ {2}long texts +texts over 8,191 tokens get a failure row \(--long-texts refuse\); no row seen has one$/m,
       /^ {2}time +\S+.* {2}unthrottled/m,
       /^ {4}provider +\S+.* texts a second, measured just now/m,
       /^ {2}vectors +\d+\.\d kB {2}vectors of 1032 bytes on the rows/m,
@@ -67,7 +68,7 @@ describe('reembed plan', () => {
     const { plan } = (
       await on('reembed', 'plan', 'notes', '--model', 'openai/text-embedding-3-small@512', '--json')
     ).json<Json>();
-    expect(plan).toMatchObject({ rows: 40, blockers: [] });
+    expect(plan).toMatchObject({ rows: 40, blockers: [], failingRows: 0, longRows: 0, maxTokensPerInput: 8191 });
     expect(plan.tokens).toBeGreaterThan(40);
     expect(plan.facts).toContainEqual(expect.objectContaining({ name: 'providerSeconds', value: null, unit: 's' }));
     expect(plan.facts).toContainEqual(expect.objectContaining({ name: 'partitions', value: 0 }));

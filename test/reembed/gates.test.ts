@@ -117,8 +117,8 @@ onBoth((fixture) => {
     expect(gate.note).toMatch(
       /12 labelled queries: recall@10 1\.000 → 0\.750 \(−0\.250, 95 %: −\d\.\d+ to .+; worse by more than 0\.02/,
     );
-    const lenient = contextOf(fixture(), spaces, { labelledDrop: 0.3 }, QUERIES);
-    expect(labelledGate(worse, lenient)).toMatchObject({ passed: true, bound: -0.3 });
+    const lenient = contextOf(fixture(), spaces, { labelledDrop: 0.5 }, QUERIES);
+    expect(labelledGate(worse, lenient)).toMatchObject({ passed: true, bound: -0.5 });
     // Turned round, the new one is better.
     const better = contextOf(fixture(), { ...spaces, from: spaces.to, to: spaces.from }, {}, QUERIES);
     expect(labelledGate(await scoreLabelled(better), better)).toMatchObject({ passed: true });

@@ -109,12 +109,20 @@ describe('files of queries', () => {
     const wanted = [
       { query: 'one', relevant: ['1', '2'] },
       { query: 'two', relevant: ['["a","7"]'] },
+      { query: 'two', tenant: '7', relevant: ['3'] },
     ];
-    const entries = ['{"query": "one", "relevant": [1, "2"]}', '{"query": "two", "relevant": [["a", 7]]}'];
+    const entries = [
+      '{"query": "one", "relevant": [1, "2"]}',
+      '{"query": "two", "relevant": [["a", 7]]}',
+      '{"query": "two", "tenant": 7, "relevant": [3]}',
+    ];
     expect(parseQueries(`[${entries.join(',\n')}]`)).toEqual(wanted);
     expect(parseQueries(`\uFEFF${entries.join('\r\n')}\n\n`)).toEqual(wanted);
     expect(parseQueries(`${entries[0]}\n{"query":"one","relevant":["2","3"]}`)).toEqual([
       { query: 'one', relevant: ['1', '2', '3'] },
+    ]);
+    expect(parseQueries(`${entries[2]}\n{"tenant":"7","query":"two","relevant":["4"]}`)).toEqual([
+      { query: 'two', tenant: '7', relevant: ['3', '4'] },
     ]);
   });
 
@@ -133,6 +141,11 @@ describe('files of queries', () => {
     ['{"query": "a", "relevant": [1.5]}', /has the key 1.5: a key is a text or a whole number/],
     ['{"query": "a", "relevant": [null]}', /has the key null/],
     ['{"query": "a", "relevant": [9007199254740993]}', /over 2\^53 as text/],
+    [
+      '{"query": "a", "relevant": ["1"], "tenant": ""}',
+      /has the tenant "": a tenant is a text or a whole number; leave/,
+    ],
+    ['{"query": "a", "relevant": ["1"], "tenant": null}', /has the tenant null/],
     ['{"query": "a", "relevants": ["1"]}', /has "relevants", which means nothing here/],
     ['query,relevant\na,1', /^Line 1 of the queries is not JSON/],
   ])('%j is refused', (text, message) => {

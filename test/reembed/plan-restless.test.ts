@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import { planReembed } from '../../src/reembed/plan.js';
+import { startReembed } from '../../src/reembed/start.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
@@ -16,10 +17,43 @@ test('vectors do not move onto rows whose text an update changes by itself', asy
   const content = { columns: ['body', 'updated_at'] };
   await fixture.add({ table: 'doc', content, model: 'fake/a@8', store: 'table', index: 'none' });
   await fixture.work();
-  const blockers = async (store: 'column' | 'table') => {
+  const plan = async (store: 'column' | 'table') => {
     const model = await models.get('fake/b@12');
-    return (await planReembed(db, 'doc', { model: 'fake/b@12', store }, model)).blockers;
+    return planReembed(db, 'doc', { model: 'fake/b@12', store }, model);
   };
-  expect(await blockers('table')).toEqual([]);
-  expect(await blockers('column')).toEqual([expect.stringContaining('its own UPDATE triggers (touch)')]);
+  expect((await plan('table')).notes.join('\n')).not.toMatch(/touch|first updates a few rows/);
+  const onRows = await plan('column');
+  expect(onRows.blockers).toEqual([]);
+  expect(onRows.notes).toContainEqual(expect.stringMatching(/^`start` first updates a few rows/));
+  await expect(startReembed(db, onRows)).rejects.toMatchObject({
+    code: 'reembed_refused',
+    reasons: [expect.stringContaining('its own UPDATE triggers (touch)')],
+  });
+  expect(await db.query('SELECT FROM freshvec.migration')).toEqual([]);
+});
+
+test('a plan fires no trigger of the app', async () => {
+  fixture = await openFixture();
+  const { db, models } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
+    CREATE SEQUENCE fired;
+    CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      PERFORM nextval('fired'); RETURN NEW; END $$;
+    CREATE TRIGGER tell BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION tell();
+    INSERT INTO doc VALUES (1, 'one'), (2, 'two')`);
+  await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8', store: 'table', index: 'none' });
+  await fixture.work();
+  const state = async () => {
+    // Statistics of this session are told when it asks for them to be.
+    const [row] = await db.query<{ fired: number | null; updates: number }>(
+      `SELECT pg_sequence_last_value('fired'::regclass) AS fired,
+         pg_stat_get_tuples_updated('doc'::regclass) + pg_stat_get_xact_tuples_updated('doc'::regclass) AS updates
+       FROM pg_stat_force_next_flush()`,
+    );
+    return row;
+  };
+  const planned = await planReembed(db, 'doc', { model: 'fake/b@12', store: 'column' }, await models.get('fake/b@12'));
+  expect(await state()).toEqual({ fired: null, updates: 0 });
+  await startReembed(db, planned);
+  expect(await state()).toMatchObject({ fired: 2 });
 });

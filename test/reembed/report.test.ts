@@ -45,11 +45,13 @@ const FULL: EvalReport = {
   overlap: { rows: 50, mean: 0.61, counts: [0, 1, 0, 3, 5, 9, 12, 10, 6, 3, 1] },
   labelled: {
     queries: [
-      { query: 'kept', relevant: ['1'], from: { recall: 1, ndcg: 1 }, to: { recall: 1, ndcg: 1 } },
+      { query: 'kept', tenant: NASTY, relevant: ['1'], from: { recall: 1, ndcg: 1 }, to: { recall: 1, ndcg: 1 } },
       { query: NASTY, relevant: ['2'], from: { recall: 1, ndcg: 1 }, to: { recall: 0, ndcg: 0 } },
     ],
     unknownKeys: [NASTY],
+    unfindableKeys: ['4711'],
     leftOut: 1,
+    withoutTenant: 0,
     recall: { from: bootstrap([1, 1]), to: bootstrap([1, 0]), difference: bootstrap([0, -1]) },
     ndcg: { from: bootstrap([1, 1]), to: bootstrap([1, 0]), difference: bootstrap([0, -1]) },
   },

@@ -44,13 +44,14 @@ export interface TwoSpacesSetup {
   /** DDL in place of the plain table; it makes columns id and body, and no rows. */
   readonly create?: string;
   readonly where?: string;
+  readonly tenant?: string;
   readonly content?: { readonly sql: string };
   readonly indexed?: boolean;
 }
 
 /** A source half way through a migration: both spaces full, the new one indexed unless told not to be. */
 export async function twoSpaces(fixture: Fixture, setup: TwoSpacesSetup): Promise<TwoSpaces> {
-  const { table, rows, store = 'column', where, indexed = true } = setup;
+  const { table, rows, store = 'column', where, tenant, indexed = true } = setup;
   const { db } = fixture;
   await db.exec(setup.create ?? `CREATE TABLE ${table} (id int PRIMARY KEY, body text)`);
   await db.query(`INSERT INTO ${table} (id, body) SELECT * FROM unnest($1::int[], $2::text[])`, [
@@ -62,6 +63,7 @@ export async function twoSpaces(fixture: Fixture, setup: TwoSpacesSetup): Promis
     content: setup.content ?? { columns: ['body'] },
     model: 'static/mini@128',
     where,
+    tenant,
     store,
     index: indexed ? 'hnsw' : 'none',
   });

@@ -2,7 +2,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dropSchema } from '../../src/catalog/schema.js';
 import type { Database } from '../../src/db/database.js';
 import { openDatabase } from '../../src/db/open.js';
-import { planSource, type SourceDefinition } from '../../src/source/index.js';
+import {
+  alterSource,
+  applySource,
+  planAlter,
+  planSource,
+  restlessRefusals,
+  type SourceDefinition,
+} from '../../src/source/index.js';
 import { addSource, ENGINES, MODEL, openServer, type Subject } from '../capture/support.js';
 import { snapshot } from './snapshot.js';
 
@@ -152,18 +159,23 @@ describe.for(ENGINES)('source add refuses on %s', ([, open]) => {
         NEW.updated_at := now(); NEW.slug := lower(NEW.title); RETURN NEW; END $$;
       CREATE TRIGGER touch BEFORE UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch()`);
     const onRows = (...columns: string[]) => plan(db, { table: 'touched', store: 'column', content: { columns } });
-    await onRows('title', 'updated_at'); // Nothing can be tried.
+    const apply = async (...columns: string[]) => applySource(db, await onRows(...columns));
+    expect(await restlessRefusals(db, (await onRows('title', 'updated_at')).source)).toEqual([]); // Nothing can be tried.
     await db.query(`INSERT INTO touched (title, slug) VALUES ('One', 'one'), ('Two', 'Two')`);
     const before = await snapshot(db);
-    await expect(onRows('title', 'updated_at')).rejects.toMatchObject({
+    await expect(apply('title', 'updated_at')).rejects.toMatchObject({
       code: 'source_refused',
       message: expect.stringMatching(/triggers \(touch\) change the content.*Leave the column.*--store table/),
     });
-    await onRows('title');
-    await onRows('title', 'slug');
+    for (const columns of [['title'], ['title', 'slug']])
+      expect(await restlessRefusals(db, (await onRows(...columns)).source)).toEqual([]);
     await plan(db, { table: 'touched', store: 'table', content: { columns: ['title', 'updated_at'] } });
     expect(await snapshot(db)).toEqual(before);
     expect(await db.query(`SELECT FROM touched WHERE updated_at > '2020-01-01'`)).toEqual([]);
+    const { source } = await addSource(db, { table: 'touched', store: 'column', content });
+    const changes = { content: { columns: ['title', 'updated_at'] } };
+    expect((await planAlter(db, source.name, changes)).statements).not.toEqual([]);
+    await expect(alterSource(db, source.name, changes)).rejects.toMatchObject({ code: 'source_refused' });
   });
 
   test('all reasons at once', async () => {

@@ -9,6 +9,7 @@ import { instead } from '../support/instead.js';
 const INDEX = 'CREATE INDEX ON doc USING hnsw (other vector_l2_ops);';
 const TRIGGER = `CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
   CREATE TRIGGER tell AFTER UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION tell();`;
+const OF_TEXTS = TRIGGER.replace('UPDATE ON', 'UPDATE OF body ON');
 
 let fixture: Fixture | undefined;
 afterEach(async () => {
@@ -29,6 +30,7 @@ async function open(more: string) {
 test.each([
   { what: 'beside a vector index, but for the last of a batch', more: INDEX, waits: false },
   { what: 'without one, where they are one', more: '', waits: true },
+  { what: 'beside one, where a trigger fires at texts only', more: INDEX + OF_TEXTS, waits: false },
   { what: "beside one, where the app's triggers may tell the world", more: INDEX + TRIGGER, waits: true },
 ])('writes wait for the disk: $waits, $what', async ({ more, waits }) => {
   const { db, models, space, store } = await open(more);

@@ -1,9 +1,10 @@
 import type { CompareCost, Comparison, ModelComparison } from '../compare.js';
 import type { Interval } from '../eval/measures.js';
-import { columns, ms, signed } from '../eval/text.js';
+import { columns, keysAside, ms, signed } from '../eval/text.js';
 
 /** The comparison for a terminal. */
-export function renderComparison({ source, rows, queries, how, k, metric, unknownKeys, models }: Comparison): string {
+export function renderComparison(comparison: Comparison): string {
+  const { source, rows, queries, how, k, metric, models } = comparison;
   const parts = [
     `${source}: ${models.length} models on ${rows.toLocaleString('en-US')} sampled rows, exact ${metric} search; ${how}`,
     columns(`Found in the first ${k} (mean, 95 % interval of ${queries} queries)`, [
@@ -30,8 +31,8 @@ export function renderComparison({ source, rows, queries, how, k, metric, unknow
     ]),
     columns('Storage of a million rows', [['model', 'type', 'vectors', 'HNSW index'], ...models.flatMap(storageRows)]),
     'Scores among a sample are higher than among all rows; their order is what counts.',
+    ...keysAside(comparison),
   ];
-  if (unknownKeys.length > 0) parts.push(`Keys that are not in the source: ${unknownKeys.slice(0, 20).join(', ')}`);
   return `${parts.join('\n\n')}\n`;
 }
 

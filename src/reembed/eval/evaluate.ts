@@ -59,9 +59,9 @@ async function spaceReport(context: GateContext, space: Space, distances: readon
 /** Stored vectors are searched for twice; the second time counts, when what they read is in memory. */
 async function latencyOf({ db, source, settings, signal }: GateContext, space: Space): Promise<Latency> {
   const times: number[] = [];
-  for (const { vector } of await sampleStored(db, source, space, settings.recallQueries, SEED)) {
+  for (const { vector, tenant } of await sampleStored(db, source, space, settings.recallQueries, SEED)) {
     signal.throwIfAborted();
-    const question = { query: vector, k: K, efSearch: settings.efSearch, way: 'planner' as const };
+    const question = { query: vector, k: K, efSearch: settings.efSearch, way: 'planner' as const, tenant };
     times.push(
       await searchSpace(db, source, space, async ({ ask }) => {
         await ask(question);

@@ -1,7 +1,7 @@
 import { barChart, escaped, histogramChart, lineChart, slopeChart } from './charts.js';
 import type { Compared } from './labelled.js';
 import type { EvalReport, SpaceReport } from './report.js';
-import { ms, shown, signed, verdict, worstFirst } from './text.js';
+import { keysAside, ms, queryText, shown, signed, verdict, worstFirst } from './text.js';
 
 /** Lines that a chart of queries can show apart. */
 const MOST_SLOPES = 200;
@@ -143,22 +143,21 @@ function labelled(report: EvalReport): string {
   }
   const slopes = scores.queries
     .slice(0, MOST_SLOPES)
-    .map(({ query, from, to }) => ({ label: query, from: from.ndcg, to: to.ndcg }));
+    .map(({ from, to, ...query }) => ({ label: queryText(query), from: from.ndcg, to: to.ndcg }));
   const means = table(
     ['', 'old', 'new', 'difference', '95 % interval'],
     [means5(`recall@${k}`, scores.recall), means5(`nDCG@${k}`, scores.ndcg)],
     [1, 2, 3, 4],
   );
-  const rows = worstFirst(report).map(({ query, from, to }) => [
-    escaped(query),
+  const rows = worstFirst(report).map(({ from, to, ...query }) => [
+    escaped(queryText(query)),
     `${from.recall.toFixed(2)} → ${to.recall.toFixed(2)}`,
     `${from.ndcg.toFixed(2)} → ${to.ndcg.toFixed(2)}`,
   ]);
   const worst = table(['query, the greatest loss first', `recall@${k}`, `nDCG@${k}`], rows, [1, 2]);
-  const aside =
-    scores.unknownKeys.length === 0
-      ? ''
-      : ` ${scores.unknownKeys.length} keys are not in the source: ${scores.unknownKeys.slice(0, 10).join(', ')}.`;
+  const aside = keysAside(scores)
+    .map((sentence) => ` ${sentence}.`)
+    .join('');
   const note = `${scores.queries.length} queries; the interval is a paired bootstrap of the mean difference.${aside}`;
   return section(
     'Labelled queries',

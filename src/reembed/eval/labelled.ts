@@ -1,26 +1,16 @@
-import {
-  fromSource,
-  keyArrayParams,
-  keyArrays,
-  keyColumnNames,
-  keyJoinSql,
-  keySql,
-  parseKey,
-} from '../../catalog/expressions.js';
-import type { LabelledQuery } from '../../catalog/migration.js';
-import type { Source } from '../../catalog/source.js';
 import type { Space } from '../../catalog/space.js';
-import type { Database } from '../../db/database.js';
-import { sqlState } from '../../db/errors.js';
 import { searchSpace } from '../../search/space-search.js';
 import { type GateContext, K } from '../gates/context.js';
+import { type AskableQuery, askable } from './askable.js';
 import { embedSample } from './embed.js';
 import { bootstrap, type Interval, type Scores, scoreAnswers } from './measures.js';
 
 /** A labelled query under the old and the new model. */
 export interface ScoredQuery {
   readonly query: string;
-  /** Keys that answer it and are there. */
+  /** Absent where all rows were searched. */
+  readonly tenant?: string;
+  /** Keys that answer it and that a search may find. */
   readonly relevant: readonly string[];
   readonly from: Scores;
   readonly to: Scores;
@@ -30,8 +20,12 @@ export interface LabelledScores {
   readonly queries: readonly ScoredQuery[];
   /** Keys that the file names and the source does not have. */
   readonly unknownKeys: readonly string[];
-  /** Queries left out: none of their keys is there, or a model rejects their text. */
+  /** Keys of rows that no search of their query finds: the filter leaves them out, they have no text, or another tenant. */
+  readonly unfindableKeys: readonly string[];
+  /** Queries left out: no search finds any of their keys, or a model rejects their text. */
   readonly leftOut: number;
+  /** Of those that were asked: how many name no tenant although the source has tenants. */
+  readonly withoutTenant: number;
   readonly recall: Compared;
   readonly ndcg: Compared;
 }
@@ -46,32 +40,31 @@ export interface Compared {
 /** Embeds the queries with both models and searches both spaces, as `search` would. */
 export async function scoreLabelled(context: GateContext): Promise<LabelledScores> {
   const { source, from, to, migration, models } = context;
-  const { known, unknown } = await knownKeys(context.db, source, migration.queries);
-  const asked = migration.queries.flatMap(({ query, relevant }) => {
-    const keys = relevant.flatMap((key) => known.get(key) ?? []);
-    return keys.length === 0 ? [] : [{ query, relevant: new Set(keys) }];
-  });
+  const { queries: asked, unknownKeys, unfindableKeys } = await askable(context.db, source, migration.queries);
   const texts = asked.map(({ query }) => query);
   const [before, after] = [
     await embedSample(context, await models.forSpace(from), texts, 'query'),
     await embedSample(context, await models.forSpace(to), texts, 'query'),
   ];
   const queries: ScoredQuery[] = [];
-  for (const [i, { query, relevant }] of asked.entries()) {
+  for (const [i, { query, tenant, relevant }] of asked.entries()) {
     const [old, now] = [before.vectors[i], after.vectors[i]];
     if (!old || !now) continue;
     context.signal.throwIfAborted();
     queries.push({
       query,
+      ...(tenant !== undefined && { tenant }),
       relevant: [...relevant],
-      from: scoreAnswers(await answers(context, from, old), relevant, K),
-      to: scoreAnswers(await answers(context, to, now), relevant, K),
+      from: scoreAnswers(await answers(context, from, old, tenant), relevant, K),
+      to: scoreAnswers(await answers(context, to, now, tenant), relevant, K),
     });
   }
   return {
     queries,
-    unknownKeys: unknown,
+    unknownKeys,
+    unfindableKeys,
     leftOut: migration.queries.length - queries.length,
+    withoutTenant: source.tenantColumn === undefined ? 0 : queries.filter(({ tenant }) => tenant === undefined).length,
     recall: compared(queries, (scores) => scores.recall),
     ndcg: compared(queries, (scores) => scores.ndcg),
   };
@@ -87,51 +80,14 @@ function compared(queries: readonly ScoredQuery[], of: (scores: Scores) => numbe
   };
 }
 
-function answers({ db, source, settings }: GateContext, space: Space, query: Float32Array): Promise<string[]> {
+function answers(
+  { db, source, settings }: GateContext,
+  space: Space,
+  query: Float32Array,
+  tenant: AskableQuery['tenant'],
+): Promise<string[]> {
   return searchSpace(db, source, space, async ({ ask }) => {
-    const { near } = await ask({ query, k: K, efSearch: settings.efSearch, way: 'planner' });
+    const { near } = await ask({ query, k: K, efSearch: settings.efSearch, way: 'planner', tenant });
     return near.map(({ key }) => key);
   });
-}
-
-/** The source's own text of each key that is there, by the text in the file: `007` is the row 7. */
-export async function knownKeys(
-  db: Database,
-  source: Source,
-  queries: readonly LabelledQuery[],
-): Promise<{ known: Map<string, string>; unknown: string[] }> {
-  const named = [...new Set(queries.flatMap(({ relevant }) => relevant))];
-  const written = named.filter((key) => isKey(source, key));
-  const known = new Map((await lookUp(db, source, written)).map(({ named: key, key: own }) => [key, own]));
-  return { known, unknown: named.filter((key) => !known.has(key)) };
-}
-
-function isKey(source: Source, key: string): boolean {
-  try {
-    return parseKey(source.key, key).length === source.key.length;
-  } catch {
-    return false;
-  }
-}
-
-type Named = { named: string; key: string };
-
-/** By halves where one is no value of the key's type. */
-async function lookUp(db: Database, source: Source, keys: readonly string[]): Promise<Named[]> {
-  if (keys.length === 0) return [];
-  try {
-    return await db.tx((tx) =>
-      tx.query<Named>(
-        `SELECT __fv_i.__fv_key AS named, ${keySql(source.key, source.relation.table)} AS key
-         FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
-         JOIN ${fromSource(source)} ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}`,
-        [keys, ...keyArrays(source.key, keys)],
-      ),
-    );
-  } catch (error) {
-    if (!sqlState(error)?.startsWith('22')) throw error;
-    if (keys.length === 1) return [];
-    const middle = keys.length >> 1;
-    return [...(await lookUp(db, source, keys.slice(0, middle))), ...(await lookUp(db, source, keys.slice(middle)))];
-  }
 }

@@ -1,11 +1,13 @@
 import type { LabelledQuery } from '../../catalog/migration.js';
+import type { Source } from '../../catalog/source.js';
 import { FreshvecError } from '../../db/errors.js';
 
 const SHAPE = '{"query": "…", "relevant": ["key", …]}';
 
 /**
- * Reads a file of labelled queries: a JSON array of, or lines each with, {"query": "…", "relevant": ["key", …]}. A key is
- * a text or a number; of a composite one, an array of its values in key order. Queries that are the same are merged.
+ * Reads a file of labelled queries: a JSON array of, or lines each with, {"query": "…", "relevant": ["key", …]}, and with
+ * "tenant" where the app searches within one. A key is a text or a number; of a composite one, an array of its values in
+ * key order. Queries that are the same, of the same tenant, are merged.
  *
  * Throws FreshvecError `queries_invalid`, which names the line, or the entry of an array.
  */
@@ -13,14 +15,23 @@ export function parseQueries(text: string): LabelledQuery[] {
   const content = text.replace(/^\uFEFF/, '');
   const entries = content.trimStart().startsWith('[') ? wholeArray(content) : lines(content);
   if (entries.length === 0) throw invalid('The file of queries is empty', `write one ${SHAPE} a line`);
-  const merged = new Map<string, Set<string>>();
+  const merged = new Map<string, LabelledQuery>();
   for (const { where, value } of entries) {
-    const { query, relevant } = entry(where, value);
-    const keys = merged.get(query) ?? new Set();
-    for (const key of relevant) keys.add(key);
-    merged.set(query, keys);
+    const { relevant, ...asked } = entry(where, value);
+    const same = JSON.stringify(asked);
+    merged.set(same, { ...asked, relevant: [...new Set([...(merged.get(same)?.relevant ?? []), ...relevant])] });
   }
-  return [...merged].map(([query, keys]) => ({ query, relevant: [...keys] }));
+  return [...merged.values()];
+}
+
+/** Throws FreshvecError `queries_invalid` where a query names a tenant and the source has none. */
+export function refuseTenants({ name, tenantColumn }: Source, queries: readonly LabelledQuery[]): void {
+  const tenant = tenantColumn === undefined ? queries.find((query) => query.tenant !== undefined)?.tenant : undefined;
+  if (tenant === undefined) return;
+  throw invalid(
+    `The queries name the tenant "${tenant}", but the source "${name}" has no tenant column`,
+    'leave "tenant" away, or add the source with --tenant COLUMN',
+  );
 }
 
 interface Entry {
@@ -53,7 +64,7 @@ function lines(text: string): Entry[] {
 function entry(where: string, value: unknown): LabelledQuery {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw invalid(`${where} is no object`, `write ${SHAPE}`);
-  const { query, relevant, ...rest } = value as Record<string, unknown>;
+  const { query, tenant, relevant, ...rest } = value as Record<string, unknown>;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined) throw invalid(`${where} has "${unknown}", which means nothing here`, `write ${SHAPE}`);
   if (typeof query !== 'string' || query.trim() === '')
@@ -64,7 +75,19 @@ function entry(where: string, value: unknown): LabelledQuery {
       `write ${SHAPE}, with the keys of the rows that answer the query`,
     );
   }
-  return { query, relevant: relevant.map((key: unknown) => keyText(where, key)) };
+  const keys = relevant.map((key: unknown) => keyText(where, key));
+  return tenant === undefined
+    ? { query, relevant: keys }
+    : { query, tenant: tenantText(where, tenant), relevant: keys };
+}
+
+function tenantText(where: string, tenant: unknown): string {
+  if (typeof tenant === 'string' && tenant !== '') return tenant;
+  if (typeof tenant === 'number' && Number.isSafeInteger(tenant)) return String(tenant);
+  throw invalid(
+    `${where} has the tenant ${JSON.stringify(tenant)}`,
+    'a tenant is a text or a whole number; leave it away where the app searches all rows',
+  );
 }
 
 function keyText(where: string, key: unknown): string {

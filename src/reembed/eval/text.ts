@@ -1,5 +1,5 @@
-import type { Gate } from '../../catalog/migration.js';
-import type { Compared } from './labelled.js';
+import type { Gate, LabelledQuery } from '../../catalog/migration.js';
+import type { Compared, LabelledScores } from './labelled.js';
 import type { EvalReport, SpaceReport } from './report.js';
 
 /** Queries that a report for people lists: those that the new model answers worst, compared with the old one. */
@@ -40,16 +40,14 @@ export function renderText(report: EvalReport): string {
       ]),
       columns('Queries by what the new model loses', [
         ['recall', 'nDCG', 'query'],
-        ...worstFirst(report).map(({ query, from: old, to: now }) => [
+        ...worstFirst(report).map(({ from: old, to: now, ...query }) => [
           `${old.recall.toFixed(2)} → ${now.recall.toFixed(2)}`,
           `${old.ndcg.toFixed(2)} → ${now.ndcg.toFixed(2)}`,
-          oneLine(query),
+          oneLine(queryText(query)),
         ]),
       ]),
     );
-    if (labelled.unknownKeys.length > 0) {
-      parts.push(`Keys that are not in the source: ${labelled.unknownKeys.slice(0, 20).join(', ')}`);
-    }
+    parts.push(...keysAside(labelled));
   }
   return `${parts.join('\n\n')}\n`;
 }
@@ -58,6 +56,26 @@ export function renderText(report: EvalReport): string {
 export function worstFirst(report: Pick<EvalReport, 'labelled'>) {
   const queries = [...(report.labelled?.queries ?? [])];
   return queries.sort((a, b) => a.to.ndcg - a.from.ndcg - (b.to.ndcg - b.from.ndcg)).slice(0, MOST_QUERIES);
+}
+
+/** A labelled query by what tells it from others. */
+export function queryText({ query, tenant }: Pick<LabelledQuery, 'query' | 'tenant'>): string {
+  return tenant === undefined ? query : `${query} (tenant ${tenant})`;
+}
+
+/** Keys of labelled queries that nothing was asked of, in a sentence each. */
+export function keysAside({
+  unknownKeys,
+  unfindableKeys,
+}: Pick<LabelledScores, 'unknownKeys' | 'unfindableKeys'>): string[] {
+  const named = (what: string, keys: readonly string[]) =>
+    keys.length === 0
+      ? []
+      : [`${what}: ${keys.slice(0, 20).join(', ')}${keys.length > 20 ? `, of ${keys.length}` : ''}`];
+  return [
+    ...named('Keys that are not in the source', unknownKeys),
+    ...named('Keys of rows that no search of their query finds (filter, no text, another tenant)', unfindableKeys),
+  ];
 }
 
 export function verdict({ passed, advisory }: Gate): string {

@@ -1,9 +1,10 @@
-import type { Source } from '../../catalog/source.js';
-import type { Executor } from '../../db/database.js';
+import { column, fromSource } from '../../catalog/expressions.js';
 import { ident } from '../../db/identifiers.js';
 import { type PlannedScan, searchSpace, type Way } from '../../search/space-search.js';
+import { tenantsOf } from '../../search/tenants.js';
 import { operatorClassOf, type VectorRelation, vectorRelations } from '../../store/vector-indexes.js';
-import { type Gate, type GateContext, K } from './context.js';
+import { sampleKeys } from '../../store/vectors.js';
+import { type Gate, type GateContext, K, SEED } from './context.js';
 
 /** What searches of the new space go by. */
 export interface IndexUse {
@@ -17,9 +18,13 @@ type IndexContext = Pick<GateContext, 'db' | 'source' | 'to' | 'settings'>;
 const NAME = 'index';
 const BOUND = 'index scan';
 
+/** Tenants whose plans are looked at: of rows from all over the table, so the large ones rather than the small. */
+const MOST_TENANTS = 5;
+
 /**
  * The vector index of the new space (of each leaf) is valid and fits its metric, and the planner takes it for the very
- * statement that `search` runs. A table that is small may be read as a whole: that is exact, and fast.
+ * statement that `search` runs, for one tenant where the source has tenants. A table that is small may be read as a
+ * whole, and so may a tenant: that is exact, and fast.
  */
 export async function indexUse(context: IndexContext): Promise<IndexUse> {
   const { db, source, to, settings } = context;
@@ -34,29 +39,27 @@ export async function indexUse(context: IndexContext): Promise<IndexUse> {
     const gate = { name: NAME, passed: false, value: 'unfit', bound: BOUND, note: unfit.join('; ') };
     return { answers: false, gate };
   }
-  const whole = async (way: Way) => relations.filter((relation) => !answeredByIndex(relation, scans[way], to));
-  const scans = await plans(context);
-  const unable = await whole('index');
+  const plans = await plansOf(context);
+  const unable = relations.filter((relation) => plans.some(({ index }) => !answeredByIndex(relation, index, to)));
   if (unable.length > 0) {
     const note = `the index of ${list(unable)} fits, but the search statement cannot use it; \`EXPLAIN\` it as the app's role`;
     return { answers: false, gate: { name: NAME, passed: false, value: 'sequential scan', bound: BOUND, note } };
   }
-  const read = await whole('planner');
+  const read = relations.filter((relation) => plans.some(({ planner }) => !answeredByIndex(relation, planner, to)));
   const large: VectorRelation[] = [];
-  for (const relation of read) {
-    // By an index of the filter's only its rows are read.
-    const all = to.store === 'table' || scansOf(relation, scans.planner).some(({ node }) => node === 'Seq Scan');
-    if (!(await isSmall(db, relation, all ? undefined : source, settings.smallRows))) large.push(relation);
-  }
+  for (const relation of read) if (!(await areSmall(context, relation, plans))) large.push(relation);
+  const { tenantColumn } = source;
   if (large.length > 0) {
-    const note = `the planner reads all of ${list(large)} although its index fits: \`ANALYZE ${large[0]?.name}\`, then look at random_page_cost`;
+    const tenants = tenantColumn === undefined ? '' : `, or index the column ${ident(tenantColumn)}`;
+    const note = `the planner reads all of ${list(large)} although its index fits: \`ANALYZE ${large[0]?.name}\`, then look at random_page_cost${tenants}`;
     return { answers: true, gate: { name: NAME, passed: false, value: 'sequential scan', bound: BOUND, note } };
   }
   const value = read.length === 0 ? BOUND : read.length === relations.length ? 'sequential scan' : 'both';
+  const what = tenantColumn === undefined ? 'as a whole' : 'as a whole, or all of a tenant';
   const note =
     read.length === 0
       ? 'valid, of the right operator class, and used'
-      : `valid and of the right operator class; the planner reads ${list(read)} as a whole, which is quicker at no more than ${settings.smallRows} rows`;
+      : `valid and of the right operator class; the planner reads ${list(read)} ${what}, which is quicker at no more than ${settings.smallRows} rows`;
   return { answers: true, gate: { name: NAME, passed: true, value, bound: BOUND, note } };
 }
 
@@ -70,12 +73,29 @@ function unfitReason({ name, indexes }: VectorRelation, needed: string): string 
   return `the index ${other.name} is of the operator class ${other.operatorClass}, but searches need ${needed}: drop it, then resume`;
 }
 
-async function plans({ db, source, to, settings }: IndexContext): Promise<Readonly<Record<Way, PlannedScan[]>>> {
+/** How one search would be done. */
+type Plans = { readonly tenant: string | undefined } & Readonly<Record<Exclude<Way, 'exact'>, PlannedScan[]>>;
+
+async function plansOf(context: IndexContext): Promise<Plans[]> {
+  const { db, source, to, settings } = context;
+  const tenants = await someTenants(context);
   const query = new Float32Array(to.dimensions).fill(1);
   return searchSpace(db, source, to, async ({ explain }) => {
-    const by = (way: Way) => explain({ query, k: K, efSearch: settings.efSearch, way });
-    return { planner: await by('planner'), index: await by('index'), exact: [] };
+    const plans: Plans[] = [];
+    for (const tenant of tenants) {
+      const by = (way: Way) => explain({ query, k: K, efSearch: settings.efSearch, way, tenant });
+      plans.push({ tenant, planner: await by('planner'), index: await by('index') });
+    }
+    return plans;
   });
+}
+
+/** One that is undefined where there are none: all rows are searched. */
+async function someTenants({ db, source, settings }: IndexContext): Promise<(string | undefined)[]> {
+  if (source.tenantColumn === undefined) return [undefined];
+  const keys = await sampleKeys(db, source, settings.recallQueries, SEED);
+  const tenants = new Set((await tenantsOf(db, source, keys)).values());
+  return tenants.size === 0 ? [undefined] : [...tenants].slice(0, MOST_TENANTS);
 }
 
 function answeredByIndex(relation: VectorRelation, scans: readonly PlannedScan[], to: GateContext['to']): boolean {
@@ -93,19 +113,35 @@ function scansOf({ name }: VectorRelation, scans: readonly PlannedScan[]): Plann
   return scans.filter(({ relation }) => relation === name);
 }
 
-/** `filtered`: only the rows that this source's filter lets through count. */
+/** Each plan that goes without the vector index reads few rows of the relation. */
+async function areSmall(context: IndexContext, relation: VectorRelation, plans: readonly Plans[]): Promise<boolean> {
+  for (const { tenant, planner } of plans) {
+    if (answeredByIndex(relation, planner, context.to)) continue;
+    const whole = scansOf(relation, planner).some(({ node }) => node === 'Seq Scan');
+    if (!(await isSmall(context, relation, whole ? 'all' : { tenant }))) return false;
+  }
+  return true;
+}
+
+/** All of its rows, or those that the source's filter and the tenant leave: an index of these finds no others. */
 async function isSmall(
-  db: Executor,
+  { db, source, to, settings }: IndexContext,
   { name }: VectorRelation,
-  filtered: Source | undefined,
-  most: number,
+  read: 'all' | Pick<Plans, 'tenant'>,
 ): Promise<boolean> {
-  const from = filtered === undefined ? name : `${name} AS ${ident(filtered.relation.table)}`;
+  const rows = to.store === 'table' ? fromSource(source) : `${name} AS ${ident(source.relation.table)}`;
+  const { filter, tenantColumn } = source;
+  const tenant = read === 'all' ? undefined : read.tenant;
+  const conditions = [
+    ...(read === 'all' || filter === undefined ? [] : [`(${filter})`]),
+    ...(tenant === undefined || tenantColumn === undefined ? [] : [`${column(source, tenantColumn)} = $2`]),
+  ];
+  const where = conditions.length === 0 ? 'true' : conditions.join(' AND ');
   const [row] = await db.query<{ rows: number }>(
-    `SELECT count(*) AS rows FROM (SELECT FROM ${from} WHERE ${filtered?.filter ?? 'true'} LIMIT $1::int8 + 1) AS __fv_rows`,
-    [most],
+    `SELECT count(*) AS rows FROM (SELECT FROM ${read === 'all' ? name : rows} WHERE ${where} LIMIT $1::int8 + 1) AS __fv_rows`,
+    [settings.smallRows, ...(tenant === undefined ? [] : [tenant])],
   );
-  return (row?.rows ?? 0) <= most;
+  return (row?.rows ?? 0) <= settings.smallRows;
 }
 
 function list(relations: readonly VectorRelation[]): string {

@@ -28,13 +28,13 @@ export async function readOverlaps(context: OverlapContext): Promise<Overlap[]> 
   const { db, source, from, to, settings, signal } = context;
   const old = new Map((await sampleStored(db, source, from, settings.overlapRows, SEED)).map((row) => [row.key, row]));
   const overlaps: Overlap[] = [];
-  for (const { key, vector } of await sampleStored(db, source, to, settings.overlapRows, SEED)) {
+  for (const { key, vector, tenant } of await sampleStored(db, source, to, settings.overlapRows, SEED)) {
     const before = old.get(key);
     if (!before) continue;
     signal.throwIfAborted();
     const nearestIn = (space: typeof from, query: Float32Array) =>
       searchSpace(db, source, space, async ({ ask }) => {
-        const { near } = await ask({ query, k: K + 1, efSearch: settings.efSearch, way: 'planner' });
+        const { near } = await ask({ query, k: K + 1, efSearch: settings.efSearch, way: 'planner', tenant });
         return near.filter((row) => row.key !== key).slice(0, K);
       });
     const [was, is] = [await nearestIn(from, before.vector), await nearestIn(to, vector)];

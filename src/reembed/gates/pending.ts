@@ -12,12 +12,14 @@ export async function pendingGate({
   readonly to: Pick<GateContext['to'], 'id'>;
   readonly settings: Pick<GateContext['settings'], 'pendingSeconds'>;
 }): Promise<Gate> {
-  const [row] = await db.query<{ oldest: number | null }>(
-    `SELECT extract(epoch FROM clock_timestamp() - ${oldestSinceSql('$1')})::float8 AS oldest`,
-    [to.id],
-  );
+  const [[row], ranges] = await Promise.all([
+    db.query<{ oldest: number | null }>(
+      `SELECT extract(epoch FROM clock_timestamp() - ${oldestSinceSql('$1')})::float8 AS oldest`,
+      [to.id],
+    ),
+    countLoadRanges(db, to.id),
+  ]);
   const value = Math.max(0, Math.round((row?.oldest ?? 0) * 1000) / 1000);
-  const ranges = await countLoadRanges(db, to.id);
   const late = value >= settings.pendingSeconds;
   const note =
     ranges > 0

@@ -7,8 +7,9 @@ import type { IndexUse } from './index-use.js';
 export const EF_LADDER: readonly number[] = [40, 80, 120, 160, 240, 400, 640, MAX_EF_SEARCH];
 
 /**
- * The index of the new space finds enough of what an exact search finds, at the hnsw.ef_search that is configured. Where
- * it does not, the one that does is said; the gate still does not hold, since searches would have to use it.
+ * The index of the new space finds enough of what an exact search finds, at the hnsw.ef_search that is configured, for
+ * the tenant of each row that is asked for, where the source has tenants. Where it does not, the one that does is said;
+ * the gate still does not hold, since searches would have to use it.
  */
 export async function recallGate(
   { db, source, to, settings, signal }: Pick<GateContext, 'db' | 'source' | 'to' | 'settings' | 'signal'>,
@@ -29,7 +30,8 @@ export async function recallGate(
   const { points, queries } = await recallCurve(db, source, to, [efSearch], options);
   const value = points[0]?.recall ?? Number.NaN;
   const what = `recall@${K} of ${queries} stored vectors at ef_search ${efSearch}`;
-  if (queries === 0) return { ...gate, passed: true, value: null, note: 'there are no vectors to ask for' };
+  if (queries === 0)
+    return { ...gate, passed: true, value: null, note: 'there are no vectors with neighbours to ask for' };
   if (value >= bound) return { ...gate, passed: true, value, note: what };
   const ladder = EF_LADDER.filter((ef) => ef > efSearch);
   const more = ladder.length === 0 ? [] : (await recallCurve(db, source, to, ladder, options)).points;

@@ -35,11 +35,19 @@ export interface PlanContext {
   readonly rows: number;
   /** Of the rows: those whose vector is in the adopted column already. */
   readonly adopts: number;
+  /** Rows beside these on which content or filter fails. */
+  readonly fails: number;
+  /** Of the rows that are not adopted: those whose text is longer than the new model takes. */
+  readonly longRows: number;
   /** Tokens that are paid for: 0 where vectors are copied. */
   readonly tokens: number;
+  /** What is sent for each text of a sample: nothing for one that is refused as too long. */
+  readonly sent: readonly (readonly string[])[];
   readonly copies: boolean;
   /** USD; undefined where nobody knows. */
   readonly cost: number | undefined;
+  /** USD for a million tokens; 0 where it costs nothing or nobody knows. */
+  readonly price: number;
   readonly table: TableFacts;
   readonly sizes: Sizes;
   /** Somebody's index on the adopted column serves: none is built. */

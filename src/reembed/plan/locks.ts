@@ -1,3 +1,4 @@
+import type { StoreKind } from '../../catalog/space.js';
 import { lockBudgetMs } from '../../source/index.js';
 import type { Findings, PlanContext } from './context.js';
 import { backfillHotShare } from './hot.js';
@@ -9,8 +10,10 @@ export async function measureLocks(context: PlanContext): Promise<Findings> {
   const below = table.partitions > 0 ? ` and its ${table.partitions} partitions` : '';
   const onRows = to.store === 'column';
   const budget = lockBudgetMs(relations);
+  const on = `on ${source.relation.schema}.${source.relation.table}${below}`;
+  const brief = `at most ${budget} ms a try, or given back at once`;
   const words = [
-    `${onRows ? 'ACCESS EXCLUSIVE' : 'SHARE ROW EXCLUSIVE'} on ${source.relation.schema}.${source.relation.table}${below} while expanding and contracting, at most ${budget} ms a try, or given back at once`,
+    ...briefLocks(from.store, to.store).map(({ mode, when }) => `${mode} ${on} while ${when}, ${brief}`),
     `rows for 30 ms while backfilling, those that the app holds passed over`,
     ...(to.index.kind === 'none'
       ? []
@@ -43,6 +46,12 @@ export async function measureLocks(context: PlanContext): Promise<Findings> {
             `The backfill updates every row, and fires the table's own triggers (${fired.join(', ')}): \`--store table\` leaves the rows alone.`,
           ]
         : []),
+      // Vectors that are on the rows already were tried then.
+      ...(fired.length > 0 && from.store !== 'column'
+        ? [
+            '`start` first updates a few rows, which fires these triggers, and rolls that back: if they change the content, it refuses, since each row would be embedded again and again.',
+          ]
+        : []),
       ...(from.store === 'column' && hazards.updateTriggers.length > 0
         ? [
             'The old vectors are not cleared before their column is dropped, since that would fire the triggers again: their room comes back only with a rewrite of the table, such as VACUUM FULL.',
@@ -60,6 +69,19 @@ export async function measureLocks(context: PlanContext): Promise<Findings> {
         : []),
     ],
   };
+}
+
+/** Columns that come or go take the stronger lock, and so do triggers that a store of another kind does not need. */
+function briefLocks(from: StoreKind, to: StoreKind): { mode: string; when: string }[] {
+  const modeIf = (strong: boolean) => (strong ? 'ACCESS EXCLUSIVE' : 'SHARE ROW EXCLUSIVE');
+  const expanding = modeIf(to === 'column');
+  const contracting = modeIf(from === 'column' || to !== from);
+  return expanding === contracting
+    ? [{ mode: expanding, when: 'expanding and contracting' }]
+    : [
+        { mode: expanding, when: 'expanding' },
+        { mode: contracting, when: 'contracting' },
+      ];
 }
 
 /** Seconds, where it is long enough to be in the way; sessions of other roles are seen by pg_monitor alone. */

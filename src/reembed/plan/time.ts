@@ -1,4 +1,5 @@
-import { contentSql, eligibleSql, fromSource } from '../../catalog/expressions.js';
+import { type KnownLimits, knownLimits } from '../../budget/account.js';
+import { mostTokensPerRequest } from '../../budget/request-size.js';
 import { indexCost } from '../../store/index-state.js';
 import type { PlanFact } from '../definition.js';
 import type { Findings, PlanContext } from './context.js';
@@ -105,16 +106,12 @@ async function providerTime(context: PlanContext): Promise<Known> {
     if (!perSecond) return is(null, 'a model that runs here; nobody measured how fast it is');
     return is(rows / perSecond, `${Math.round(perSecond)} texts a second, measured just now by one process`);
   }
-  const limits = await knownLimits(context, settings.account);
-  const { maxInputs = Number.POSITIVE_INFINITY, maxTokensPerRequest = Number.POSITIVE_INFINITY } =
-    settings.embedLimits ?? {};
-  const notes = [...limits.notes, ...spend.notes];
-  if (limits.tokensPerMinute === null && limits.requestsPerMinute === null && spend.seconds === 0) {
+  const limits = await knownLimits(context.db, settings.account, settings.budget ?? {});
+  const notes = [...(await restNotes(context, settings.account)), ...spend.notes];
+  if (limits.tokensPerMinute === undefined && limits.requestsPerMinute === undefined && spend.seconds === 0) {
     return is(null, 'neither the configuration nor the provider named a limit yet', notes);
   }
-  // No request takes more than half a second of the limit of tokens.
-  const perRequest = Math.min(maxTokensPerRequest, (limits.tokensPerMinute ?? Number.POSITIVE_INFINITY) / 120);
-  const requests = Math.max(rows / maxInputs, tokens / perRequest);
+  const requests = requestsOf(context, limits);
   const times = [
     {
       seconds: (60 * tokens) / (limits.tokensPerMinute ?? Number.POSITIVE_INFINITY),
@@ -142,47 +139,37 @@ function daysOfSpend({ cost, settings: { spendPerDay } }: PlanContext): { second
   };
 }
 
-/** As the accounts of `budget` have them: the lower of configuration and provider, in part while somebody else uses the key. */
-async function knownLimits(
-  { db, settings }: PlanContext,
-  account: string,
-): Promise<{ tokensPerMinute: number | null; requestsPerMinute: number | null; notes: string[] }> {
-  const { tokensPerMinute: tokensCap = null, requestsPerMinute: requestsCap = null } = settings.budget ?? {};
-  const [row] = await db.query<{
-    tokens: number | null;
-    requests: number | null;
-    rests: boolean;
-    reason: string | null;
-  }>(
-    `SELECT COALESCE(share, 1) * LEAST(tokens_limit, $2::float8) AS tokens,
-       COALESCE(share, 1) * LEAST(requests_limit, $3::float8) AS requests,
-       COALESCE(resumes_at > clock_timestamp(), false) AS rests, reason
-     FROM (SELECT) one LEFT JOIN freshvec.account ON account = $1`,
-    [account, tokensCap, requestsCap],
-  );
-  return {
-    tokensPerMinute: row?.tokens ?? null,
-    requestsPerMinute: row?.requests ?? null,
-    notes: row?.rests ? [`The provider is left alone at present: ${row.reason ?? 'it refused'}.`] : [],
-  };
+/** How many it takes, as workers send them: none holds more than one claim, or more tokens than the gate lets through. */
+function requestsOf({ rows, adopts, tokens, price, settings }: PlanContext, limits: KnownLimits): number {
+  const { batchKeys = Number.POSITIVE_INFINITY, spendPerDay } = settings;
+  const { maxInputs = Number.POSITIVE_INFINITY, maxTokensPerRequest = Number.POSITIVE_INFINITY } =
+    settings.embedLimits ?? {};
+  const most = Math.min(maxTokensPerRequest, mostTokensPerRequest(limits, { price, capPerDay: spendPerDay }));
+  return Math.max((rows - adopts) / Math.min(maxInputs, batchKeys), tokens / most);
 }
 
-/** Texts a second of a model that runs in this process, on texts of the source. */
+async function restNotes({ db }: PlanContext, account: string): Promise<string[]> {
+  const [row] = await db.query<{ reason: string | null }>(
+    'SELECT reason FROM freshvec.account WHERE account = $1 AND resumes_at > clock_timestamp()',
+    [account],
+  );
+  return row ? [`The provider is left alone at present: ${row.reason ?? 'it refused'}.`] : [];
+}
+
+/** Texts a second of a model that runs in this process, on what is sent for texts of the sample. */
 async function measureModel(
-  { db, source }: PlanContext,
+  { sent }: PlanContext,
   embed: (texts: readonly string[]) => Promise<unknown>,
 ): Promise<number | undefined> {
-  const texts = await db.tx((tx) =>
-    tx.query<{ text: string }>(
-      `SELECT ${contentSql(source.content, source.relation.table)} AS text FROM ${fromSource(source)}
-       WHERE ${eligibleSql(source)} LIMIT ${SAMPLE_TEXTS}`,
-    ),
-  );
-  if (texts.length === 0) return undefined;
-  const sample = texts.map(({ text }) => text);
+  const texts = sent.slice(0, SAMPLE_TEXTS);
+  // A long text may be sent in hundreds of pieces.
+  const parts = texts.flat();
+  const sample = parts.slice(0, SAMPLE_TEXTS);
+  if (sample.length === 0) return undefined;
   // The first call loads the model.
   await embed(sample.slice(0, 1));
   const began = performance.now();
   await embed(sample);
-  return sample.length / (Math.max(performance.now() - began, 0.1) / 1000);
+  const seconds = Math.max(performance.now() - began, 0.1) / 1000;
+  return (texts.length * sample.length) / parts.length / seconds;
 }

@@ -13,10 +13,10 @@ const LOCK = path.join(ROOT, 'dist', '.build-lock');
 
 let built: Promise<void> | undefined;
 
-/** Compiles src and workers into dist unless that is newer than they are. Test files run side by side: one builds. */
+/** Compiles src, workers and examples into dist unless that is newer than they are. Test files run side by side: one builds. */
 export function ensureBuilt(): Promise<void> {
   built ??= underLock(async () => {
-    const sources = await Promise.all(['src', 'workers'].map((folder) => newest(path.join(ROOT, folder))));
+    const sources = await Promise.all(['src', 'workers', 'examples'].map((folder) => newest(path.join(ROOT, folder))));
     if ((await modifiedAt(path.join(ROOT, 'dist/workers/embed.js'))) > Math.max(...sources)) return;
     const tsc = path.join(ROOT, 'node_modules/typescript/bin/tsc');
     const args = [tsc, '-p', path.join(ROOT, 'tsconfig.build.json'), '--pretty', 'false'];

@@ -36,7 +36,7 @@ export const measureCommands: Register = (reembed, act) => {
     .command('eval')
     .argument('<source>')
     .description('measure the old and the new vectors: gates, recall, latency, your labelled queries; changes nothing')
-    .option('--queries <file>', 'labelled queries: JSON or JSON lines of {"query", "relevant": [keys]}')
+    .option('--queries <file>', 'labelled queries: JSON or JSON lines of {"query", "relevant": [keys], "tenant"?}')
     .option('--html <file>', 'write the report as one self-contained page')
     .addHelpText('after', '\nExample:\n  $ freshvec reembed eval notes --queries queries.jsonl --html report.html')
     .action(

@@ -32,7 +32,7 @@ export const startCommand: Register = (reembed, act) => {
     .option('--spend-cap <usd>', 'rest once the new vectors have cost so many dollars; until the switch', dollars)
     .option(
       '--queries <file>',
-      'labelled queries that the new model must answer as well: JSON lines of {"query", "relevant"}',
+      'labelled queries that the new model must answer as well: JSON lines of {"query", "relevant", "tenant"?}',
     )
     .option('--no-verify', 'with --adopt: do not embed a few rows first to see whether the model made the vectors')
     .option('-y, --yes', 'do not ask')

@@ -2,7 +2,7 @@ import type { PlanFact, PlanFactName, ReembedPlan } from '../../../reembed/defin
 import { shown } from '../../../reembed/eval/text.js';
 import { isThrottled, type MigrationStatus } from '../../../reembed/status.js';
 import { throttleReasons } from '../../../reembed/throttle/describe.js';
-import { adoptionText, describeStatements, verificationText } from '../../plan.js';
+import { adoptionText, describeStatements, longTextsText, verificationText } from '../../plan.js';
 import { count } from '../../table.js';
 
 const LABELS: Readonly<Record<PlanFactName, string>> = {
@@ -41,6 +41,7 @@ export function describeReembed(plan: ReembedPlan): string {
         ? 'free'
         : `about $${cost < 0.01 ? cost.toPrecision(1) : cost.toFixed(2)}`;
   const about = plan.rowsEstimated ? 'about ' : '';
+  const long = longTextsText(plan);
   const adopted = to.adoption === undefined ? '' : `${adoptionText(plan.adopts, plan.rowsEstimated)}, embeds `;
   const place = (space: typeof to) =>
     `${space.type}(${space.dimensions}) in ${space.store === 'column' ? `column ${space.column}` : "freshvec's own table"}, ${space.metric}`;
@@ -55,6 +56,7 @@ export function describeReembed(plan: ReembedPlan): string {
       'work',
       `${adopted}${about}${count(plan.rows - plan.adopts)} rows, ${copies ? 'vectors are copied: no provider is asked' : `about ${count(plan.tokens)} tokens, ${money}`}`,
     ),
+    ...(long === undefined ? [] : [line('long texts', long)]),
     ...(plan.verification === undefined ? [] : [line('verify', verificationText(plan.verification))]),
     ...plan.facts.flatMap((fact) => factLines(fact, line)),
     ...plan.notes.map((note) => `Note: ${note}`),
