@@ -124,6 +124,11 @@ export class Metrics implements StageObserver {
     'What the cap is held against: charged, and reserved for requests under way.',
     ['per'],
   );
+  private readonly migration = this.gauge('migration', '1 for the move to another model that is under way.', [
+    'source',
+    'state',
+    'paused',
+  ]);
   private readonly failures = this.gauge('failures', 'Failures that are on the list.', ['source', 'code']);
 
   constructor(private readonly options: MetricsOptions) {
@@ -178,9 +183,9 @@ export class Metrics implements StageObserver {
 
   /** Anew each time, so that a source that was removed goes. */
   private show(readings: Readings | undefined): void {
-    const { sourceReadable, sourceRows, coverage, backlog, oldestStale, failures, spendToday, spendCapUsed } = this;
-    const gauges = [sourceReadable, sourceRows, coverage, backlog, oldestStale, failures, spendToday, spendCapUsed];
-    for (const gauge of gauges) gauge.reset();
+    const { sourceReadable, sourceRows, coverage, backlog, oldestStale, failures, migration, spendToday } = this;
+    const gauges = [sourceReadable, sourceRows, coverage, backlog, oldestStale, failures, migration, spendToday];
+    for (const gauge of [...gauges, this.spendCapUsed]) gauge.reset();
     this.databaseUp.set(readings === undefined ? 0 : 1);
     for (const source of readings?.unreadable ?? []) sourceReadable.set({ source }, 0);
     for (const reading of readings?.sources ?? []) this.showSource(reading);
@@ -192,7 +197,8 @@ export class Metrics implements StageObserver {
     for (const { source, model, usd: cost } of foldSpenders(rows)) this.spendToday.set({ source, model }, cost);
   }
 
-  private showSource({ source, counts, oldestStaleSeconds, backlog, failures }: SourceReading): void {
+  private showSource({ source, counts, oldestStaleSeconds, backlog, failures, migration }: SourceReading): void {
+    if (migration) this.migration.set({ source, state: migration.state, paused: String(migration.paused) }, 1);
     this.sourceReadable.set({ source }, counts === undefined ? 0 : 1);
     if (counts !== undefined) {
       for (const [state, count] of Object.entries(counts.rows)) this.sourceRows.set({ source, state }, count);

@@ -16,6 +16,8 @@ export interface SourceReading {
   readonly backlog: Readonly<Record<BacklogLane, number>>;
   /** Failures that are on the list, by code. */
   readonly failures: ReadonlyMap<string, number>;
+  /** Its move to another model that is under way. `state`: as in `reembed status`. */
+  readonly migration: { readonly state: string; readonly paused: boolean } | undefined;
 }
 
 /** Money of today (UTC), in USD. */

@@ -66,7 +66,7 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     paused: migration.paused,
     auto: migration.auto,
     renamed: migration.renamed,
-    reason: migration.reason ?? null,
+    reason: migration.reason ?? (await uncontrolled(db, migration)) ?? null,
     resting: (filling && (await pauseOf(db, { sourceId: source.id, spaceId: migration.toSpaceId }))) || null,
     from: from?.fingerprint ?? `space ${migration.fromSpaceId}`,
     to: to?.fingerprint ?? migration.target.fingerprint,
@@ -85,6 +85,26 @@ export async function migrationStatus(db: Database, sourceName: string): Promise
     endedAt: migration.endedAt ?? null,
     events: await listEvents(db, migration.id),
   };
+}
+
+/** Seconds after which a process with the role `reembed` would have taken a migration up, or gone on with it. */
+const TAKEN_UP_SECONDS = 15;
+/** States that want one all the time. */
+const CONTROLLED: readonly Migration['state'][] = ['planned', 'expanding', 'backfilling', 'indexing', 'contracting'];
+
+/** Nobody carries it out, in words; its controllers hold a lease row. */
+async function uncontrolled(db: Executor, { id, state, paused }: Migration): Promise<string | undefined> {
+  if (paused || !CONTROLLED.includes(state)) return undefined;
+  const [row] = await db.query<{ alone: boolean }>(
+    `SELECT NOT EXISTS (SELECT FROM freshvec.singleton s
+         WHERE s.name = 'reembed:' || m.id AND s.expires_at > clock_timestamp())
+       AND GREATEST(m.throttled_at, (SELECT max(e.at) FROM freshvec.migration_event e WHERE e.migration_id = m.id))
+         < clock_timestamp() - make_interval(secs => $2) AS alone
+     FROM freshvec.migration m WHERE m.id = $1`,
+    [id, TAKEN_UP_SECONDS],
+  );
+  if (!row?.alone) return undefined;
+  return 'no process with the role `reembed` carries it out: start one (`freshvec up`, or `workers/reembed`)';
 }
 
 async function spendOf(db: Executor, spaceId: number): Promise<MigrationStatus['spend']> {

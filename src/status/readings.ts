@@ -1,4 +1,5 @@
 import { readToday } from '../budget/spend-report.js';
+import { hasEnded, latestMigration } from '../catalog/migration.js';
 import { listSources, type Source } from '../catalog/source.js';
 import { listMaintainedSpaces, liveSpace } from '../catalog/space.js';
 import { LANES, type Lane } from '../claim/lease.js';
@@ -63,6 +64,7 @@ export async function readSources(db: Database, options: ReadingsOptions): Promi
 async function readRecord(view: Database, source: Source): Promise<SourceReading> {
   return view.tx(async (tx) => {
     const live = await liveSpace(tx, source.id);
+    const migration = await latestMigration(tx, source.id);
     const spaceIds = (await listMaintainedSpaces(tx, source.id)).map(({ id }) => id);
     return {
       source: source.name,
@@ -70,6 +72,7 @@ async function readRecord(view: Database, source: Source): Promise<SourceReading
       oldestStaleSeconds: (live && (await readPending(tx, live.space)).oldestSeconds) ?? 0,
       backlog: await readBacklog(tx, spaceIds),
       failures: await failuresByCode(tx, source.id),
+      migration: migration && !hasEnded(migration) ? { state: migration.state, paused: migration.paused } : undefined,
     };
   });
 }

@@ -27,6 +27,7 @@ const reading = (more: Partial<SourceReading> = {}): SourceReading => ({
   oldestStaleSeconds: 0,
   backlog: { interactive: 0, bulk: 0, waiting: 0, ranges: 0 },
   failures: new Map(),
+  migration: undefined,
   ...more,
 });
 
@@ -182,6 +183,14 @@ describe('what is read of the sources', () => {
     const without = parse(await metricsOf(nothing).text());
     expect(valuesOf(without, 'freshvec_spend_cap_usd', 'per')).toEqual({});
     expect(valuesOf(without, 'freshvec_spend_cap_used_usd', 'per')).toEqual({});
+  });
+
+  test('a move that is parked can be alerted on; one that has ended is gone', async () => {
+    const moves: SourceReading['migration'][] = [{ state: 'parked', paused: false }, undefined];
+    const metrics = metricsOf(async () => ({ sources: [reading({ migration: moves.shift() })], unreadable: [] }));
+    const seen = async () => valuesOf(parse(await metrics.text()), 'freshvec_migration', 'source', 'state', 'paused');
+    expect(await seen()).toEqual({ 'notes,parked,false': 1 });
+    expect(await seen()).toEqual({});
   });
 
   test('a stale row of unknown age is infinitely old, and late', async () => {
