@@ -5,9 +5,9 @@ import type { Database, Executor } from './database.js';
 const AGAIN_MS = 100;
 
 /**
- * Runs what takes long and may be lost in a transaction that is open: once `stop` aborts, the statement that runs is
- * cancelled and the signal's reason is thrown, which rolls all back. On the embedded database it is waited for: the
- * transaction has its only connection.
+ * Runs what takes long and may be lost in a transaction that is open, or in a session: once `stop` aborts, the statement
+ * that runs is cancelled, and whatever `fn` begins after it, and the signal's reason is thrown, which rolls all back. On
+ * the embedded database it is waited for: `tx` has its only connection.
  */
 export async function cancellable<T>(
   db: Database,
@@ -38,7 +38,7 @@ export async function cancellable<T>(
   } finally {
     over = true;
     stop.removeEventListener('abort', begin);
-    // The backend is ours while the transaction is open: a cancel that came later could meet a stranger's statement.
+    // The backend is ours while `tx` is: a cancel that came later could meet a stranger's statement.
     await cancelling;
   }
 }

@@ -11,17 +11,17 @@ export const PINNED_SETTINGS = [
 
 type Run = <R extends Row>(text: string, params?: readonly unknown[], options?: StatementOptions) => Promise<R[]>;
 
-/** An executor over one connection. Statements issued at once run one after the other, in the order of the calls. */
+/**
+ * An executor over one connection, which runs its statements one after the other in the order of the calls. Statements
+ * issued at once are sent at once where the connection can, and share a round trip.
+ */
 export function executor(run: Run): Executor {
-  let before: Promise<unknown> = Promise.resolve();
   let over = false;
   return {
     query<R extends Row = Row>(text: string, params?: readonly unknown[], options?: StatementOptions): Promise<R[]> {
       if (over) return Promise.reject(new TypeError('the transaction has had its last statement'));
       over = options?.last === true;
-      const result = before.then(() => run<R>(text, params, options));
-      before = result.catch(() => undefined);
-      return result;
+      return run<R>(text, params, options);
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { Database } from '../db/database.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { noBuild } from '../db/index-builds.js';
 import { dropUnderLock } from '../source/index.js';
 import { type BuildOptions, ensureIndex } from '../store/build-index.js';
 import { recordBuild } from '../store/build-record.js';
@@ -45,11 +46,13 @@ export async function swapIndex(db: Database, target: Target, options: BuildOpti
     [...(await own()).values()].filter((index) => !isNext(index)),
     options,
   );
-  for (const index of [...(await own()).values()].filter(isNext)) {
-    const { schema, index: name, partitioned } = index.relation;
-    if (!partitioned) await recordBuild(db, space, index.relation, index.name);
-    await briefly(db, `ALTER INDEX ${qualified(schema, index.name)} RENAME TO ${ident(name)}`, options.signal);
-  }
+  const next = [...(await own()).values()].filter(isNext);
+  for (const { name, relation } of next) if (!relation.partitioned) await recordBuild(db, space, relation, name);
+  // All at once: half of a partitioned table's would look like one that was begun, and one that is there already.
+  const renames = next.map(
+    ({ name, relation: { schema, index } }) => `ALTER INDEX ${qualified(schema, name)} RENAME TO ${ident(index)}`,
+  );
+  await briefly(db, renames, options.signal);
   return true;
 }
 
@@ -79,6 +82,7 @@ async function dropAll(
 async function drop(db: Database, { source }: Target, { name, relation }: OwnIndex, { signal }: BuildOptions) {
   const index = qualified(relation.schema, name);
   if (relation.partitioned) return dropUnderLock(db, source, index);
+  await noBuild(db, relation.oid, signal);
   // No time-out: it would leave an invalid index, and the new one serves already.
   await longSession(db, { lockTimeoutMs: 0, signal }, (session) =>
     session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${index}`),

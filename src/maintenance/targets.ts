@@ -4,6 +4,7 @@ import { asSingleton } from '../claim/singleton.js';
 import type { Database, Executor } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
+import { findBuild } from '../db/index-builds.js';
 import { type VectorRelation, vectorRelations } from '../store/own-index.js';
 import { BusyError } from './run-log.js';
 
@@ -43,12 +44,11 @@ export async function aloneOnTable(
   fn: (lost: AbortSignal) => Promise<void>,
 ): Promise<void> {
   const ran = await asSingleton(db, `index:${source.relation.oid}`, async (lost) => {
-    const [build] = await db.query<{ pid: number }>(
-      `SELECT pid FROM pg_stat_progress_create_index
-       WHERE relid::int8 = ANY($1::int8[]) AND datname = current_database() LIMIT 1`,
-      [relations.map(({ oid }) => oid)],
+    const build = await findBuild(
+      db,
+      relations.map(({ oid }) => oid),
     );
-    if (build) throw new BusyError(`An index is being built on the table by pid ${build.pid}.`);
+    if (build !== undefined) throw new BusyError(`An index is being built on the table by pid ${build}.`);
     await fn(lost);
   });
   if (!ran) throw new BusyError('Another process of freshvec builds or tends an index on this table.');

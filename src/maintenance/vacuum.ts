@@ -1,6 +1,7 @@
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError } from '../db/errors.js';
 import { qualified } from '../db/identifiers.js';
+import { describeError } from '../observe/log.js';
 import type { OwnIndex, VectorRelation } from '../store/own-index.js';
 import { vacuumTable } from '../store/vacuum-table.js';
 import { forEach } from './for-each.js';
@@ -71,28 +72,36 @@ function vacuumLogged(
     aloneOnTable(db, target, async (lost) => {
       const signal = either(lost, options.signal);
       await assertMayVacuum(db, relation);
-      const rebuilt = await rebuildFirst(db, relation, { ...options, signal });
+      const first = await rebuildFirst(db, relation, { ...options, signal });
       await assertFree(db, relation);
       notes.bytesBefore = await sizeOf(db, relation);
       await vacuumTable(db, qualified(relation.schema, relation.name), { ...options, signal });
       notes.bytesAfter = await sizeOf(db, relation);
-      await describe(db, relation, dead, rebuilt, notes);
+      await describe(db, relation, dead, first, notes);
     }),
   );
 }
 
-/** Names of the bloated indexes on this table that were built again: of all spaces that have vectors there. */
+/**
+ * Builds the bloated indexes on this table again, of all spaces that have vectors there; resolves to what became of them,
+ * in words. One that cannot be built does not keep the table from its vacuum, which takes longer then.
+ */
 async function rebuildFirst(db: Database, relation: VectorRelation, options: VacuumOptions): Promise<string[]> {
-  const rebuilt: string[] = [];
+  const first: string[] = [];
   for (const target of await listTargets(db)) {
     if (!target.relations.some(({ oid }) => oid === relation.oid)) continue;
     if (target.space.index.kind === 'none' || !(await isTended(db, target.space))) continue;
     for (const index of await validIndexes(db, target)) {
       if (index.relation.oid !== relation.oid) continue;
-      if (await rebuildIfBloated(db, target, index, options)) rebuilt.push(index.name);
+      try {
+        if (await rebuildIfBloated(db, target, index, options)) first.push(`${index.name} rebuilt first`);
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        first.push(`${index.name} could not be rebuilt first: ${describeError(error).message}`);
+      }
     }
   }
-  return rebuilt;
+  return first;
 }
 
 async function rebuildIfBloated(
@@ -138,7 +147,7 @@ async function describe(
   db: Executor,
   relation: VectorRelation,
   before: number,
-  rebuilt: readonly string[],
+  first: readonly string[],
   notes: RunNotes,
 ): Promise<void> {
   const [row] = await db.query<{ dead: number }>(
@@ -146,8 +155,8 @@ async function describe(
     [relation.oid],
   );
   const after = row?.dead ?? 0;
-  const first = rebuilt.length > 0 ? ` (${rebuilt.join(', ')} rebuilt first)` : '';
-  notes.did = `vacuumed: ${before} dead rows before, ${after} after${first}`;
+  const rebuilt = first.length > 0 ? ` (${first.join('; ')})` : '';
+  notes.did = `vacuumed: ${before} dead rows before, ${after} after${rebuilt}`;
   if (after <= before / 2) return;
   const [holder] = await db.query<{ who: string }>(
     `SELECT who FROM (

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dollarQuote } from '../capture/index.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, FreshvecError, sqlState } from '../db/errors.js';
+import { findBuild } from '../db/index-builds.js';
 import { NO_LOCK, type PlannedStatement } from './definition.js';
 
 export interface ExecuteOptions {
@@ -91,6 +92,8 @@ async function attemptOnce(
   const mode = locking.some(({ lock }) => lock.startsWith('ACCESS EXCLUSIVE'))
     ? 'ACCESS EXCLUSIVE'
     : 'SHARE ROW EXCLUSIVE';
+  // A commit holds its locks until a standby has replayed it where one is waited for, and that behind a query there.
+  await tx.query(`SET LOCAL synchronous_commit = local`);
   await tx.query(`SET LOCAL lock_timeout = '${LOCK_MS}ms'`);
   await tx.query(`SET LOCAL statement_timeout = '${lockBudgetMs(table.relations)}ms'`);
   const sql = block([`LOCK TABLE ${table.name} IN ${mode} MODE NOWAIT`, ...locking.map(({ sql }) => sql)]);
@@ -117,14 +120,7 @@ async function inAFreeMoment(tx: Executor, sql: string, until: number): Promise<
  */
 async function endVacuum(tx: Executor, { name, oid }: LockedTable): Promise<void> {
   await tx.query('SET LOCAL statement_timeout = 0');
-  const builds = await tx.query(
-    `SELECT FROM pg_locks l JOIN pg_stat_progress_create_index p ON p.pid = l.pid
-     WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
-       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-       AND l.relation IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)) LIMIT 1`,
-    [oid],
-  );
-  if (builds.length > 0) return;
+  if ((await findBuild(tx, [oid])) !== undefined) return;
   await tx.query(
     `SELECT set_config('lock_timeout', (setting::int + $1::int)::text, true) FROM pg_settings WHERE name = 'deadlock_timeout'`,
     [VACUUM_ENDS_MS],

@@ -1,14 +1,16 @@
 import type { Source } from '../catalog/source.js';
 import type { Space } from '../catalog/space.js';
 import type { Database, Executor } from '../db/database.js';
-import { classify, FreshvecError, sqlState } from '../db/errors.js';
+import { classify, FreshvecError } from '../db/errors.js';
 import { ident, qualified } from '../db/identifiers.js';
+import { findBuild } from '../db/index-builds.js';
 import { type BuildProgress, watched } from './build-progress.js';
 import { recordBuild } from './build-record.js';
-import { dropGone, goneIndexes, isBuilding, renameInvalidSql } from './gone-index.js';
+import { dropGone, goneIndexes, renameInvalidSql } from './gone-index.js';
 import { briefly, longSession } from './index-session.js';
 import { indexedRelation } from './index-state.js';
 import { asAsked, NEXT, ownIndexes, type VectorRelation, vectorRelations } from './own-index.js';
+import { buildInParallel } from './parallel-build.js';
 import { operatorClassOf } from './vector-indexes.js';
 
 export interface BuildOptions {
@@ -46,10 +48,8 @@ export async function ensureIndex(
   for (const relation of relations) {
     options.signal?.throwIfAborted();
     const parent = relations.find(({ oid }) => oid === relation.parent);
-    // PostgreSQL gave a partition that came later an index of its own naming.
-    const isServing = async () =>
-      served || (!options.next && parent !== undefined && (await isAttached(db, relation, parent, nameOf(parent))));
-    const outcome = await ensureOne(db, space, source, relation, nameOf(relation), isServing, options);
+    if (parent) await takeName(db, space, relation, await attachedTo(db, relation, parent, nameOf(parent)), options);
+    const outcome = await ensureOne(db, space, source, relation, nameOf(relation), served, options);
     if (outcome === 'building') return 'building';
     built ||= outcome === 'built';
     if (parent) await attach(db, parent, nameOf(parent), relation, nameOf(relation));
@@ -63,7 +63,7 @@ async function ensureOne(
   source: Source,
   relation: VectorRelation,
   name: string,
-  isServing: () => Promise<boolean>,
+  served: boolean,
   options: BuildOptions,
 ): Promise<'valid' | 'built' | 'building'> {
   const { column } = indexedRelation(source, space);
@@ -81,10 +81,10 @@ async function ensureOne(
   const gone = relation.partitioned ? [] : await goneIndexes(db, relation, name);
   if (found?.valid && !outdated && gone.length === 0) return 'valid';
   // Ours, or somebody's on the same table: who queues behind a build holds a snapshot that the build will wait for.
-  if (!relation.partitioned && (await isBuilding(db, relation))) return 'building';
+  if (!relation.partitioned && (await findBuild(db, [relation.oid])) !== undefined) return 'building';
   if (gone.length > 0) await dropGone(db, relation, gone);
   if (found?.valid && !outdated) return 'valid';
-  if (!found && (await isServing())) return 'valid';
+  if (!found && served) return 'valid';
   const extension = await db.vectorExtension();
   const on = indexOnSql(space, qualified(relation.schema, relation.name), column, extension?.schema ?? 'public');
   if (relation.partitioned) {
@@ -122,16 +122,7 @@ async function ensureOne(
       }
     };
     if (found) await drop();
-    await watched(db, relation.oid, name, options, async () => {
-      try {
-        await create();
-      } catch (error) {
-        if (!lacksSharedMemory(error)) throw error;
-        // A parallel build keeps its graph in shared memory; one process alone does without.
-        await session.query('SET max_parallel_maintenance_workers = 0');
-        await create();
-      }
-    });
+    await watched(db, relation.oid, name, options, () => buildInParallel(session, create));
   });
   // One that is to take another's place is compared with itself once it has.
   if (!options.next) await recordBuild(db, space, relation, name);
@@ -145,6 +136,8 @@ async function ensureOne(
 export async function dropHalfBuilt(db: Database, source: Source, space: Space): Promise<void> {
   const leaves = (await vectorRelations(db, source, space)).filter(({ partitioned }) => !partitioned);
   for (const leaf of leaves) {
+    // To queue behind it would end it; whoever builds ours the next time drops this.
+    if ((await findBuild(db, [leaf.oid])) !== undefined) continue;
     await db.query(renameInvalidSql(leaf, leaf.index));
     await dropGone(db, leaf, await goneIndexes(db, leaf, leaf.index));
   }
@@ -154,11 +147,6 @@ export async function dropHalfBuilt(db: Database, source: Source, space: Space):
 export function indexOnSql(space: Space, table: string, column: string, vectorSchema: string): string {
   return `${table} USING hnsw (${ident(column)} ${qualified(vectorSchema, operatorClassOf(space))})
     WITH (m = ${space.index.m}, ef_construction = ${space.index.efConstruction})`;
-}
-
-/** "could not resize shared memory segment … No space left on device": /dev/shm, not the disk. */
-function lacksSharedMemory(error: unknown): boolean {
-  return sqlState(error) === '53100' && error instanceof Error && error.message.includes('shared memory');
 }
 
 async function isAsAsked(db: Executor, source: Source, space: Space, relation: VectorRelation, name: string) {
@@ -238,19 +226,36 @@ async function attach(
     [qualified(parent.schema, parentIndex), qualified(leaf.schema, leafIndex)],
   );
   if (!both?.both) return;
-  if (await isAttached(db, leaf, parent, parentIndex)) return;
+  if ((await attachedTo(db, leaf, parent, parentIndex)) !== undefined) return;
   await briefly(
     db,
     `ALTER INDEX ${qualified(parent.schema, parentIndex)} ATTACH PARTITION ${qualified(leaf.schema, leafIndex)}`,
   );
 }
 
-/** Whether an index of the leaf, whatever its name, belongs to this one of its parent. */
-async function isAttached(db: Executor, leaf: VectorRelation, parent: VectorRelation, parentIndex: string) {
-  const attached = await db.query(
-    `SELECT 1 FROM pg_inherits h JOIN pg_index i ON i.indexrelid = h.inhrelid
+/** The index of the leaf, whatever its name, that belongs to this one of its parent. */
+async function attachedTo(db: Executor, leaf: VectorRelation, parent: VectorRelation, parentIndex: string) {
+  const [attached] = await db.query<{ name: string }>(
+    `SELECT c.relname AS name FROM pg_inherits h JOIN pg_index i ON i.indexrelid = h.inhrelid
+     JOIN pg_class c ON c.oid = i.indexrelid
      WHERE i.indrelid = $1::int8::oid AND h.inhparent = to_regclass($2)`,
     [leaf.oid, qualified(parent.schema, parentIndex)],
   );
-  return attached.length > 0;
+  return attached?.name;
+}
+
+/** PostgreSQL gave a partition that came later an index of its own naming: ours, and tended as the others are. */
+async function takeName(
+  db: Database,
+  space: Space,
+  relation: VectorRelation,
+  attached: string | undefined,
+  { next, signal }: BuildOptions,
+): Promise<void> {
+  const name = relation.index + (next ? NEXT : '');
+  if (attached === undefined || attached === name) return;
+  const [taken] = await db.query('SELECT 1 WHERE to_regclass($1) IS NOT NULL', [qualified(relation.schema, name)]);
+  if (taken) return;
+  await briefly(db, `ALTER INDEX ${qualified(relation.schema, attached)} RENAME TO ${ident(name)}`, signal);
+  if (!next && !relation.partitioned) await recordBuild(db, space, relation, name);
 }

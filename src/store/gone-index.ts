@@ -32,15 +32,6 @@ export async function goneIndexes(db: Executor, relation: VectorRelation, name: 
   return gone.map((index) => index.name);
 }
 
-/** Whether any session builds an index of the relation. */
-export async function isBuilding(db: Executor, relation: Pick<VectorRelation, 'oid'>): Promise<boolean> {
-  const builds = await db.query(
-    `SELECT FROM pg_stat_progress_create_index WHERE relid = $1::int8::oid AND datname = current_database()`,
-    [relation.oid],
-  );
-  return builds.length > 0;
-}
-
 /** Drops what `goneIndexes` found; somebody may be faster. */
 export async function dropGone(db: Database, relation: VectorRelation, gone: readonly string[]): Promise<void> {
   await longSession(db, { lockTimeoutMs: 0 }, async (session) => {

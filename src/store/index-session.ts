@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { cancellable } from '../db/cancel.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify } from '../db/errors.js';
 
@@ -26,20 +27,7 @@ export async function longSession<T>(
     await session.query(
       `SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`,
     );
-    // The embedded database has this one connection: nobody could cancel.
-    if (!signal || db.kind === 'pglite') return fn(session);
-    const [backend] = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-    const cancel = () => void db.query('SELECT pg_cancel_backend($1::int)', [backend?.pid]).catch(() => {});
-    signal.addEventListener('abort', cancel, { once: true });
-    try {
-      signal.throwIfAborted();
-      return await fn(session);
-    } catch (error) {
-      signal.throwIfAborted(); // What was cancelled says so.
-      throw error;
-    } finally {
-      signal.removeEventListener('abort', cancel);
-    }
+    return cancellable(db, session, signal, () => fn(session));
   });
 }
 
@@ -49,16 +37,16 @@ const TRIES = 30;
 const PAUSE_MS = { first: 50, most: 1_000 };
 
 /**
- * Runs DDL that takes milliseconds but a lock that writers hold: who waits for it has every later writer wait behind, so
- * each try waits a moment only. Throws the last try's lock time-out.
+ * Runs DDL, one or more statements as one, that takes milliseconds but a lock that writers hold: who waits for it has
+ * every later writer wait behind, so each try waits a moment only. Throws the last try's lock time-out.
  */
-export async function briefly(db: Database, sql: string, signal?: AbortSignal): Promise<void> {
+export async function briefly(db: Database, sql: string | readonly string[], signal?: AbortSignal): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     signal?.throwIfAborted();
     try {
       await db.tx(async (tx) => {
         await tx.query(`SET LOCAL lock_timeout = ${TRY_MS}`);
-        await tx.query(sql);
+        for (const statement of [sql].flat()) await tx.query(statement);
       });
       return;
     } catch (error) {

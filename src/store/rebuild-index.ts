@@ -6,6 +6,7 @@ import { type BuildProgress, watched } from './build-progress.js';
 import { longSession, type SessionOptions } from './index-session.js';
 import { dropLeftovers } from './leftovers.js';
 import type { OwnIndex } from './own-index.js';
+import { buildInParallel } from './parallel-build.js';
 
 export interface RebuildOptions extends SessionOptions {
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
@@ -28,7 +29,10 @@ export async function rebuildIndex(
   try {
     await longSession(db, options, (session) =>
       watched(db, oid, index.name, options, () =>
-        session.query(`REINDEX INDEX ${concurrently}${qualified(schema, index.name)}`),
+        buildInParallel(session, async () => {
+          await dropLeftovers(db, source, space);
+          await session.query(`REINDEX INDEX ${concurrently}${qualified(schema, index.name)}`);
+        }),
       ),
     );
   } catch (error) {

@@ -11,6 +11,7 @@ import {
 import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify } from '../db/errors.js';
+import { takeTime } from '../db/timeouts.js';
 import type { FreshVector } from './port.js';
 import type { RowView } from './rows.js';
 
@@ -86,14 +87,15 @@ async function sample(db: Database, source: Source, count: number, seed: number,
   const from = (share: number) =>
     `${fromSource(source)} TABLESAMPLE SYSTEM (${share}) REPEATABLE (${Math.trunc(seed)})`;
   const keysOf = (share: number) =>
-    db.tx((tx) =>
-      tx.query<{ key: string }>(
+    db.tx(async (tx) => {
+      await takeTime(tx);
+      return tx.query<{ key: string }>(
         `SELECT __fv_key AS key FROM (
            SELECT ${keySql(source.key, source.relation.table)} AS __fv_key FROM ${from(share)} WHERE ${wanted}
          ) __fv_s ORDER BY hashtextextended(__fv_key, $2::int8), __fv_key LIMIT $1`,
         [count, Math.trunc(seed)],
-      ),
-    );
+      );
+    });
   let rows = await keysOf(percent);
   // A filter that few rows pass, or pages that are nearly empty.
   if (rows.length < count && percent < 100) rows = await keysOf(100);

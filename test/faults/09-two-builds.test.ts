@@ -11,7 +11,12 @@ import { openTransaction, vectorIndexes } from './index-builds.js';
 import { eachTry } from './support/tries.js';
 
 /** Who builds first; the other one comes while a writer's open transaction holds the first one up. */
-const FIRST = ['the user', 'freshvec', 'the user, and the migration is aborted'] as const;
+const FIRST = [
+  'the user',
+  'freshvec',
+  'freshvec, and the migration is paused',
+  'the user, and the migration is aborted',
+] as const;
 const WRITER = ['BEGIN', 'LOCK TABLE doc IN ROW EXCLUSIVE MODE'];
 
 test('fault 09: two concurrent builds on one table [O, no deadlock]', { timeout: 300_000 }, (context) =>
@@ -31,11 +36,18 @@ test('fault 09: two concurrent builds on one table [O, no deadlock]', { timeout:
       const build = () => user.query('CREATE INDEX CONCURRENTLY by_user ON doc (body)');
       let theirs: Promise<unknown>;
       let ours: Promise<unknown>;
-      if (first === 'freshvec') {
+      const paused = first === 'freshvec, and the migration is paused';
+      if (first === 'freshvec' || paused) {
         ours = workUntil(fixture, id, ['ready']);
         await builds(fixture, 1);
         theirs = build();
         await waitsForLock(fixture, 'user');
+        if (paused) {
+          // Ours is ended and theirs begins: what ours left must not be dropped just now.
+          await control.pauseMigration(db, 'doc');
+          await ours;
+          await builds(fixture, 1);
+        }
       } else {
         theirs = build();
         await builds(fixture, 1);
@@ -53,6 +65,10 @@ test('fault 09: two concurrent builds on one table [O, no deadlock]', { timeout:
       await writer.end();
       await theirs;
       await ours;
+      if (paused) {
+        await control.resumeMigration(db, 'doc');
+        await workUntil(fixture, id, ['ready']);
+      }
       const { rows } = await user.query(
         `SELECT indisvalid AND indisready AS valid FROM pg_index WHERE indexrelid = 'by_user'::regclass`,
       );

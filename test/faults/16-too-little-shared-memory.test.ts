@@ -5,6 +5,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ensureIndex } from '../../src/store/build-index.js';
 import { indexName } from '../../src/store/index-state.js';
+import { ownIndexes, vectorRelations } from '../../src/store/own-index.js';
+import { rebuildIndex } from '../../src/store/rebuild-index.js';
 import { start } from '../reembed/support.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { expectIndexes, filledSource } from './index-builds.js';
@@ -54,6 +56,14 @@ describe('fault 16: too little shared memory for a parallel index build [O, fall
       expect(await ensureIndex(db, source, space)).toBe('built');
       await expectIndexes(db, [indexName(space)]);
       expect(await ensureIndex(db, source, space)).toBe('valid');
+
+      // So is a rebuild, which would fail for good else.
+      const again = `REINDEX INDEX CONCURRENTLY ${indexName(space)}`;
+      await expect(db.session((session) => session.query(again))).rejects.toThrow(NO_MEMORY);
+      const [own] = (await ownIndexes(db, source, space, await vectorRelations(db, source, space))).values();
+      if (!own) throw new Error('no index');
+      await rebuildIndex(db, source, space, own, { lockTimeoutMs: 0 });
+      await expectIndexes(db, [indexName(space)]);
     },
     TIMEOUT_MS,
   );

@@ -1,16 +1,18 @@
 import { afterEach, expect, test } from 'vitest';
 import { claimRange } from '../../src/claim/claim-range.js';
 import { openDatabase } from '../../src/db/open.js';
+import { searchSpace } from '../../src/search/space-search.js';
 import { sourceStatus } from '../../src/status/status.js';
 import { openStore } from '../../src/store/index.js';
 import { vectorCodec } from '../../src/store/vector-codec.js';
+import { sampleKeys } from '../../src/store/vectors.js';
 import { restAfter } from '../../src/worker/drain-errors.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 
 let fixture: Fixture;
 afterEach(() => fixture.close());
 
-test('a first load and an exact count take longer than the database lets statements run', async () => {
+test('a first load, an exact count and the gates take longer than the database lets statements run', async () => {
   fixture = await openFixture();
   const { db, url } = fixture;
   // What the content calls is slow, not what the test does.
@@ -39,6 +41,10 @@ test('a first load and an exact count take longer than the database lets stateme
     expect((await sourceStatus(bounded, { exact: true })).sources).toMatchObject([{ rows: 60, fresh: 0 }]);
     const claim = { token: '00000000-0000-4000-8000-000000000001', worker: 'test', limit: 100 };
     expect((await claimRange(bounded, space.id, store, claim)).leased).toHaveLength(60);
+    // What gates do to a whole table.
+    expect(await sampleKeys(bounded, source, 50, 1)).toHaveLength(50);
+    const asLong = searchSpace(bounded, source, space, ({ tx }) => tx.query('SELECT pg_sleep(1.2)'));
+    await expect(asLong).resolves.toHaveLength(1);
   } finally {
     await bounded.close();
   }
