@@ -1,13 +1,14 @@
 import { setSpaceCap } from '../budget/space-cap.js';
-import { hasEnded, latestMigration, type Migration } from '../catalog/migration.js';
+import { hasEnded, holdLatestMigration, latestMigration, type Migration } from '../catalog/migration.js';
 import { getSource, type Source } from '../catalog/source.js';
 import { getSpace } from '../catalog/space.js';
-import type { Database, Executor } from '../db/database.js';
+import type { Database, Executor, StatementOptions } from '../db/database.js';
 import { sqlState } from '../db/errors.js';
 import { currentSource, executeStatements, lockedTable, type PlannedStatement } from '../source/index.js';
 import { MigrationMissing, MigrationRefused } from './errors.js';
 import { standsOn } from './ground.js';
 import { contractTo } from './operations/contract.js';
+import { dependents, whyKept } from './operations/dependents.js';
 import { DEPENDED_ON, exchangeNames } from './operations/rename.js';
 import { switchTo } from './operations/switch.js';
 import { oldReaders } from './readers.js';
@@ -39,8 +40,9 @@ export async function cutover(
   source: string,
   { rename = false }: { readonly rename?: boolean } = {},
 ): Promise<Migration> {
-  const act = async (tx: Executor, migration: Migration) => {
-    await assertSwitchable(tx, await getSource(tx, source), migration);
+  const act: Act = async (tx, migration, now) => {
+    const why = await whyNotSwitchable(tx, now, migration);
+    if (why !== undefined) throw refused(source, 'cutover', migration, why);
     return switchTo(tx, migration, 'soaking');
   };
   const migration = await (rename ? commandRenaming(db, source, 'cutover', act) : command(db, source, 'cutover', act));
@@ -55,10 +57,10 @@ export async function cutover(
 export async function rollback(db: Database, source: string): Promise<Migration> {
   const recorded = await latestMigration(db, (await getSource(db, source)).id);
   const renames = recorded?.renamed === true;
-  const act = async (tx: Executor, migration: Migration) => {
+  const act: Act = async (tx, migration, now) => {
     if (migration.renamed !== renames) return false;
     const from = await getSpace(tx, migration.fromSpaceId);
-    if (!from || !(await standsOn(tx, migration, await getSource(tx, source), from)))
+    if (!from || !(await standsOn(tx, migration, now, from)))
       throw refused(source, 'rollback', migration, 'the old vectors are not there any more: `reembed status` says why');
     return switchTo(tx, migration, 'rolled_back');
   };
@@ -66,10 +68,10 @@ export async function rollback(db: Database, source: string): Promise<Migration>
   return renames ? commandRenaming(db, source, 'rollback', act) : command(db, source, 'rollback', act);
 }
 
-/** Has the old space dropped; there is no way back. Refused while a process still searches it. */
+/** Has the old space dropped; there is no way back. Refused while a process searches it, or SQL of the app's stands on it. */
 export function complete(db: Database, source: string): Promise<Migration> {
-  return command(db, source, 'complete', async (tx, migration) => {
-    const readers = await oldReaders(tx, migration.sourceId);
+  return command(db, source, 'complete', async (tx, migration, now) => {
+    const [readers, old] = await Promise.all([oldReaders(tx, migration.sourceId), getSpace(tx, migration.fromSpaceId)]);
     if (readers.length > 0) {
       throw new MigrationRefused(
         source,
@@ -78,6 +80,8 @@ export function complete(db: Database, source: string): Promise<Migration> {
         `still searched with the old model by ${readers.join(', ')}. A process that lives notices the switch within 30 s, one that died is forgotten after 90 s: try again then, or end them`,
       );
     }
+    const standing = old ? await dependents(tx, now, old) : [];
+    if (standing.length > 0) throw refused(source, 'complete', migration, whyKept(standing));
     return contractTo(tx, migration, migration.fromSpaceId, 'completed: the old space is being dropped');
   });
 }
@@ -126,7 +130,8 @@ export async function resumeMigration(
   });
 }
 
-type Act = (tx: Executor, migration: Migration) => Promise<boolean>;
+/** What a command does with a migration that is held, of a source as it is now. False: nothing. */
+type Act = (tx: Executor, migration: Migration, source: Source) => Promise<boolean>;
 
 async function command(
   db: Database,
@@ -135,14 +140,14 @@ async function command(
   act: Act,
   within?: Within,
 ): Promise<Migration> {
-  const fn = async (tx: Executor, migration: Migration) => {
+  const fn: Act = async (tx, migration, now) => {
     const outcome = outcomeOf(migration, event);
     if (outcome === 'same') return false;
     if ('refused' in outcome) throw refused(source, event, migration, outcome.refused);
     // A contraction goes on by itself, and what has ended does not rest.
     if (migration.paused && (outcome.to === 'contracting' || migration.state === 'planned'))
       await tx.query('UPDATE freshvec.migration SET paused = false WHERE id = $1', [migration.id]);
-    if (!(await act(tx, migration)))
+    if (!(await act(tx, migration, now)))
       throw refused(source, event, migration, 'it changed meanwhile: look at its status, and try again');
     return true;
   };
@@ -160,8 +165,8 @@ async function commandRenaming(
   const source = (await currentSource(db, recorded)) ?? recorded;
   const table = await lockedTable(db, source);
   let statements: readonly PlannedStatement[] = [];
-  const renaming: Act = async (tx, migration) => {
-    if (!(await act(tx, migration))) return false;
+  const renaming: Act = async (tx, migration, now) => {
+    if (!(await act(tx, migration, now))) return false;
     // After what `act` checks, which looks at the columns under their present names.
     statements = await exchangeNames(tx, source, migration, event);
     return true;
@@ -184,7 +189,7 @@ async function commandRenaming(
   });
 }
 
-/** How a command's transaction is run. */
+/** How a command's transaction is run, where something else goes along in it. */
 type Within = (work: (tx: Executor) => Promise<Migration>) => Promise<Migration>;
 
 /** Gates that did not hold are measured again after a while: a person's word has that done at once. */
@@ -193,30 +198,23 @@ function isResting({ state, tries }: Migration): boolean {
 }
 
 /**
- * Runs `fn` with the source's last migration locked, and takes it from its controller where `fn` says that the step
+ * Runs `act` with the source's last migration locked, and takes it from its controller where `act` says that the step
  * under way must not go on; resolves to it as it is then.
  */
-async function change(
-  db: Database,
-  sourceName: string,
-  fn: (tx: Executor, migration: Migration) => Promise<boolean>,
-  within: Within = (work) => db.tx(work),
-): Promise<Migration> {
-  const source = await getSource(db, sourceName);
-  return within(async (tx) => {
-    await tx.query(
-      `SELECT FROM freshvec.migration WHERE id = (SELECT max(id) FROM freshvec.migration WHERE source_id = $1)
-       FOR NO KEY UPDATE`,
-      [source.id],
-    );
-    const migration = await latestMigration(tx, source.id);
+async function change(db: Database, sourceName: string, act: Act, within?: Within): Promise<Migration> {
+  const work = async (tx: Executor, ending: StatementOptions): Promise<Migration> => {
+    // The definition second: an `alter` that held the migration is over then.
+    const [migration, source] = await Promise.all([holdLatestMigration(tx, sourceName), getSource(tx, sourceName)]);
     if (!migration) throw new MigrationMissing(sourceName);
-    if (await fn(tx, migration)) {
+    const acted = await act(tx, migration, source);
+    const [, then] = await Promise.all([
       // What failed before is tried at once.
-      await tx.query('UPDATE freshvec.migration SET token = NULL, tries = 0 WHERE id = $1', [migration.id]);
-    }
-    return (await latestMigration(tx, source.id)) ?? migration;
-  });
+      acted && tx.query('UPDATE freshvec.migration SET token = NULL, tries = 0 WHERE id = $1', [migration.id]),
+      latestMigration(tx, source.id, ending),
+    ]);
+    return then ?? migration;
+  };
+  return within ? within((tx) => work(tx, {})) : db.tx((tx) => work(tx, { last: true }), { eager: true });
 }
 
 function refused(source: string, command: string, migration: Migration, why: string): MigrationRefused {
@@ -248,9 +246,4 @@ export function acceptGates(db: Database, source: string, names: readonly string
     // Only the gates look at it.
     return migration.state === 'verifying';
   });
-}
-
-async function assertSwitchable(tx: Executor, source: Source, migration: Migration): Promise<void> {
-  const why = await whyNotSwitchable(tx, source, migration);
-  if (why !== undefined) throw refused(source.name, 'cutover', migration, why);
 }

@@ -25,17 +25,13 @@ export async function missingGround(
   }
   const lost = await missingColumns(db, source);
   if (lost !== undefined) return lost;
-  const present = await columnsOf(db, source);
-  for (const space of [from, to]) {
-    const missing = await missingSpace(db, migration, space, present);
-    if (missing !== undefined) return missing;
-  }
-  return undefined;
+  const [ofFrom, ofTo] = await Promise.all([from, to].map((space) => missingSpace(db, migration, source, space)));
+  return ofFrom ?? ofTo;
 }
 
 /** Whether the vectors of a space are where it has them: searches may be answered from there. */
 export async function standsOn(db: Executor, migration: Migration, source: Source, space: Space): Promise<boolean> {
-  return (await missingSpace(db, migration, space, await columnsOf(db, source))) === undefined;
+  return (await missingSpace(db, migration, source, space)) === undefined;
 }
 
 /** Key and tenant columns, and those that content and filter read, that are not there under their names. */
@@ -78,10 +74,13 @@ function wayOut({ state, fromSpaceId }: Migration, lost: Space): string {
 async function missingSpace(
   db: Executor,
   migration: Migration,
+  source: Source,
   space: Space,
-  present: ReadonlyMap<string, string>,
 ): Promise<string | undefined> {
-  const [recorded] = await db.query<{ state: string }>('SELECT state FROM freshvec.space WHERE id = $1', [space.id]);
+  const [[recorded], present] = await Promise.all([
+    db.query<{ state: string }>('SELECT state FROM freshvec.space WHERE id = $1', [space.id]),
+    columnsOf(db, source),
+  ]);
   // Not there yet, or on its way out.
   if (!recorded || recorded.state === 'dropped' || migration.dropSpaceId === space.id) return undefined;
   if (space.store === 'table') {

@@ -1,6 +1,6 @@
 import type { Migration } from '../catalog/migration.js';
 import type { Source } from '../catalog/source.js';
-import { getSpace } from '../catalog/space.js';
+import { getSpace, type Space } from '../catalog/space.js';
 import { countLoadRanges } from '../claim/pending.js';
 import type { Executor } from '../db/database.js';
 import { indexState } from '../store/vector-indexes.js';
@@ -9,6 +9,7 @@ import { standsOn } from './ground.js';
 
 /** Longest that an edit may wait for its vector in the new space when searches are switched to it, in s. */
 const PENDING_SECONDS = 60;
+const GONE = 'the new vectors are not there any more';
 
 /**
  * Why searches must not be switched to the new space just now, with what to do; undefined where they may. The gates held
@@ -20,13 +21,27 @@ export async function whyNotSwitchable(
   migration: Migration,
 ): Promise<string | undefined> {
   const to = await getSpace(db, migration.toSpaceId);
-  if (!to || !(await standsOn(db, migration, source, to))) return 'the new vectors are not there any more';
-  if (to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid')
+  if (!to) return GONE;
+  const [stands, index, ranges, pending] = await Promise.all([
+    standsOn(db, migration, source, to),
+    to.index.kind === 'none' ? 'valid' : indexState(db, source, to),
+    countLoadRanges(db, to.id),
+    pendingGate({ db, to, settings: { pendingSeconds: PENDING_SECONDS } }),
+  ]);
+  if (!stands) return GONE;
+  if (index !== 'valid')
     return 'the index of the new space is not there or not valid any more: `freshvec maintain run index` builds it';
   // Not for a person to accept: these rows have no vector yet, or that of another content.
-  if ((await countLoadRanges(db, to.id)) > 0)
+  if (ranges > 0)
     return 'pages have come up whose rows have no new vectors yet: they are being visited, `reembed status` says how far it is';
-  const { name, passed, value, note } = await pendingGate({ db, to, settings: { pendingSeconds: PENDING_SECONDS } });
+  const { name, passed, value, note } = pending;
   if (passed || migration.accepted.includes(name)) return undefined;
   return `searches would miss rows that still wait for their new vectors (${value} ${note}); \`reembed accept ${source.name} ${name}\` lets that pass`;
+}
+
+/** What was there when the space was checked, or before, and has to be made again: pages, or the index. In words. */
+export async function lostGround(db: Executor, source: Source, to: Space): Promise<string | undefined> {
+  if ((await countLoadRanges(db, to.id)) > 0) return 'pages came that were not visited yet';
+  if (to.index.kind === 'none' || (await indexState(db, source, to)) === 'valid') return undefined;
+  return 'the index is gone: it is built again';
 }

@@ -249,6 +249,7 @@ test('what a step fails with is said in the status, without content', async () =
   const look = (error: Error) => controlMigration(failing(error), id, new AbortController().signal);
   await expect(look(new Error('No space left on device'))).rejects.toThrow();
   expect((await getMigration(db, id))?.reason).toContain('No space left on device');
+  await control.resumeMigration(db, 'doc');
   await expect(look(Object.assign(new Error('invalid input: "secret"'), { code: '22P02' }))).rejects.toThrow();
   expect((await getMigration(db, id))?.reason).toBe('it failed and is tried again: SQLSTATE 22P02');
 });

@@ -1,17 +1,14 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Space } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
 import { qualified } from '../../db/identifiers.js';
+import { noBuild } from '../../db/index-builds.js';
 import { dropUnderLock } from '../../source/index.js';
-import { isBuilding } from '../../store/gone-index.js';
 import { longSession } from '../../store/index-session.js';
 import { indexName } from '../../store/index-state.js';
 import { NEXT } from '../../store/own-index.js';
 import type { StepContext } from '../operation.js';
 
 const TRY_MS = 20_000;
-/** How often it is looked whether somebody's build has ended, in ms. */
-const LOOK_MS = 500;
 
 type IndexRow = {
   schema: string;
@@ -36,8 +33,7 @@ export async function dropIndex({ db, source, signal }: StepContext, space: Spac
       await dropUnderLock(db, source, name, { giveUpMs: TRY_MS });
       continue;
     }
-    // Somebody else's build would wait, at its end, for the snapshot of who queues behind it: one of the two would fail.
-    while (await isBuilding(db, { oid: index.table })) await sleep(LOOK_MS, undefined, { signal });
+    await noBuild(db, index.table, signal);
     await longSession(db, { lockTimeoutMs: 0, signal }, (session) =>
       session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${name}`),
     );

@@ -65,9 +65,13 @@ export const indexSpace: Operation = async (context) => {
 
   async function failed(error: unknown, counted: number): Promise<StepOutcome> {
     const message = error instanceof Error ? error.message : String(error);
-    // Nobody has to mend what passes by itself. What comes once the build has begun may be its own doing.
+    // Nobody has to mend what passes by itself. What comes once the build has begun may be its own doing; but it waits for
+    // its locks without limit: only to hang a leaf's index on its parent's is given up.
     const passing = isPassing(error);
-    if (passing && counted === 0) return waits(PASSING_MS, `the index is built later: ${message}`);
+    if (passing && (counted === 0 || classify(error) === 'lock_timeout')) {
+      if (counted > 0) await forgetTry(db, migration);
+      return waits(PASSING_MS, `the index is built later: ${message}`);
+    }
     // What a person must mend does not get better by trying.
     const tries = error instanceof FreshvecError && !passing ? MOST_TRIES : counted || (await countTry(db, migration));
     if (tries >= MOST_TRIES) {

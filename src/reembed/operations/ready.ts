@@ -1,7 +1,5 @@
-import { countLoadRanges } from '../../claim/pending.js';
-import { indexState } from '../../store/vector-indexes.js';
 import { MOVED, type Operation, waits } from '../operation.js';
-import { whyNotSwitchable } from '../switchable.js';
+import { lostGround, whyNotSwitchable } from '../switchable.js';
 import { recede } from '../transition.js';
 import { switchTo } from './switch.js';
 
@@ -12,12 +10,7 @@ const LOOK_MS = 5_000;
  * partition, are visited first, and an index that went is built again.
  */
 export const ready: Operation = async ({ db, migration, source, to }) => {
-  const lost =
-    (await countLoadRanges(db, to.id)) > 0
-      ? 'pages came that were not visited yet'
-      : to.index.kind !== 'none' && (await indexState(db, source, to)) !== 'valid'
-        ? 'the index is gone: it is built again'
-        : undefined;
+  const lost = await lostGround(db, source, to);
   if (lost !== undefined) {
     await db.tx((tx) => recede(tx, migration, lost));
     return MOVED;

@@ -3,10 +3,10 @@ import type { Migration } from '../../catalog/migration.js';
 import type { Source } from '../../catalog/source.js';
 import { getSpace } from '../../catalog/space.js';
 import type { Executor } from '../../db/database.js';
-import { literal } from '../../db/identifiers.js';
 import type { PlannedStatement } from '../../source/index.js';
 import { columnsOf, exchangeColumnsSql } from '../../store/column.js';
 import { MigrationRefused } from '../errors.js';
+import { readersSql } from './dependents.js';
 
 /** SQLSTATE of an exchange that found a view made since it was looked for. */
 export const DEPENDED_ON = 'FV002';
@@ -35,7 +35,7 @@ export async function exchangeNames(
     );
   }
   const columns = [...columnsOf(from), ...columnsOf(to)];
-  const dependents = (await tx.query<{ name: string }>(dependentsSql(source, columns))).map(({ name }) => name);
+  const dependents = (await tx.query<{ name: string }>(readersSql(source, columns))).map(({ name }) => name);
   if (dependents.length > 0) {
     throw refused(
       `${dependents.join(', ')} would go on with the column that it was made with, under its new name. Drop it first, and make it anew afterwards`,
@@ -48,21 +48,10 @@ export async function exchangeNames(
   await tx.query('UPDATE freshvec.migration SET renamed = NOT renamed WHERE id = $1', [migration.id]);
   const there = await columnsThere(tx, source.relation.oid, columns);
   const lock = 'ACCESS EXCLUSIVE, for milliseconds';
-  const none = `IF EXISTS (${dependentsSql(source, columns)}) THEN
+  const none = `IF EXISTS (${readersSql(source, columns)}) THEN
   RAISE EXCEPTION 'freshvec: a view was made on the vectors just now' USING ERRCODE = '${DEPENDED_ON}'; END IF`;
   return [
     { sql: none, lock, why: 'finds a view that was made meanwhile' },
     ...exchangeColumnsSql(source, from, to, there).map((sql) => ({ sql, lock, why: 'exchanges the names' })),
   ];
-}
-
-/** SQL for the views, and the functions with a body that the server has parsed, that stand on these columns. */
-function dependentsSql({ relation }: Source, columns: readonly string[]): string {
-  return `SELECT DISTINCT CASE WHEN r.oid IS NULL THEN 'the function ' || d.objid::regprocedure
-      ELSE 'the view ' || r.ev_class::regclass END AS name
-    FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-    JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-    WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass) AND d.refclassid = 'pg_class'::regclass
-      AND (d.refobjid = ${relation.oid} OR d.refobjid IN (SELECT relid FROM pg_partition_tree(${relation.oid})))
-      AND a.attname IN (${columns.map(literal).join(', ')}) ORDER BY 1`;
 }

@@ -22,18 +22,19 @@ export async function switchTo(tx: Executor, migration: Migration, direction: Di
       ? 'searches are answered from the new space'
       : 'searches are answered from the old space again';
   if (!(await move(tx, migration, direction, { what }))) return false;
-  // It bounds what the move costs; what searches are answered from must not rest for it.
-  if (direction === 'soaking') await setSpaceCap(tx, migration.toSpaceId, undefined);
-  // A space's row first, the pointer last: it is what searches wait for, if they wait at all.
-  await tx.query(
-    `UPDATE freshvec.space SET state = CASE id WHEN $1 THEN 'live' ELSE 'retained' END WHERE id IN ($1, $2)`,
-    [live, retained],
-  );
-  await tx.query(
-    'UPDATE freshvec.pointer SET epoch = epoch + 1, space_id = $2 WHERE source_id = $1 AND space_id <> $2',
-    [migration.sourceId, live],
-  );
-  await passOnFlags(tx, migration, live, retained);
+  await Promise.all([
+    // It bounds what the move costs; what searches are answered from must not rest for it.
+    direction === 'soaking' && setSpaceCap(tx, migration.toSpaceId, undefined),
+    tx.query(`UPDATE freshvec.space SET state = CASE id WHEN $1 THEN 'live' ELSE 'retained' END WHERE id IN ($1, $2)`, [
+      live,
+      retained,
+    ]),
+    tx.query('UPDATE freshvec.pointer SET epoch = epoch + 1, space_id = $2 WHERE source_id = $1 AND space_id <> $2', [
+      migration.sourceId,
+      live,
+    ]),
+    passOnFlags(tx, migration, live, retained),
+  ]);
   return true;
 }
 

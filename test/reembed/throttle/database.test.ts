@@ -452,3 +452,30 @@ describe('the throttle', () => {
     await embedded.close();
   });
 });
+
+test('PostgreSQL 15 and 16 count checkpoints elsewhere', async () => {
+  const old = await openFixture();
+  try {
+    await old.db.exec('CREATE TABLE doc (id int PRIMARY KEY, body text)');
+    const { source } = await old.add({
+      table: 'doc',
+      content: { columns: ['body'] },
+      model: 'fake/m@8',
+      index: 'none',
+    });
+    // The catalog as it was then.
+    await old.db.exec(`SET allow_system_table_mods = on;
+      ALTER VIEW pg_catalog.pg_stat_checkpointer RENAME TO pg_stat_checkpointer_17;
+      ALTER VIEW pg_catalog.pg_stat_bgwriter RENAME TO pg_stat_bgwriter_17;
+      CREATE VIEW pg_catalog.pg_stat_bgwriter AS SELECT 7::int8 AS checkpoints_req;
+      RESET allow_system_table_mods`);
+    const watched = new Watched(old.db, { source }, { requestedCheckpoints: 1 });
+    await watched.tick();
+    await watched.tick();
+    expect(watched.signal('checkpoints')).toMatchObject({ state: 'fine', value: 0 });
+    expect(watched.share).toBe(1);
+    await watched.close();
+  } finally {
+    await old.close();
+  }
+});
