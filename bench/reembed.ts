@@ -38,7 +38,8 @@ const SPEED_REPETITIONS = 3;
 /**
  * Moves a source to another model beside an app that writes and searches at a fixed rate, with a replica attached: what
  * the app feels against the same load before, and whether the way back loses anything. REEMBED_ROWS and REEMBED_PARTS
- * (`plain,table,partitioned,speed`) make it shorter; REEMBED_RATE, statements of each kind a second, easier.
+ * (`plain,table,partitioned,speed`) make it shorter; REEMBED_RATE, statements of each kind a second, easier. The queue is
+ * in Redis, or with REEMBED_QUEUE=postgres in PostgreSQL, where the app's edits ring under the lock of all commits that notify.
  */
 export const reembed: Bench = async (lab) => {
   const rows = Number(process.env.REEMBED_ROWS ?? 100_000);
@@ -67,10 +68,11 @@ const PARTS: Readonly<Record<string, (lab: Lab, rows: number) => Promise<Figure[
 async function besideApp(lab: Lab, table: Table, store: StoreKind): Promise<Figure[]> {
   const url = await lab.postgres();
   const [db, client] = [lab.database(url), await lab.client(url)];
+  const queue = await openedFor(lab, db);
   await loadTable(lab, db, url, table);
   const replica = await startReplica(url);
   lab.later(() => replica.stop());
-  const worker = await WorkerProcess.start(lab, { url, mode: 'serve', reembed: true });
+  const worker = await WorkerProcess.start(lab, { url, mode: 'serve', reembed: true, ...queue });
   const models = await modelsByEpoch(db, table.name);
   const app = await App.open(lab, url, appOf(table, models.at));
   await app.run(RATES, WARM_UP_SECONDS);
@@ -122,9 +124,15 @@ async function besideApp(lab: Lab, table: Table, store: StoreKind): Promise<Figu
   ];
 }
 
+/** A schema whose edits ring for that queue. */
+async function openedFor(lab: Lab, db: Database): Promise<{ readonly redisUrl?: string }> {
+  const inPostgres = process.env.REEMBED_QUEUE === 'postgres';
+  await prepare(db, inPostgres ? 'postgres' : 'redis');
+  return inPostgres ? {} : { redisUrl: await lab.redis() };
+}
+
 /** A source with vectors and an HNSW index, as it would be found. */
 async function loadTable(lab: Lab, db: Database, url: string, table: Table): Promise<void> {
-  await prepare(db);
   await db.exec(table.createSql);
   await addSource(db, {
     table: table.name,
