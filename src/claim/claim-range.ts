@@ -2,9 +2,11 @@ import type { Source } from '../catalog/source.js';
 import { cancellable } from '../db/cancel.js';
 import type { Database, Executor, StatementOptions } from '../db/database.js';
 import { classify } from '../db/errors.js';
+import { endsSql, whileWanted } from './ending.js';
 import { LANES, LEASE_SECONDS, type LeasedKey, type LeaseRow, toLeasedKey } from './lease.js';
 import {
   dropRange,
+  dropRangesOf,
   insertHalves,
   isLong,
   putLast,
@@ -84,9 +86,10 @@ const LONG_LIMIT = 10_000;
 /**
  * Visits a range that takes long. Whoever asks goes on with edits meanwhile and leases nothing: the keys that it finds go
  * into the line of bulk changes, and while there is anything in that line no such visit begins, since it would find the
- * same ones. Where `stop` ends it, its reason is thrown, and the range is as it was.
+ * same ones. Where `stop` ends it, its reason is thrown, and the range is as it was. So it is where the space is to be
+ * dropped, which ends it too.
  */
-export function visitLong(
+export async function visitLong(
   db: Database,
   spaceId: number,
   visitor: RangeVisitor,
@@ -100,17 +103,24 @@ export function visitLong(
     ]);
     return [];
   };
-  const may = async (tx: Executor) => !(await bulkWaits(tx, spaceId));
-  return visitFirst(db, spaceId, visitor, { limit: LONG_LIMIT, adopt, hand, stop }, may);
+  const may = async (tx: Executor) => !(await inVain(tx, spaceId));
+  return whileWanted(db, spaceId, async (ends) => {
+    const how = { limit: LONG_LIMIT, adopt, hand, stop: AbortSignal.any([stop, ends]) };
+    return visitFirst(db, spaceId, visitor, how, may).catch((error: unknown) => {
+      if (ends.aborted && !stop.aborted) return NOTHING;
+      throw error;
+    });
+  });
 }
 
-async function bulkWaits(tx: Executor, spaceId: number): Promise<boolean> {
-  const [row] = await tx.query<{ waits: boolean }>(
+/** What a visit found would be there already, or would be of no use. */
+async function inVain(tx: Executor, spaceId: number): Promise<boolean> {
+  const [row] = await tx.query<{ vain: boolean }>(
     `SELECT EXISTS (SELECT FROM freshvec.change WHERE space_id = $1 AND lane = $2)
-       OR EXISTS (SELECT FROM freshvec.change_pack WHERE space_id = $1) AS waits`,
+       OR EXISTS (SELECT FROM freshvec.change_pack WHERE space_id = $1) OR ${endsSql('$1')} AS vain`,
     [spaceId, LANES.bulk],
   );
-  return row?.waits ?? false;
+  return row?.vain ?? false;
 }
 
 /** Visits the first range that is free, if it `may` be visited. */
@@ -162,6 +172,11 @@ async function visit(
     if (keys.length < limit) await dropRange(tx, range.id);
     return { leased: await hand(tx, keys), visited: true };
   }
+  // Its rows are found no more through the source: whoever leased their keys would settle them, and find them again.
+  if (!range.within) {
+    await dropRangesOf(tx, spaceId, range.relation_oid);
+    return { leased: [], visited: true };
+  }
   if (range.present_filenode !== range.filenode) {
     await replaceRewritten(tx, spaceId, range);
     return { leased: [], visited: true };
@@ -199,7 +214,7 @@ async function narrow(
   id: number,
   { hand }: Visiting,
 ): Promise<RangeClaim> {
-  const range = await takeRangeAgain(tx, id);
+  const range = await takeRangeAgain(tx, id, visitor.source);
   if (!range) return { leased: [], visited: true };
   await dropRange(tx, id);
   const end = Math.min(range.to_page, range.pages ?? 0);

@@ -14,20 +14,29 @@ export type RangeRow = {
   present_filenode: number | null;
   /** Pages of the relation; null where it is gone. */
   pages: number | null;
+  /** Whether the relation is the source, or a part of it; one that was detached is not. */
+  within: boolean;
 };
 
 /** Behind every page that a relation may have: a range from 0 to it is the relation as a whole. */
 export const PAST_LAST_PAGE = 4_294_967_295;
 
-/** Whoever takes a range reads its pages next, which may take long. */
-const COLUMNS = `${TAKE_TIME_SQL}, r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
+/**
+ * Whoever takes a range reads its pages next, which may take long. Whose part it is is asked upwards: downwards
+ * (pg_partition_tree) each visit would lock all partitions.
+ */
+function columnsSql({ relation }: Source): string {
+  return `${TAKE_TIME_SQL}, r.id, r.purpose, r.relation_oid::int8, r.filenode::int8, r.from_page, r.to_page,
        pg_relation_filenode(r.relation_oid::regclass)::int8 AS present_filenode,
-       pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::int8 AS pages`;
+       pg_relation_size(r.relation_oid::regclass) / current_setting('block_size')::int8 AS pages,
+       CASE WHEN r.relation_oid = ${relation.oid} THEN true
+         ELSE EXISTS (SELECT FROM pg_partition_ancestors(r.relation_oid::regclass) a WHERE a.relid = ${relation.oid}) END AS within`;
+}
 
 /** Locks the first range that nobody visits. A worker that knows the source from before an `alter` would find rows in order that are not. */
 export async function takeRange(tx: Executor, spaceId: number, source: Source): Promise<RangeRow | undefined> {
   const [row] = await tx.query<RangeRow>(
-    `SELECT ${COLUMNS} FROM freshvec.range r
+    `SELECT ${columnsSql(source)} FROM freshvec.range r
      WHERE r.space_id = $1 AND ${stillDefinedSql(source)} ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED`,
     [spaceId],
   );
@@ -35,9 +44,9 @@ export async function takeRange(tx: Executor, spaceId: number, source: Source): 
 }
 
 /** Locks this range again, unless somebody else visits it by now or has dropped it. */
-export async function takeRangeAgain(tx: Executor, id: number): Promise<RangeRow | undefined> {
+export async function takeRangeAgain(tx: Executor, id: number, source: Source): Promise<RangeRow | undefined> {
   const [row] = await tx.query<RangeRow>(
-    `SELECT ${COLUMNS} FROM freshvec.range r WHERE r.id = $1 FOR UPDATE SKIP LOCKED`,
+    `SELECT ${columnsSql(source)} FROM freshvec.range r WHERE r.id = $1 FOR UPDATE SKIP LOCKED`,
     [id],
   );
   return row;
@@ -60,6 +69,15 @@ export function isLong({ purpose, from_page, to_page, pages }: RangeRow): boolea
 
 export async function dropRange(tx: Executor, id: number): Promise<void> {
   await tx.query('DELETE FROM freshvec.range WHERE id = $1', [id]);
+}
+
+/** Drops what is to be visited of a relation that is no part of the source any more. What others visit now they drop. */
+export async function dropRangesOf(tx: Executor, spaceId: number, relationOid: number): Promise<void> {
+  await tx.query(
+    `DELETE FROM freshvec.range WHERE id = ANY(ARRAY(
+       SELECT id FROM freshvec.range WHERE space_id = $1 AND relation_oid = $2 FOR UPDATE SKIP LOCKED))`,
+    [spaceId, relationOid],
+  );
 }
 
 /** Pages with rows that somebody holds do not keep the others waiting. */

@@ -80,11 +80,12 @@ export async function uninstallSources(
   return names;
 }
 
-/** Changes and leases of spaces that are gone; of a removal that was killed right here, too. */
+/** Changes and leases of spaces that are gone, or dropped; of a removal that was killed right here, too. */
 async function dropOrphans(db: Database): Promise<void> {
   for (const table of ['change', 'change_pack', 'lease']) {
     await db.query(
-      `DELETE FROM freshvec.${table} o WHERE NOT EXISTS (SELECT FROM freshvec.space p WHERE p.id = o.space_id)`,
+      `DELETE FROM freshvec.${table} o WHERE NOT EXISTS (
+         SELECT FROM freshvec.space p WHERE p.id = o.space_id AND p.state <> 'dropped')`,
     );
   }
 }

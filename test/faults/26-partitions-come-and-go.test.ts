@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { getMigration } from '../../src/catalog/migration.js';
 import type { StoreKind } from '../../src/catalog/space.js';
 import { sweep } from '../../src/maintenance/sweep.js';
 import * as control from '../../src/reembed/control.js';
@@ -145,6 +146,67 @@ describe('fault 26: partitions are added, attached, detached and dropped in mid-
     await maintain();
     await db.exec(`UPDATE ${leaf(1)} SET body = 'aimed at the leaf' WHERE id = 107`);
     await allFresh([fromSpaceId, toSpaceId]);
+  });
+
+  describe('a leaf of more rows than all slots claim at a time, detached in mid-backfill', () => {
+    let id: number;
+    beforeEach(async () => {
+      const { db } = fixture;
+      await db.exec(`CREATE TABLE note (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+        CREATE TABLE ${leaf(1)} PARTITION OF note FOR VALUES FROM (-1000) TO (200);
+        CREATE TABLE ${leaf(2)} PARTITION OF note ${bounds(2)};
+        INSERT INTO note SELECT i, 'note ' || i FROM generate_series(-700, 120) i;
+        INSERT INTO note ${rowsOf(2, 'note')}`);
+      await fixture.add({ table: 'note', content: { columns: ['body'] }, model: 'fake/a@8', index: 'none' });
+      await fixture.work();
+      const migration = await start(fixture, 'note', { model: 'fake/b@12' });
+      ({ id } = migration);
+      running = keepMigrating(fixture, id);
+      running.works = false;
+      await running.state('backfilling');
+      await db.exec(`ALTER TABLE note DETACH PARTITION ${leaf(1)}`);
+    });
+
+    const rangesLeft = () =>
+      fixture.db.query('SELECT FROM freshvec.range WHERE relation_oid = $1::text::regclass', [leaf(1)]);
+
+    test.each(['kept as it is', 'stripped of the new column'])('%s keeps nobody waiting', async (how) => {
+      const { db } = fixture;
+      if (!running) throw new Error('nothing is running');
+      if (how !== 'kept as it is') await db.exec(`ALTER TABLE ${leaf(1)} DROP COLUMN embedding_2`);
+      await db.exec(`UPDATE note SET body = 'edited meanwhile' WHERE id = 207`);
+      running.works = true;
+      const ready = await running.state('ready');
+      expect(ready.gates.find(({ name }) => name === 'coverage')?.note).toMatch(/all 30 rows/);
+      expect(await rangesLeft()).toEqual([]);
+      expect(running.errors).toEqual([]);
+      await allFresh([ready.fromSpaceId, ready.toSpaceId]);
+    });
+
+    test('is visited no more once capture is off it', async () => {
+      expect((await rangesLeft()).length).toBeGreaterThan(0);
+      await maintain();
+      expect(await rangesLeft()).toEqual([]);
+    });
+
+    test('that is attached again before capture was off it is looked at as a whole', async () => {
+      const { db } = fixture;
+      await running?.stop();
+      running = undefined;
+      await fixture.work();
+      expect(await rangesLeft()).toEqual([]);
+      // Nothing comes of the change: the row is not to be found through the source.
+      await db.exec(`UPDATE ${leaf(1)} SET body = 'edited while away' WHERE id = 7`);
+      await fixture.work();
+      await db.exec(`ALTER TABLE note ATTACH PARTITION ${leaf(1)} FOR VALUES FROM (-1000) TO (200)`);
+      await maintain();
+      await fixture.work();
+      const migration = await getMigration(db, id);
+      for (const space of [migration?.fromSpaceId ?? 0, migration?.toSpaceId ?? 0])
+        await expectFresh(fixture, await heldNow(fixture, 'note', space), ROWS);
+      await maintain();
+      expect(await rangesLeft()).toEqual([]);
+    });
   });
 
   /** Invariant C of these spaces. Vectors in a table of their own outlive rows that left without a DELETE: a sweep's. */

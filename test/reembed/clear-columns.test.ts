@@ -167,3 +167,28 @@ describe('clearing the old vectors', () => {
     await eventually(async () => (await vacuums()) !== before, { what: 'a vacuum' });
   });
 });
+
+test('a partition that is detached while others are cleared keeps its vectors', async () => {
+  const fixture = await openFixture();
+  const { db } = fixture;
+  await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+    CREATE TABLE doc_1 PARTITION OF doc FOR VALUES FROM (1) TO (100);
+    CREATE TABLE doc_2 PARTITION OF doc FOR VALUES FROM (100) TO (200);
+    INSERT INTO doc SELECT i, 'text number ' || i FROM generate_series(90, 109) i`);
+  await fixture.add({ table: 'doc', content: { columns: ['body'] }, model: 'fake/a@8', index: 'none' });
+  await fixture.work();
+  const { id } = await start(fixture, 'doc', { model: 'fake/b@8' });
+  await workUntil(fixture, id, ['ready']);
+  await control.cutover(db, 'doc');
+  await control.complete(db, 'doc');
+  let clearing = false;
+  const throttle: ControllerDeps['throttle'] = async () => {
+    if (!clearing) await db.exec('ALTER TABLE doc DETACH PARTITION doc_2');
+    clearing = true;
+    return { share: 1, signals: [] };
+  };
+  await workUntil(fixture, id, ['done'], { throttle });
+  expect(clearing).toBe(true);
+  expect(await db.query('SELECT count(embedding) AS n FROM doc_2')).toEqual([{ n: 10 }]);
+  await fixture.close();
+});

@@ -3,6 +3,8 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { getMigration } from '../../src/catalog/migration.js';
 import type { StoreKind } from '../../src/catalog/space.js';
+import type { Database } from '../../src/db/database.js';
+import { sweep } from '../../src/maintenance/sweep.js';
 import * as control from '../../src/reembed/control.js';
 import { controlMigration } from '../../src/reembed/controller.js';
 import type { ControllerDeps } from '../../src/reembed/operation.js';
@@ -12,6 +14,7 @@ import { removeSource } from '../../src/source/index.js';
 import { indexName } from '../../src/store/index-state.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
 import { deps, start, stepUntil, workUntil } from './support.js';
 
 const TEXTS = 40;
@@ -125,6 +128,73 @@ describe('while a space is taken away', () => {
     await workUntil(fixture, id, ['done']);
     expect(await db.query(`SELECT to_regclass('freshvec.vector_${fromSpaceId}') AS there`)).toEqual([{ there: null }]);
   });
+
+  /** What is on record of the space for workers to do. */
+  const workOf = (spaceId: number) =>
+    fixture.db.query(
+      `SELECT 'range' AS what FROM freshvec.range WHERE space_id = $1 UNION ALL SELECT 'change' FROM freshvec.change_key WHERE space_id = $1
+       UNION ALL SELECT 'lease' FROM freshvec.lease WHERE space_id = $1`,
+      [spaceId],
+    );
+
+  test("a worker's long visit of pages is not waited for by an abort, and leaves nothing", async () => {
+    const { db } = fixture;
+    // A row a page; a content that takes as long as the test wants.
+    await db.exec(`DROP TABLE doc; CREATE TABLE doc (id int PRIMARY KEY, body text) WITH (fillfactor = 10);
+      INSERT INTO doc SELECT i, repeat('text ', 150) || i FROM generate_series(1, 300) i;
+      CREATE TABLE slow (it bool);
+      CREATE FUNCTION slowly(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+        $$ BEGIN IF EXISTS (SELECT FROM public.slow) THEN PERFORM pg_sleep(1); END IF; RETURN t; END $$`);
+    await fixture.add({ table: 'doc', content: { sql: 'slowly(body)' }, model: 'fake/a@8', index: 'none' });
+    await fixture.work();
+    const { id, toSpaceId } = await start(fixture, 'doc', { model: 'fake/b@12' });
+    await stepUntil(fixture, id, 'backfilling');
+    await db.query('DELETE FROM freshvec.range WHERE space_id = $1 AND to_page <= 300', [toSpaceId]);
+    await db.exec('INSERT INTO slow VALUES (true)');
+    const visiting = fixture.work();
+    const isHeld = async () =>
+      (await db.query('SELECT FROM freshvec.range WHERE space_id = $1 FOR UPDATE SKIP LOCKED', [toSpaceId])).length ===
+      0;
+    await eventually(isHeld, { what: 'a visit' });
+    await control.abort(db, 'doc');
+    const working = controlMigration(deps(db), id, stop.signal);
+    await eventually(async () => (await getMigration(db, id))?.state === 'aborted', {
+      timeoutMs: 20_000,
+      what: 'the abort',
+    });
+    await working;
+    await db.exec('TRUNCATE slow');
+    await visiting;
+    expect(await workOf(toSpaceId)).toEqual([]);
+    await sweep(db);
+    await fixture.work();
+    expect(await workOf(toSpaceId)).toEqual([]);
+  }, 60_000);
+
+  test.each(['column', 'table'] as const)(
+    'what a visit under way hands over late goes too: store %s',
+    async (store) => {
+      const { db } = fixture;
+      const { id, fromSpaceId } = await switched(store);
+      await control.complete(db, 'doc');
+      let late = 0;
+      const query: Database['query'] = async (sql, ...with_) => {
+        const rows = await db.query(sql, ...with_);
+        // The last of what is deleted beforehand.
+        if (/DELETE FROM freshvec.lease/.test(sql)) {
+          late += 1;
+          await db.exec(`INSERT INTO freshvec.change (space_id, lane, key) VALUES (${fromSpaceId}, 1, '7');
+            INSERT INTO freshvec.range (space_id, purpose, relation_oid, filenode, from_page, to_page)
+              VALUES (${fromSpaceId}, 'sweep', 'doc'::regclass, 0, 0, 1)`);
+        }
+        return rows as never;
+      };
+      await controlMigration(deps(instead(db, { query })), id, stop.signal);
+      expect(late).toBeGreaterThan(0);
+      expect(await getMigration(db, id)).toMatchObject({ state: 'done' });
+      expect(await workOf(fromSpaceId)).toEqual([]);
+    },
+  );
 
   test('a build that outlived its controller is ended by an abort', async () => {
     const { db } = fixture;

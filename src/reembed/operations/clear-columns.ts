@@ -34,9 +34,13 @@ export async function clearColumns(context: StepContext, space: Space): Promise<
   const columns = (await columnsThere(db, source.relation.oid, columnsOf(space))).map(ident);
   if (!columns.includes(columnNames(space).vector)) return;
   if ((await readHazards(db, source.relation.oid)).updateTriggers.length > 0) return;
-  const leaves = (await listRelations(db, source.relation.oid)).filter(({ leaf }) => leaf);
   const turns = new Turns(context, space);
-  for (const leaf of leaves) {
+  const cleared = new Set<number>();
+  const nextLeaf = async () =>
+    (await listRelations(db, source.relation.oid)).find(({ oid, leaf }) => leaf && !cleared.has(oid));
+  // Looked for one by one: hours go by, and one that was detached meanwhile is the app's alone.
+  for (let leaf = await nextLeaf(); leaf !== undefined; leaf = await nextLeaf()) {
+    cleared.add(leaf.oid);
     const table = qualified(leaf.schema, leaf.table);
     for (let pass = 0; pass < PASSES; pass++) if (!(await clearOnce(db, table, columns, turns))) break;
     // Even where nothing was left to clear: whoever did it may have been killed before the vacuum.

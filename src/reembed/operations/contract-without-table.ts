@@ -5,7 +5,7 @@ import { executeStatements, NO_LOCK } from '../../source/index.js';
 import { MOVED, type StepOutcome } from '../operation.js';
 import { endOfContraction } from '../states.js';
 import { moveSql } from '../transition.js';
-import { deleteWork, dropTable, endSpace, laterOrThrow, OURS_ONLY } from './contract.js';
+import { deleteWork, dropTable, endSpace, endWork, laterOrThrow, OURS_ONLY } from './contract.js';
 
 /**
  * Ends a contraction whose source table was dropped: triggers, columns and index went with it, and what has its name now
@@ -17,11 +17,11 @@ export async function contractWithoutTable(db: Database, migration: Migration): 
   const statements = [{ sql: moved, lock: NO_LOCK, why: OURS_ONLY }, ...endSpace(id)];
   const doomed = await getSpace(db, id);
   try {
+    await deleteWork(db, id);
     if (doomed?.store === 'table') await dropTable(db, doomed, statements);
-    else await executeStatements(db, undefined, statements);
+    else await executeStatements(db, undefined, [...statements, ...endWork(id)]);
   } catch (error) {
     return laterOrThrow(error);
   }
-  await deleteWork(db, id);
   return MOVED;
 }

@@ -29,7 +29,9 @@ export const OURS_ONLY = 'is done only while the migration is still ours';
 const DELETE_ROWS = 10_000;
 
 /** Tables with what is to be done, or became, of rows and indexes of a space; few rows each. */
-const SPACE_RECORDS = ['failure', 'long_text', 'range', 'index_build'] as const;
+const SPACE_RECORDS = ['failure', 'long_text', 'index_build'] as const;
+/** With what is still to be done; a worker may be at it. */
+const WORK = ['range', 'change', 'change_pack', 'lease'] as const;
 
 /** Sets out to drop a space: the way back ends here. False where the migration was moved meanwhile. */
 export async function contractTo(tx: Executor, migration: Migration, spaceId: number, what: string): Promise<boolean> {
@@ -154,18 +156,29 @@ function lockOf(source: Source): string {
   return lockWords('ACCESS EXCLUSIVE', { source, relations: [''] });
 }
 
-/** Changes and leases of the space; none come any more. */
+/** What is still to be done for the space, but for what a worker is at just now. */
 export async function deleteWork(db: Executor, spaceId: number): Promise<void> {
-  for (const table of ['change', 'change_pack', 'lease']) {
+  for (const table of WORK) {
     let deleted: unknown[];
     do {
       deleted = await db.query(
         `DELETE FROM freshvec.${table} WHERE ctid = ANY(ARRAY(
-           SELECT ctid FROM freshvec.${table} WHERE space_id = $1 LIMIT ${DELETE_ROWS})) AND space_id = $1 RETURNING 1`,
+           SELECT ctid FROM freshvec.${table} WHERE space_id = $1 LIMIT ${DELETE_ROWS} FOR UPDATE SKIP LOCKED))
+         AND space_id = $1 RETURNING 1`,
         [spaceId],
       );
     } while (deleted.length === DELETE_ROWS);
   }
+}
+
+/**
+ * The same, of all that is left. Behind what drops the vectors: once that has its lock no visit of their rows is under
+ * way, which might bring more.
+ */
+export function endWork(spaceId: number): PlannedStatement[] {
+  return WORK.map((table) =>
+    free(`DELETE FROM freshvec.${table} WHERE space_id = ${spaceId}`, 'ends what was to be done'),
+  );
 }
 
 /** An abort leaves the source as it was: with the column that somebody had begun to fill. */
@@ -176,6 +189,8 @@ function isKept({ to }: StepContext, doomed: Space): boolean {
 /** The columns, or the table, with the change of state: whoever comes later finds nothing to drop under these names. */
 async function dropVectors(context: StepContext, doomed: Space, next: MigrationState): Promise<void> {
   const { db, migration, source } = context;
+  // Few rows are left to be deleted while the lock is held.
+  await deleteWork(db, doomed.id);
   const ended = free(moveSql(migration, next, `space ${doomed.id} is gone`), OURS_ONLY);
   if (doomed.store === 'table') return dropTable(db, doomed, [ended]);
   const drops = dropSpaceSql(source, doomed, isKept(context, doomed) ? 'keep' : 'drop').map((sql) => ({
@@ -183,15 +198,16 @@ async function dropVectors(context: StepContext, doomed: Space, next: MigrationS
     lock: lockOf(source),
     why: 'drops the vectors',
   }));
-  await executeStatements(db, await lockedTable(db, source), [ended, ...drops], { giveUpMs: TRY_MS });
+  const statements = [ended, ...drops, ...endWork(doomed.id)];
+  await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
 }
 
-/** Drops the table of a space's vectors, in one transaction with what comes `before`. */
+/** Drops the table of a space's vectors and ends its work, in one transaction with what comes `before`. */
 export async function dropTable(db: Database, space: Space, before: readonly PlannedStatement[]): Promise<void> {
   const table = await ownTable(db, space);
   const lock = `ACCESS EXCLUSIVE on ${vectorTable(space)}, for milliseconds`;
   const drops = dropTableSql(space).map((sql) => ({ sql, lock, why: 'drops the vectors' }));
-  await executeStatements(db, table, [...before, ...drops], { giveUpMs: TRY_MS });
+  await executeStatements(db, table, [...before, ...drops, ...endWork(space.id)], { giveUpMs: TRY_MS });
 }
 
 /** The table of a space's vectors; a reader of it, a dump say, is not queued behind either. Undefined where it is gone. */

@@ -1,4 +1,4 @@
-import { readCaptureTarget } from '../../capture/index.js';
+import { type CaptureTarget, readCaptureTarget } from '../../capture/index.js';
 import { columnsThere } from '../../catalog/columns.js';
 import type { Source } from '../../catalog/source.js';
 import { listMaintainedSpaces, type Space } from '../../catalog/space.js';
@@ -12,11 +12,13 @@ import {
   insertSpaceSql,
   loadStatement,
   lockedTable,
+  lockWords,
   NO_LOCK,
   type PlannedStatement,
   spaceStatements,
 } from '../../source/index.js';
 import { columnsOf } from '../../store/column.js';
+import { copyGrantsSql } from '../../store/column-grants.js';
 import { MOVED, type Operation, waits } from '../operation.js';
 import { moveSql, waitFor, wasTaken } from '../transition.js';
 
@@ -34,7 +36,7 @@ export async function expandStatements(
 ): Promise<PlannedStatement[]> {
   const spaces = [...(await listMaintainedSpaces(db, source.id)).filter(({ id }) => id !== to.id), to];
   const target = await readCaptureTarget(db, source, spaces);
-  const room = spaceStatements(target, to, vectorSchema);
+  const room = [...spaceStatements(target, to, vectorSchema), ...(await grantStatements(db, target, spaces, to))];
   const capture = await captureForStatements(db, source, spaces);
   const isFree = ({ lock }: PlannedStatement) => lock === NO_LOCK;
   return [
@@ -89,6 +91,23 @@ class ColumnsTaken extends Error {
   constructor(names: readonly string[]) {
     super(`there is a column ${names.join(', ')} by now, which somebody else made: \`abort\`, and start again`);
   }
+}
+
+/** Searches are about to move from the live columns to the new ones. A table of vectors is shared as a whole. */
+async function grantStatements(
+  db: Executor,
+  target: Pick<CaptureTarget, 'source' | 'relations'>,
+  spaces: readonly Space[],
+  to: Space,
+): Promise<PlannedStatement[]> {
+  const live = spaces.find(({ state }) => state === 'live');
+  const grants = live === undefined ? [] : await copyGrantsSql(db, target.source, live, to);
+  const lock = lockWords('ACCESS EXCLUSIVE', target);
+  return grants.map((sql) => ({
+    sql,
+    lock,
+    why: 'lets roles do with the new columns what they may with the old ones',
+  }));
 }
 
 /** The flag stays the source's own, whatever its live space is called. */

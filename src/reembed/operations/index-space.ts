@@ -1,7 +1,7 @@
 import { getMigration } from '../../catalog/migration.js';
 import { asSingleton } from '../../claim/singleton.js';
 import type { Executor } from '../../db/database.js';
-import { classify, FreshvecError } from '../../db/errors.js';
+import { classify, FreshvecError, sqlState } from '../../db/errors.js';
 import { dropHalfBuilt, ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
 import { countTry, forgetTry, move, recordOurs, waitFor } from '../transition.js';
@@ -11,6 +11,7 @@ const MOST_TRIES = 3;
 const LOOK_MS = 1_000;
 /** Until it is tried again after what passes by itself: a lock that is not free, a server out of reach. */
 const PASSING_MS = 5_000;
+const LOCK_NOT_AVAILABLE = '55P03';
 
 /**
  * Ensures the new space's index, built concurrently under a name that freshvec owns. What a build that failed left
@@ -68,7 +69,7 @@ export const indexSpace: Operation = async (context) => {
     // Nobody has to mend what passes by itself. What comes once the build has begun may be its own doing; but it waits for
     // its locks without limit: only to hang a leaf's index on its parent's is given up.
     const passing = isPassing(error);
-    if (passing && (counted === 0 || classify(error) === 'lock_timeout')) {
+    if (passing && (counted === 0 || sqlState(error) === LOCK_NOT_AVAILABLE)) {
       if (counted > 0) await forgetTry(db, migration);
       return waits(PASSING_MS, `the index is built later: ${message}`);
     }

@@ -1,9 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../../src/db/database.js';
 import { openDatabase } from '../../../src/db/open.js';
 import type { ThrottleTarget } from '../../../src/reembed/throttle/create-throttle.js';
 import { asAdmin } from '../../support/admin.js';
 import { eventually } from '../../support/eventually.js';
+import { startLogicalReader, startReceiver } from '../../support/receiver.js';
 import { type Replica, startReplica } from '../../support/replica.js';
 import { type PostgresServer, startPostgres } from '../../support/servers.js';
 import { Watched } from './support.js';
@@ -19,7 +21,7 @@ const open = (url: string) =>
 beforeAll(async () => {
   // Little WAL between checkpoints, which do not come by the clock.
   const wal = { max_wal_size: '48MB', min_wal_size: '32MB', checkpoint_timeout: '1h' };
-  server = await startPostgres({ settings: { ...wal, max_prepared_transactions: 2 } });
+  server = await startPostgres({ settings: { ...wal, wal_level: 'logical', max_prepared_transactions: 2 } });
   const settings = { hot_standby_feedback: 'on', wal_receiver_status_interval: 1 };
   replica = await startReplica(server.url, { name: 'near by', slot: 'near', settings });
   db = await open(server.url);
@@ -72,6 +74,70 @@ describe('replica lag', () => {
     await replica.resume();
     await watched.close();
   });
+});
+
+describe('who receives WAL and replays none', () => {
+  /** For so long the position of one that speaks of it every ten seconds, or less, stands still. In ms. */
+  const STILL_MS = 4_000;
+
+  async function connected(name: string, position: string): Promise<void> {
+    const there = async () =>
+      (
+        await db.query(`SELECT FROM pg_stat_replication WHERE application_name = $1 AND ${position} IS NOT NULL`, [
+          name,
+        ])
+      ).length > 0;
+    await eventually(there, { timeoutMs: 30_000, what: `${name} to say how far it is` });
+  }
+
+  /** Watches with a bound that is passed ten times over meanwhile, beside a replica that is there. */
+  async function neverPressed(name: string, inSeconds: string): Promise<void> {
+    const watched = new Watched(db, target, { replicaLagSeconds: STILL_MS / 20_000, replicaLagBytes: 2 ** 30 });
+    await watched.until('replica_lag', { state: 'fine', note: inSeconds });
+    await watched.untilShare(1);
+    await write(3);
+    await replica.caughtUp();
+    await watched.until('replica_lag', { state: 'fine' });
+    for (const end = Date.now() + STILL_MS; Date.now() < end; await sleep(100)) {
+      await watched.tick();
+      // The replica itself may be slow for a moment on a busy machine, but nobody stops.
+      expect(watched.share).toBeGreaterThan(0);
+    }
+    expect(watched.signal('replica_lag')).toMatchObject({ state: 'fine', note: inSeconds });
+    expect(watched.signal('replica_lag_bytes').note).toBe(
+      `"${name}", which only receives WAL: what its slot keeps is slot_wal's`,
+    );
+    await watched.close();
+  }
+
+  test('an archive: by bytes, not by seconds', async (context) => {
+    await db.query(`SELECT pg_create_physical_replication_slot('archive', true)`);
+    const receiver = await startReceiver(server.url, 'archive');
+    if (!receiver) return context.skip('pg_receivewal is not at hand where servers run in containers');
+    try {
+      await connected('archive', 'write_lsn');
+      await neverPressed('archive', 'replica "near by"');
+    } finally {
+      await receiver.stop();
+    }
+    const watched = new Watched(db, target, { replicaLagSeconds: 60 });
+    await watched.until('replica_lag', { state: 'fine', note: 'replica "near by"' });
+    await watched.close();
+    await db.query(`SELECT pg_drop_replication_slot('archive')`);
+  }, 60_000);
+
+  test('a reader of a logical slot: the same', async () => {
+    await db.query(`SELECT pg_create_logical_replication_slot('cdc', 'test_decoding')`);
+    const reader = await startLogicalReader(server.url, 'cdc');
+    try {
+      await connected('cdc', 'replay_lsn');
+      await neverPressed('cdc', 'replica "near by"');
+    } finally {
+      await reader.stop();
+    }
+    const gone = () => db.query(`SELECT pg_drop_replication_slot('cdc')`).then(() => true);
+    await eventually(gone, { what: 'the end of the slot' });
+  }, 60_000);
 });
 
 describe('a replica that goes away', () => {

@@ -22,7 +22,8 @@ type Settings = Pick<
 
 /**
  * How far replicas are behind. Seconds are checked against when the primary wrote what a replica has not replayed yet:
- * replay_lag stands still with a replica that stands still, and for a while after it caught up.
+ * replay_lag stands still with a replica that stands still, and for a while after it caught up. Who only receives WAL has
+ * none: it speaks of its position once in a while, and not at all while nothing is written.
  */
 export function replicaLag(settings: Settings): Reader | undefined {
   const { replicaLagSeconds, replicaLagBytes, replicaGoneSeconds, ignoreReplicas } = settings;
@@ -41,7 +42,12 @@ export function replicaLag(settings: Settings): Reader | undefined {
       clock.note(row.now, row.written);
       // One that may not be seen has no address: it would look like another one.
       const visible = row.replicas.filter(({ state }) => state !== null);
-      noteReplicas(known, visible, row.now);
+      // A receiver that goes away leaves nobody behind; what it must be sent is kept by its slot.
+      noteReplicas(
+        known,
+        visible.filter(({ receives }) => !receives),
+        row.now,
+      );
       const gone = missing(known, visible, row.now, replicaGoneSeconds);
       return gauges.map((gauge) => {
         const lagOf = (replica: Seen) =>
@@ -52,13 +58,19 @@ export function replicaLag(settings: Settings): Reader | undefined {
   };
 }
 
-type Seen = Replica & { readonly position: number };
+/** A connection of `pg_stat_replication`. */
+interface Connected extends Replica {
+  /** It replays nothing: an archive (`pg_receivewal`), or a reader of a logical slot, which confirms when it likes. */
+  readonly receives: boolean;
+}
+
+type Seen = Connected & { readonly position: number };
 
 interface ReplicaRow extends Record<string, unknown> {
   readonly now: number;
   readonly written: number;
   readonly role: string;
-  readonly replicas: readonly Replica[];
+  readonly replicas: readonly Connected[];
 }
 
 /** replay_lag is the finer of the two, but keeps its last value while nothing is replayed: between the clock's bounds. */
@@ -68,30 +80,46 @@ function secondsBehind({ position, seconds }: Seen, clock: WalClock, now: number
 }
 
 function worst(gauge: Gauge, row: ReplicaRow, lagOf: (replica: Seen) => number, gone: string | undefined): Reading {
-  const seen = row.replicas.filter((replica): replica is Seen => replica.position !== null);
-  const [first] = seen.map((replica) => ({ name: replica.name, lag: lagOf(replica) })).sort((a, b) => b.lag - a.lag);
+  const judged = row.replicas.filter(({ receives }) => gauge.unit !== 's' || !receives);
+  const seen = judged.filter((replica): replica is Seen => replica.position !== null);
+  const [first] = seen.map((replica) => ({ ...replica, lag: lagOf(replica) })).sort((a, b) => b.lag - a.lag);
   const reading = judge(gauge, first?.lag ?? 0, {
     floor: FLOOR,
     holdFrom: HOLD_FROM,
     stopOver: gauge.bound * STOP_TIMES,
-    note: first === undefined ? 'no replica is connected' : `replica "${first.name}"`,
+    note: first === undefined ? noReplica(row.replicas) : described(first),
   });
   if (reading.signal.state === 'pressed') return reading;
-  const hidden = row.replicas.find(({ state }) => state === null);
+  const hidden = judged.find(({ state }) => state === null);
   if (hidden) return unknown(gauge, mayNotSee(`how far the replica "${hidden.name}" is`, row.role, SETTINGS));
   if (gone !== undefined) return unknown(gauge, gone);
-  const silent = row.replicas.find(({ position }) => position === null);
+  const silent = judged.find(({ position, receives }) => position === null && !receives);
   return silent ? unknown(gauge, `the replica "${silent.name}" has only just connected`) : reading;
+}
+
+function described({ name, receives }: Seen): string {
+  return receives ? `"${name}", which only receives WAL: what its slot keeps is slot_wal's` : `replica "${name}"`;
+}
+
+function noReplica(connected: readonly Connected[]): string {
+  const receiver = connected.find(({ receives }) => receives);
+  return `no replica is connected${receiver ? `; "${receiver.name}" only receives WAL, and has no lag in seconds` : ''}`;
 }
 
 const SETTINGS = 'replicaLagSeconds and throttle.replicaLagBytes';
 
-/** Not those that come and go: base backups, and the first copies of a subscription's tables. */
+/**
+ * Not those that come and go: base backups, and the first copies of a subscription's tables. What a receiver has flushed
+ * moves by whole files of WAL, what it has written every ten seconds.
+ */
 const REPLICAS = `SELECT extract(epoch FROM clock_timestamp())::float8 AS now, current_user::text AS role,
   pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 AS written,
   coalesce((SELECT json_agg(json_build_object('name', r.application_name, 'address', host(r.client_addr),
-      'state', r.state, 'seconds', extract(epoch FROM r.replay_lag),
-      'position', pg_wal_lsn_diff(coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn), '0/0')::float8))
-    FROM pg_stat_replication r
+      'state', r.state, 'seconds', extract(epoch FROM r.replay_lag), 'receives', k.receives,
+      'position', pg_wal_lsn_diff(CASE WHEN k.receives THEN r.write_lsn
+        ELSE coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn) END, '0/0')::float8))
+    FROM pg_stat_replication r CROSS JOIN LATERAL (
+      SELECT coalesce(r.state IN ('catchup', 'streaming') AND r.replay_lsn IS NULL, false)
+        OR r.pid IN (SELECT s.active_pid FROM pg_replication_slots s WHERE s.slot_type = 'logical' AND s.active) AS receives) k
     WHERE r.state IS DISTINCT FROM 'backup' AND r.application_name <> ALL ($1::text[])
       AND r.application_name <> 'pg_basebackup' AND r.application_name !~ '^pg_[0-9]+_sync_'), '[]') AS replicas`;
