@@ -29,7 +29,7 @@ export function tenantSql(target: CaptureTarget, row: string): string {
  * Wakes a worker, if one asked for it. A NOTIFY in every transaction would take a database-wide lock at each commit, and
  * PREPARE TRANSACTION fails after one. That workers sleep is told by a sequence, since reading one costs no query. A
  * commit that notifies waits for the disk under that lock: who comes while another transaction rings leaves it at that,
- * and is found by the look that follows the ring. Every name is qualified, for functions without a search_path of their
+ * and is found by the looks that follow the ring (by the poll, should the ringer roll back). Every name is qualified, for functions without a search_path of their
  * own.
  */
 export const DOORBELL = `IF FOUND AND pg_catalog.pg_sequence_last_value('freshvec.ring_until'::pg_catalog.regclass)

@@ -213,11 +213,11 @@ const FILLS_SQL = `(COALESCE(m.parked_state, m.state) NOT IN ('soaking', 'rolled
 
 /**
  * Which part of the time the pages of a space may be worked on: 1 where no migration holds it back, 0 while the one that
- * fills it is paused or parked. Only while it backfills does somebody look at what the database feels.
+ * fills it is paused or parked, or drops it. Only while it backfills does somebody look at what the database feels.
  */
 export async function loadShare(db: Executor, spaceId: number): Promise<number> {
   const [row] = await db.query<{ share: number }>(
-    `SELECT CASE WHEN m.paused OR m.state = 'parked' THEN 0
+    `SELECT CASE WHEN m.paused OR m.state IN ('parked', 'contracting') THEN 0
          WHEN m.state <> 'backfilling' THEN $3
          WHEN m.throttled_at > clock_timestamp() - make_interval(secs => $2) THEN m.share
          ELSE least(m.share, $3) END::float8 AS share
@@ -229,7 +229,7 @@ export async function loadShare(db: Executor, spaceId: number): Promise<number> 
 
 /** SQL: the pages of the space `s` may be visited: no migration that rests fills it. */
 export const LOADS_SQL = `NOT EXISTS (SELECT FROM freshvec.migration m WHERE m.to_space = s.id
-  AND ${FILLS_SQL} AND (m.paused OR m.state = 'parked' OR (m.state = 'backfilling' AND m.share = 0)))`;
+  AND ${FILLS_SQL} AND (m.paused OR m.state IN ('parked', 'contracting') OR (m.state = 'backfilling' AND m.share = 0)))`;
 
 /** Whether a migration still fills this space, or has yet to check it. */
 export async function isMigrating(db: Executor, spaceId: number): Promise<boolean> {

@@ -25,6 +25,8 @@ export interface RecallPoint {
   readonly recall: number;
   /** Of each question. */
   readonly ms: readonly number[];
+  /** Questions that the index left short of k although there are so many rows: they were asked once more, exactly. */
+  readonly again: number;
 }
 
 export interface RecallCurve {
@@ -51,7 +53,7 @@ export async function recallCurve(
   efSearches: readonly number[],
   { sample = 50, k = DEFAULT_K, seed = 1, signal }: CurveOptions = {},
 ): Promise<RecallCurve> {
-  const points = efSearches.map((efSearch) => ({ efSearch, shares: [] as number[], ms: [] as number[] }));
+  const points = efSearches.map((efSearch) => ({ efSearch, shares: [] as number[], ms: [] as number[], again: 0 }));
   const exactMs: number[] = [];
   for (const { key, vector, tenant } of await sampleStored(db, source, space, sample, seed)) {
     signal?.throwIfAborted();
@@ -65,6 +67,7 @@ export async function recallCurve(
       for (const point of points) {
         const found = await ask({ ...question, efSearch: Math.max(point.efSearch, k + 1), way: 'index' });
         point.ms.push(found.ms);
+        if (found.again && exact.near.length >= question.k) point.again += 1;
         point.shares.push(shareFound(nearest, others(found.near)));
       }
     });
@@ -72,7 +75,7 @@ export async function recallCurve(
   return {
     queries: exactMs.length,
     exactMs,
-    points: points.map(({ efSearch, shares, ms }) => ({ efSearch, recall: mean(shares), ms })),
+    points: points.map(({ efSearch, shares, ms, again }) => ({ efSearch, recall: mean(shares), ms, again })),
   };
 }
 

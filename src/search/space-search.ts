@@ -43,8 +43,8 @@ export interface PlannedScan {
 /** One space, live or not, in one snapshot. */
 export interface SpaceSearch {
   readonly tx: Executor;
-  /** Nearest first, and how long that took. */
-  ask(question: Question): Promise<{ readonly near: Neighbour[]; readonly ms: number }>;
+  /** Nearest first, and how long that took. `again`: a filter left it short of k, so every row was compared. */
+  ask(question: Question): Promise<{ readonly near: Neighbour[]; readonly ms: number; readonly again: boolean }>;
   explain(question: Question): Promise<PlannedScan[]>;
 }
 
@@ -79,7 +79,8 @@ export async function searchSpace<T>(
         await goBy(tx, question.way);
         const began = performance.now();
         let answer = await askGuarded(tx, statement(question), question);
-        if (answer?.filtered && answer.near.length < question.k && question.way !== 'exact') {
+        const again = answer?.filtered === true && answer.near.length < question.k && question.way !== 'exact';
+        if (again) {
           await goBy(tx, 'planner');
           answer = await askAgain(tx, statement({ ...question, way: 'planner' }, 'exact'));
         }
@@ -87,7 +88,7 @@ export async function searchSpace<T>(
         if (!answer) throw unsearchable(source.name);
         const near = answer.near.map((row) => ({ key: row.__fv_key, distance: row.__fv_distance }));
         // A zero vector has no cosine distance.
-        return { near: near.filter(({ distance }) => !Number.isNaN(distance)), ms };
+        return { near: near.filter(({ distance }) => !Number.isNaN(distance)), ms, again };
       },
       async explain(question) {
         await goBy(tx, question.way);

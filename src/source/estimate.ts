@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { caughtSql, contentSql, eligibleSql, fromSource, keySql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
@@ -78,40 +79,50 @@ type Counter = Pick<PlanModel, 'countTokens' | 'cut'>;
  * filter. Throws what content or filter throws on a row.
  * @param adopted SQL: the row's vector is taken over
  */
-export function estimate(db: Database, source: Source, model: Counter, adopted?: string): Promise<Estimate> {
-  return db.tx((tx) => estimateBy(tx, source, plainly(source), model, adopted));
+export async function estimate(db: Database, source: Source, model: Counter, adopted?: string): Promise<Estimate> {
+  return reckon(await db.tx((tx) => readSample(tx, source, plainly(source), adopted)), source, model);
 }
 
 /** The same of the rows on which neither fails, and how many they do on. */
-export function estimateReadable(db: Database, source: Source, model: Counter, adopted?: string): Promise<Estimate> {
-  return readableRows(db, source, (tx, reading) => estimateBy(tx, source, reading, model, adopted));
+export async function estimateReadable(
+  db: Database,
+  source: Source,
+  model: Counter,
+  adopted?: string,
+): Promise<Estimate> {
+  const sample = await readableRows(db, source, (tx, reading) => readSample(tx, source, reading, adopted));
+  return reckon(sample, source, model);
 }
 
-async function estimateBy(
-  tx: Executor,
-  source: Source,
-  reading: Reading,
-  model: Counter,
-  adopted = 'false',
-): Promise<Estimate> {
+type Sample = Pick<Counted, 'share' | 'seen'> & { readonly texts: readonly string[] };
+
+async function readSample(tx: Executor, source: Source, reading: Reading, adopted = 'false'): Promise<Sample> {
   await takeTime(tx);
   const { from, share, seen } = await countRows(tx, source, reading, adopted);
-  const texts = (await sampleTexts(tx, source, reading, from, seen.rows)).map((text) => {
+  return { share, seen, texts: await sampleTexts(tx, source, reading, from, seen.rows) };
+}
+
+/** With no transaction open: to cut long texts takes seconds. */
+async function reckon({ share, seen, texts }: Sample, source: Source, model: Counter): Promise<Estimate> {
+  const sent: (readonly string[])[] = [];
+  let [tokens, long] = [0, 0];
+  for (const text of texts) {
     const cut = model.cut?.(text, source.longTexts);
-    return { isLong: cut !== undefined, sent: cut ?? [text] };
-  });
-  const sent = texts.map((text) => text.sent);
-  const perText = sent.flat().reduce((sum, text) => sum + model.countTokens(text), 0) / Math.max(texts.length, 1);
+    if (cut !== undefined) long += 1;
+    sent.push(cut ?? [text]);
+    for (const piece of cut ?? [text]) tokens += model.countTokens(piece);
+    await nextTurn();
+  }
+  const perText = tokens / Math.max(texts.length, 1);
   const all = (rows: number) => Math.round(rows / share);
   const rows = all(seen.rows);
   const adopts = all(seen.adopts);
-  const long = texts.filter(({ isLong }) => isLong).length / Math.max(texts.length, 1);
   return {
     rows,
     estimated: share < 1,
     fails: all(seen.fails),
     tokens: Math.round(perText * (rows - adopts)),
-    longRows: Math.ceil(long * (rows - adopts)),
+    longRows: Math.ceil((long / Math.max(texts.length, 1)) * (rows - adopts)),
     adopts,
     removes: all(seen.removes),
     tokensPerText: perText,

@@ -93,7 +93,10 @@ async function attemptOnce(
     ? 'ACCESS EXCLUSIVE'
     : 'SHARE ROW EXCLUSIVE';
   // A commit holds its locks until a standby has replayed it where one is waited for, and that behind a query there.
-  await tx.query(`SET LOCAL synchronous_commit = local`);
+  await tx.query(
+    `SELECT set_config('synchronous_commit', 'local', true)
+     WHERE current_setting('synchronous_commit') IN ('on', 'remote_write', 'remote_apply')`,
+  );
   await tx.query(`SET LOCAL lock_timeout = '${LOCK_MS}ms'`);
   await tx.query(`SET LOCAL statement_timeout = '${lockBudgetMs(table.relations)}ms'`);
   const sql = block([`LOCK TABLE ${table.name} IN ${mode} MODE NOWAIT`, ...locking.map(({ sql }) => sql)]);

@@ -17,6 +17,8 @@ const SPACES_MS = 1000;
 /** Once work has gone on for so many ms, or capture has rung so often, it is told to stop. */
 const BUSY_AFTER_MS = 1000;
 const BUSY_AFTER_RINGS = 10;
+/** For so many ms after a ring looks come as often: who came while somebody rang did not ring, and may commit later. */
+const RUNG_MS = 2000;
 
 export interface DoorbellOptions {
   readonly db: Database;
@@ -35,6 +37,7 @@ export class Doorbell {
   private rung = false;
   /** Since the last dry look. */
   private rings = 0;
+  private rungAt = Number.NEGATIVE_INFINITY;
   private nap = new AbortController();
   private fromId = 0;
   private upToId = -1;
@@ -66,6 +69,7 @@ export class Doorbell {
   private onRing(): void {
     this.rung = true;
     this.rings += 1;
+    this.rungAt = performance.now();
     this.nap.abort();
   }
 
@@ -94,7 +98,7 @@ export class Doorbell {
           else if (this.unlisten) {
             const { rings, ringing } = await lieDown(this.options.db);
             if (!rings) continue; // One more look.
-            if (ringing) waitMs = Math.min(waitMs, BUSY_POLL_MS);
+            if (ringing || performance.now() - this.rungAt < RUNG_MS) waitMs = Math.min(waitMs, BUSY_POLL_MS);
           }
         }
       } catch (error) {

@@ -49,6 +49,10 @@ export async function indexUse(context: IndexContext): Promise<IndexUse> {
   const large: VectorRelation[] = [];
   for (const relation of read) if (!(await areSmall(context, relation, plans))) large.push(relation);
   const { tenantColumn } = source;
+  if (large.length > 0 && !plans.some(({ planner }) => large.some((relation) => isReadWhole(relation, planner)))) {
+    const note = `the planner reads a tenant's rows in ${list(large)} by another index, more than ${settings.smallRows}: exact, and slower the more there are`;
+    return { answers: true, gate: { name: NAME, passed: false, advisory: true, value: 'tenant', bound: BOUND, note } };
+  }
   if (large.length > 0) {
     const tenants = tenantColumn === undefined ? '' : `, or index the column ${ident(tenantColumn)}`;
     const note = `the planner reads all of ${list(large)} although its index fits: \`ANALYZE ${large[0]?.name}\`, then look at random_page_cost${tenants}`;
@@ -113,12 +117,15 @@ function scansOf({ name }: VectorRelation, scans: readonly PlannedScan[]): Plann
   return scans.filter(({ relation }) => relation === name);
 }
 
+function isReadWhole(relation: VectorRelation, scans: readonly PlannedScan[]): boolean {
+  return scansOf(relation, scans).some(({ node }) => node === 'Seq Scan');
+}
+
 /** Each plan that goes without the vector index reads few rows of the relation. */
 async function areSmall(context: IndexContext, relation: VectorRelation, plans: readonly Plans[]): Promise<boolean> {
   for (const { tenant, planner } of plans) {
     if (answeredByIndex(relation, planner, context.to)) continue;
-    const whole = scansOf(relation, planner).some(({ node }) => node === 'Seq Scan');
-    if (!(await isSmall(context, relation, whole ? 'all' : { tenant }))) return false;
+    if (!(await isSmall(context, relation, isReadWhole(relation, planner) ? 'all' : { tenant }))) return false;
   }
   return true;
 }

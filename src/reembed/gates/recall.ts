@@ -29,7 +29,12 @@ export async function recallGate(
   const options = { sample: recallQueries, k: K, seed: SEED, signal };
   const { points, queries } = await recallCurve(db, source, to, [efSearch], options);
   const value = points[0]?.recall ?? Number.NaN;
-  const what = `recall@${K} of ${queries} stored vectors at ef_search ${efSearch}`;
+  const again = points[0]?.again ?? 0;
+  const slow =
+    again === 0
+      ? ''
+      : `; the index left ${again} of them short of ${K}, which were asked once more, exactly: look at hnsw.max_scan_tuples`;
+  const what = `recall@${K} of ${queries} stored vectors at ef_search ${efSearch}${slow}`;
   if (queries === 0)
     return { ...gate, passed: true, value: null, note: 'there are no vectors with neighbours to ask for' };
   if (value >= bound) return { ...gate, passed: true, value, note: what };

@@ -5,7 +5,7 @@ import { executeStatements, NO_LOCK } from '../../source/index.js';
 import { MOVED, type StepOutcome } from '../operation.js';
 import { endOfContraction } from '../states.js';
 import { moveSql } from '../transition.js';
-import { deleteWork, dropTable, endSpace, endWork, laterOrThrow, OURS_ONLY } from './contract.js';
+import { deleteWork, dropTable, endSpace, endVisits, laterOrThrow, OURS_ONLY } from './contract.js';
 
 /**
  * Ends a contraction whose source table was dropped: triggers, columns and index went with it, and what has its name now
@@ -19,7 +19,10 @@ export async function contractWithoutTable(db: Database, migration: Migration): 
   try {
     await deleteWork(db, id);
     if (doomed?.store === 'table') await dropTable(db, doomed, statements);
-    else await executeStatements(db, undefined, [...statements, ...endWork(id)]);
+    else {
+      await executeStatements(db, undefined, [...statements, endVisits(id)]);
+      await deleteWork(db, id);
+    }
   } catch (error) {
     return laterOrThrow(error);
   }

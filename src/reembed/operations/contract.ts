@@ -172,13 +172,11 @@ export async function deleteWork(db: Executor, spaceId: number): Promise<void> {
 }
 
 /**
- * The same, of all that is left. Behind what drops the vectors: once that has its lock no visit of their rows is under
- * way, which might bring more.
+ * What is still to be visited. Behind what drops the vectors: once that has its lock no visit of their rows is under way.
+ * Few rows; changes and leases may leave many dead ones, which are not waded through while the app waits.
  */
-export function endWork(spaceId: number): PlannedStatement[] {
-  return WORK.map((table) =>
-    free(`DELETE FROM freshvec.${table} WHERE space_id = ${spaceId}`, 'ends what was to be done'),
-  );
+export function endVisits(spaceId: number): PlannedStatement {
+  return free(`DELETE FROM freshvec.range WHERE space_id = ${spaceId}`, 'ends what was to be visited');
 }
 
 /** An abort leaves the source as it was: with the column that somebody had begun to fill. */
@@ -189,7 +187,6 @@ function isKept({ to }: StepContext, doomed: Space): boolean {
 /** The columns, or the table, with the change of state: whoever comes later finds nothing to drop under these names. */
 async function dropVectors(context: StepContext, doomed: Space, next: MigrationState): Promise<void> {
   const { db, migration, source } = context;
-  // Few rows are left to be deleted while the lock is held.
   await deleteWork(db, doomed.id);
   const ended = free(moveSql(migration, next, `space ${doomed.id} is gone`), OURS_ONLY);
   if (doomed.store === 'table') return dropTable(db, doomed, [ended]);
@@ -198,8 +195,9 @@ async function dropVectors(context: StepContext, doomed: Space, next: MigrationS
     lock: lockOf(source),
     why: 'drops the vectors',
   }));
-  const statements = [ended, ...drops, ...endWork(doomed.id)];
+  const statements = [ended, ...drops, endVisits(doomed.id)];
   await executeStatements(db, await lockedTable(db, source), statements, { giveUpMs: TRY_MS });
+  await deleteWork(db, doomed.id);
 }
 
 /** Drops the table of a space's vectors and ends its work, in one transaction with what comes `before`. */
@@ -207,7 +205,8 @@ export async function dropTable(db: Database, space: Space, before: readonly Pla
   const table = await ownTable(db, space);
   const lock = `ACCESS EXCLUSIVE on ${vectorTable(space)}, for milliseconds`;
   const drops = dropTableSql(space).map((sql) => ({ sql, lock, why: 'drops the vectors' }));
-  await executeStatements(db, table, [...before, ...drops, ...endWork(space.id)], { giveUpMs: TRY_MS });
+  await executeStatements(db, table, [...before, ...drops, endVisits(space.id)], { giveUpMs: TRY_MS });
+  await deleteWork(db, space.id);
 }
 
 /** The table of a space's vectors; a reader of it, a dump say, is not queued behind either. Undefined where it is gone. */

@@ -30,13 +30,15 @@ export async function dependents(db: Executor, source: Source, space: Space): Pr
   const there =
     space.store === 'column'
       ? onColumns(source, columnsOf(space))
-      : // What belongs to a table, such as its policies, goes with it.
-        `d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass(${literal(vectorTable(space))}) AND NOT EXISTS (
-          SELECT FROM pg_depend o WHERE o.classid = d.classid AND o.objid = d.objid AND o.refclassid = d.refclassid
-            AND o.refobjid = d.refobjid AND o.deptype = 'a')`;
+      : `d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass(${literal(vectorTable(space))})`;
+  // What belongs to a column goes with it, a check say, and what belongs to a table, such as its policies, with that.
+  const belongs = space.store === 'column' ? 'o.refobjsubid = d.refobjsubid' : 'true';
   const rows = await db.query<{ name: string }>(
     `SELECT DISTINCT ${NAME} AS name FROM ${FROM}
      WHERE d.deptype = 'n' AND ${there} AND NOT EXISTS (
+       SELECT FROM pg_depend o WHERE (o.classid, o.objid, o.refclassid, o.refobjid) = (d.classid, d.objid, d.refclassid, d.refobjid)
+         AND ${belongs} AND o.deptype = 'a')
+       AND NOT EXISTS (
        SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
        WHERE d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND f.pronamespace = 'freshvec'::regnamespace)
      ORDER BY 1`,
