@@ -71,7 +71,11 @@ export async function rollback(db: Database, source: string): Promise<Migration>
 /** Has the old space dropped; there is no way back. Refused while a process searches it, or SQL of the app's stands on it. */
 export function complete(db: Database, source: string): Promise<Migration> {
   return command(db, source, 'complete', async (tx, migration, now) => {
-    const [readers, old] = await Promise.all([oldReaders(tx, migration.sourceId), getSpace(tx, migration.fromSpaceId)]);
+    const [readers, old, live] = await Promise.all([
+      oldReaders(tx, migration.sourceId),
+      getSpace(tx, migration.fromSpaceId),
+      getSpace(tx, migration.toSpaceId),
+    ]);
     if (readers.length > 0) {
       throw new MigrationRefused(
         source,
@@ -80,6 +84,8 @@ export function complete(db: Database, source: string): Promise<Migration> {
         `still searched with the old model by ${readers.join(', ')}. A process that lives notices the switch within 30 s, one that died is forgotten after 90 s: try again then, or end them`,
       );
     }
+    if (!live || !(await standsOn(tx, migration, now, live)))
+      throw refused(source, 'complete', migration, 'the new vectors are not there any more: `reembed status` says why');
     const standing = old ? await dependents(tx, now, old) : [];
     if (standing.length > 0) throw refused(source, 'complete', migration, whyKept(standing));
     return contractTo(tx, migration, migration.fromSpaceId, 'completed: the old space is being dropped');

@@ -147,6 +147,11 @@ export async function forgetTry(db: Executor, migration: Ours): Promise<void> {
   await db.query(`UPDATE freshvec.migration SET tries = tries - 1 WHERE ${OURS} AND tries > 0`, oursParams(migration));
 }
 
+/** What was tried has come to its end. */
+export async function forgetTries(db: Executor, migration: Ours): Promise<void> {
+  await db.query(`UPDATE freshvec.migration SET tries = 0 WHERE ${OURS} AND tries > 0`, oursParams(migration));
+}
+
 /** Fails where the migration is not ours any more, else holds it until the transaction ends. */
 export function holdSql(migration: Ours): string {
   return `DO $freshvec$ BEGIN

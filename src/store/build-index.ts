@@ -17,6 +17,8 @@ export interface BuildOptions {
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
   /** Called on the build's own connection right before CREATE INDEX is sent; what it throws keeps it from that. */
   readonly beforeBuild?: ((session: Executor) => Promise<void>) | undefined;
+  /** Called once the index of one table is built: of each partition's. */
+  readonly afterBuild?: (() => Promise<void>) | undefined;
   /** Ends a build that is under way. */
   readonly signal?: AbortSignal | undefined;
   /** maintenance_work_mem for the build, such as `1GB`. */
@@ -126,6 +128,7 @@ async function ensureOne(
   });
   // One that is to take another's place is compared with itself once it has.
   if (!options.next) await recordBuild(db, space, relation, name);
+  await options.afterBuild?.();
   return 'built';
 }
 

@@ -9,6 +9,7 @@ import { asAdmin } from '../support/admin.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
 import { type PostgresServer, startPostgres } from '../support/servers.js';
+import { builder, openTransaction } from './index-builds.js';
 import { drained, heldNow } from './migrating.js';
 import { expectFresh } from './rows.js';
 import { ensureBuilt } from './support/build.js';
@@ -18,6 +19,9 @@ const TIMEOUT_MS = 400_000;
 const ROWS = 3000;
 const BURST = 600;
 const PAUSE_MS = 20;
+/** Backends that have moved the migration, and wait for the row that searches go by. */
+const SWITCHING = `SELECT count(*) AS n FROM pg_stat_activity
+  WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE freshvec.pointer SET epoch%'`;
 
 let server: PostgresServer;
 let fixture: Fixture;
@@ -43,8 +47,13 @@ afterAll(async () => {
   await server?.stop('immediate');
 }, 60_000);
 
+let crashes = 0;
+
 /** The server dies without a checkpoint, whatever runs there, and comes back. */
-const crash = () => server.restart('immediate');
+async function crash(): Promise<void> {
+  crashes += 1;
+  await server.restart('immediate');
+}
 
 /** Asks again until the database answers. */
 function answered<T>(what: string, ask: () => Promise<T>): Promise<NonNullable<T>> {
@@ -118,7 +127,7 @@ function keepSearching() {
 
 test(
   'fault 12: Postgres restarted with `immediate` during ingest, backfill, index build, cutover [C O X]',
-  async () => {
+  async ({ task }) => {
     const { db } = fixture;
     await db.exec(`CREATE TABLE doc (id int PRIMARY KEY, body text);
       INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, ${ROWS}) i`);
@@ -149,17 +158,35 @@ test(
         async () => (await count('SELECT count(embedding_2) AS n FROM doc')) > 100,
       );
       expect((await migration())?.state).toBe('backfilling');
+      // Somebody tends the table's indexes, crash or not, until a writer is there that holds the build.
+      await db.exec(
+        `INSERT INTO freshvec.singleton SELECT 'index:' || 'doc'::regclass::oid, gen_random_uuid(), 'infinity'`,
+      );
       await crash();
-      await reached('indexing', 'verifying', 'ready');
-      // In the build where it is still under way, else soon after it: both must end with one valid index.
+      await reached('indexing');
+      const writer = await openTransaction(
+        server.url,
+        'BEGIN',
+        `INSERT INTO doc VALUES (${ROWS + 1}, 'never committed')`,
+      );
+      await db.exec(`DELETE FROM freshvec.singleton WHERE name LIKE 'index:%'`);
+      const build = await answered('a build that waits for the writer', () => builder(db));
+      expect(build.phase).toBe('waiting for writers before build');
       await crash();
+      await writer.end().catch(() => {});
+      // Half an index is left, which is built anew.
       await reached('ready');
 
       const epoch = async () => (await db.query<{ epoch: number }>('SELECT epoch FROM freshvec.pointer'))[0]?.epoch;
-      // The crash meets the switch somewhere; whether it was answered or not, it is done once or not at all.
-      const switching = client.reembed.cutover('doc').catch(() => undefined);
+      // In the midst of the switch, which waits for the pointer: nothing of it is left.
+      const holder = await openTransaction(server.url, 'BEGIN', 'SELECT FROM freshvec.pointer FOR UPDATE');
+      const switching = client.reembed.cutover('doc').catch((error: unknown) => error);
+      await answered('a switch that waits', async () => (await count(SWITCHING)) > 0);
       await crash();
-      await switching;
+      await holder.end().catch(() => {});
+      expect(await switching).toBeInstanceOf(Error);
+      expect(await answered('the pointer', epoch)).toBe(1);
+      expect((await migration())?.state).toBe('ready');
       await answered('the switch', async () => (await client.reembed.cutover('doc')).state === 'soaking');
       expect(await epoch()).toBe(2);
       // Beside the index these are written by a few rows at a time, and only the last commit of a batch waits for the disk.
@@ -189,6 +216,7 @@ test(
       }
       expect(app.acknowledged.size).toBeGreaterThan(50);
     } finally {
+      task.meta.tries = crashes;
       await app.stop();
       await searches.stop();
     }

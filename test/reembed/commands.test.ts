@@ -291,3 +291,15 @@ test('a second start with other options is refused, since it would change nothin
   await expect(again({ spendCap: 5 })).rejects.toThrow(/another --spend-cap/);
   await expect(again({ queries: [] })).rejects.toThrow(/another --queries/);
 });
+
+test('`complete` keeps the old vectors while the new ones are not there', async () => {
+  const { db } = fixture;
+  const { id } = await begin();
+  await workUntil(fixture, id, ['ready']);
+  await control.cutover(db, 'doc');
+  await db.exec('ALTER TABLE doc RENAME COLUMN embedding_2 TO elsewhere');
+  await expect(control.complete(db, 'doc')).rejects.toThrow('the new vectors are not there any more');
+  await db.exec('ALTER TABLE doc RENAME COLUMN elsewhere TO embedding_2');
+  await control.complete(db, 'doc');
+  await workUntil(fixture, id, ['done']);
+});

@@ -127,3 +127,30 @@ test('`status` says so where no process carries a move out, and metrics tell of 
   );
   expect((await migrationStatus(db, 'doc')).reason).toBe(null);
 });
+
+test('builds of partitions that came to their end are no tries of the next one', async () => {
+  const { db } = fixture;
+  await source(4);
+  await db.exec(`INSERT INTO doc SELECT i, 'text number ' || i FROM generate_series(100, 399) i`);
+  await fixture.work();
+  const { id, toSpaceId } = await start(fixture, 'doc', { model: 'fake/b@12', index: 'hnsw' });
+  await stepUntil(fixture, id, 'indexing');
+  const built = async () => {
+    const there = await db.query(
+      `SELECT FROM pg_index WHERE indisvalid AND indrelid IN (SELECT relid FROM pg_partition_tree('doc') WHERE isleaf)
+         AND indexrelid::regclass::text LIKE 'freshvec_space_' || $1::int || '%'`,
+      [toSpaceId],
+    );
+    return there.length;
+  };
+  // A process that is killed after each: its try was counted before CREATE INDEX, and nobody takes it back.
+  for (let leaves = 1; leaves <= 4; leaves++) {
+    const stop = new AbortController();
+    const working = controlMigration(deps(db), id, stop.signal);
+    await eventually(async () => (await built()) >= leaves, { what: `${leaves} indexes`, intervalMs: 1 });
+    stop.abort();
+    await working;
+    await db.query(`UPDATE freshvec.migration SET tries = tries + 1 WHERE id = $1 AND state = 'indexing'`, [id]);
+  }
+  expect(await workUntil(fixture, id, ['ready'])).toMatchObject({ state: 'ready' });
+});

@@ -4,7 +4,7 @@ import type { Executor } from '../../db/database.js';
 import { classify, FreshvecError, sqlState } from '../../db/errors.js';
 import { dropHalfBuilt, ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
-import { countTry, forgetTry, move, recordOurs, waitFor } from '../transition.js';
+import { countTry, forgetTries, forgetTry, move, recordOurs, waitFor } from '../transition.js';
 
 /** Builds that may fail in a row before a person is asked. */
 const MOST_TRIES = 3;
@@ -31,7 +31,11 @@ export const indexSpace: Operation = async (context) => {
 
   async function build(signal: AbortSignal): Promise<StepOutcome> {
     let tries = 0;
-    // One try, however many partitions it goes through.
+    // One try for each partition, or a table of many would be parked for builds that came to their end.
+    const afterBuild = async () => {
+      await forgetTries(db, migration);
+      tries = 0;
+    };
     const beforeBuild = async (session: Executor) => {
       if (tries > 0) return;
       tries = await countTry(session, migration);
@@ -43,6 +47,7 @@ export const indexSpace: Operation = async (context) => {
         ...index,
         signal,
         beforeBuild,
+        afterBuild,
         onProgress: ({ phase, done, total, waitsForPid }) => {
           const held = waitsForPid === undefined ? '' : `; waits for the transaction of pid ${waitsForPid}`;
           const reason = `${phase}: ${total > 0 ? Math.floor((100 * done) / total) : 0} %${held}`;

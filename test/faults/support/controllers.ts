@@ -9,12 +9,15 @@ export interface Strike {
   readonly signal: 'SIGKILL' | 'SIGSTOP';
   /** A regular expression over `state, before|sent: statement`; the first boundary that is not `met` unless told. */
   readonly at?: string;
+  /** Half of the statements whose effect is undone are passed over, the others have one boundary, `before` or `sent`. */
+  readonly sparse?: boolean | undefined;
   /** Keys of boundaries that were met before. */
   readonly met?: readonly string[];
 }
 
 export interface Struck {
   readonly key: string;
+  readonly state: string;
   /** State, before or sent, and the statement. */
   readonly label: string;
 }
@@ -43,7 +46,11 @@ export class Controllers {
   readonly all: ControllerProcess[] = [];
   private spare: ChildProcess | undefined;
 
-  constructor(private readonly url: string) {}
+  /** `gates`: the real ones; else none holds anything back. */
+  constructor(
+    private readonly url: string,
+    private readonly gates = false,
+  ) {}
 
   /** A controller; with `ask` a person's command, on the source `doc`. */
   start(id: number, strike?: Strike, ask?: 'cutover' | 'rollback'): ControllerProcess {
@@ -54,7 +61,14 @@ export class Controllers {
     this.all.push(controller);
     child.stdin?.on('error', () => {}); // It may be dead before it has read.
     child.stdin?.end(
-      JSON.stringify({ url: this.url, name, id, ask, ...(strike && { strike: { met: [], ...strike } }) }),
+      JSON.stringify({
+        url: this.url,
+        name,
+        id,
+        ask,
+        gates: this.gates,
+        ...(strike && { strike: { met: [], ...strike } }),
+      }),
     );
     return controller;
   }

@@ -5,6 +5,7 @@ import type { Database } from '../../../src/db/database.js';
 import { ident } from '../../../src/db/identifiers.js';
 import { abort, complete, cutover, resumeMigration, rollback } from '../../../src/reembed/control.js';
 import { TRANSITIONS } from '../../../src/reembed/states.js';
+import { vectorRelations } from '../../../src/store/own-index.js';
 import { vectorTable } from '../../../src/store/table.js';
 import type { Fixture } from '../../support/fixture.js';
 
@@ -74,27 +75,37 @@ export async function expireSingletons(db: Database): Promise<void> {
   await db.query(`UPDATE freshvec.singleton SET expires_at = clock_timestamp() - interval '1 second'`);
 }
 
-/** Invariant C of one space, by the tables themselves and the model: `doc (id, body)`, embedded is the body. */
-export async function assertSpaceFresh({ db, models }: Fixture, source: Source, space: Space): Promise<void> {
+/**
+ * Invariant C of one space, by the tables themselves and the model: `doc (id, body)`. `text`: SQL over the row, what is
+ * embedded; a blank one has no vector.
+ */
+export async function assertSpaceFresh(
+  { db, models }: Fixture,
+  source: Source,
+  space: Space,
+  text = 'body',
+): Promise<void> {
   const onRows = space.store === 'column';
-  const rows = await db.query<{ id: number; body: string; vector: number[] | null; model: string; right: boolean }>(
+  const wanted = `COALESCE(${text}, 'no such row')`;
+  const rows = await db.query<{ id: number; text: string; vector: number[] | null; model: string; right: boolean }>(
     onRows
-      ? `SELECT id, body, ${ident(space.column)}::real[] AS vector, ${ident(`${space.column}_model`)} AS model,
-           ${ident(`${space.column}_hash`)} = md5(body)::uuid AS right FROM doc ORDER BY id`
-      : `SELECT id, COALESCE(body, 'no such row') AS body, v.embedding::real[] AS vector, v.model, v.hash = md5(body)::uuid AS right
+      ? `SELECT id, ${wanted} AS text, ${ident(space.column)}::real[] AS vector, ${ident(`${space.column}_model`)} AS model,
+           ${ident(`${space.column}_hash`)} = md5(${text})::uuid AS right FROM doc ORDER BY id`
+      : `SELECT id, ${wanted} AS text, v.embedding::real[] AS vector, v.model, v.hash = md5(${text})::uuid AS right
          FROM doc FULL JOIN ${vectorTable(space)} v USING (id) ORDER BY id`,
   );
   expect(rows.length).toBeGreaterThan(0);
   const model = await models.get(space.spec);
   const { vectors } = await model.embed(
-    rows.map(({ body }) => body),
+    rows.map((row) => row.text),
     { purpose: 'document', signal: new AbortController().signal },
   );
-  const wrong = rows.filter(({ vector, model: of, right }, i) => {
+  const wrong = rows.filter(({ text: of, vector, model: by, right }, i) => {
+    if (of.trim() === '') return vector !== null || by !== null;
     const should = vectors[i];
-    return !right || of !== space.fingerprint || !should || !vector?.every((x, at) => Math.fround(x) === should[at]);
+    return !right || by !== space.fingerprint || !should || !vector?.every((x, at) => Math.fround(x) === should[at]);
   });
-  expect(wrong.map(({ id, body, model: of, right }) => ({ id, body, of, right }))).toEqual([]);
+  expect(wrong.map(({ id, text: of, model: by, right }) => ({ id, of, by, right }))).toEqual([]);
   if (source.flagColumn !== undefined) {
     const flagged = await db.query(`SELECT id FROM doc WHERE ${ident(source.flagColumn)}`);
     expect(flagged).toEqual([]);
@@ -124,10 +135,12 @@ export async function assertNothingElse(
   expect(tables.map(({ name }) => name)).toEqual(onRows ? [] : [`vector_${space.id}`]);
   const indexes = await db.query<{ name: string; valid: boolean }>(
     `SELECT c.relname AS name, i.indisvalid AND i.indisready AND i.indislive AS valid
-     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw'`,
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw'
+     ORDER BY 1`,
   );
-  const wanted = { name: `freshvec_space_${space.id}`, valid: true };
-  expect(indexes).toEqual(index === 'any' && indexes.length === 0 ? [] : [wanted]);
+  const wanted = (await vectorRelations(db, source, space)).map((relation) => ({ name: relation.index, valid: true }));
+  const names = wanted.sort((a, b) => (a.name < b.name ? -1 : 1));
+  expect(indexes).toEqual(index === 'any' && indexes.length === 0 ? [] : names);
   const triggers = await db.query<{ name: string; spaces: string; fn: string }>(
     `SELECT t.tgname AS name, p.proname AS fn, encode(t.tgargs, 'escape') AS spaces
      FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
