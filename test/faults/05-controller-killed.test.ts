@@ -44,7 +44,7 @@ const PATHS: readonly Path[] = [
     table: `CREATE TABLE doc (id int PRIMARY KEY, body text NOT NULL) PARTITION BY HASH (id);
       CREATE TABLE doc_a PARTITION OF doc FOR VALUES WITH (MODULUS 2, REMAINDER 0);
       CREATE TABLE doc_b PARTITION OF doc FOR VALUES WITH (MODULUS 2, REMAINDER 1)`,
-    // Each leaf takes kills of its own, and one that was built is not taken off the count of tries.
+    // The build of one leaf is struck more often than it has tries.
     parksFor: /3 builds came to no end/,
     turns: [
       { in: 'ready', does: 'cutover' },
