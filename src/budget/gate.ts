@@ -205,9 +205,11 @@ class SharedGate implements AccountGate {
         head.heldSince ??= performance.now();
         void this.sender.flush().catch(this.options.onError); // Some of it may be ours.
         if (performance.now() - head.heldSince < HELD_PATIENCE_MS) {
-          if (taken.why === 'space_cap_held') this.aside.set(asked.purse.spaceId, performance.now() + taken.waitMs);
-          const others = this.head();
-          if (others && !this.isAside(others.asked)) return;
+          if (taken.why === 'space_cap_held') {
+            this.aside.set(asked.purse.spaceId, performance.now() + taken.waitMs);
+            const next = this.head();
+            if (next && !this.isAside(next.asked)) return;
+          }
           return await this.sleep(taken.waitMs);
         }
       } else if (taken.why === 'budget' || taken.waitMs <= PATIENCE_MS) return await this.sleep(taken.waitMs);

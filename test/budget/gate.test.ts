@@ -5,11 +5,13 @@ import { Concurrency } from '../../src/budget/concurrency.js';
 import { type AccountGate, createGate, type GateOptions } from '../../src/budget/gate.js';
 import { readSpaceSpend, setSpaceCap } from '../../src/budget/space-cap.js';
 import type { ChargedTo } from '../../src/budget/spend.js';
+import type { Database } from '../../src/db/database.js';
 import { openPostgres } from '../../src/db/postgres.js';
 import { type AlsoCharged, type GateRequest, NotSent } from '../../src/embed/gate.js';
 import { EmbedError, type EmbedResult } from '../../src/embed/port.js';
 import { eventually } from '../support/eventually.js';
 import { type Fixture, openFixture } from '../support/fixture.js';
+import { instead } from '../support/instead.js';
 
 let fixture: Fixture;
 let number = 0;
@@ -184,7 +186,12 @@ describe('money', () => {
   });
 
   test('money that is only reserved is waited for, not taken for spent', async () => {
-    const gate = gateWith({ price: DOLLAR, capPerDay: 100 });
+    let takes = 0;
+    const query: Database['query'] = (sql, ...with_) => {
+      if (sql.includes('take_budget')) takes += 1;
+      return fixture.db.query(sql, ...with_);
+    };
+    const gate = gateWith({ price: DOLLAR, capPerDay: 100, db: instead(fixture.db, { query }) });
     let answerFirst = () => {};
     const asked = new Promise<void>((resolve) => {
       answerFirst = resolve;
@@ -200,6 +207,7 @@ describe('money', () => {
     });
     await sleep(400);
     expect(sent).toBe(false);
+    expect(takes).toBeLessThan(10); // Asked for now and then, not all the time.
     answerFirst();
     await Promise.all([first, second]);
     await gate.flush();
