@@ -63,6 +63,15 @@ export function keyArrayParams(key: readonly KeyColumn[], first: number): string
   return key.map(({ type }, i) => `$${first + i}::text[]::${type}[]`).join(', ');
 }
 
+/**
+ * `unnest(…) AS __fv_i(__fv_k1, …, __fv_key)`: keys that are handed in, as texts in the first parameter and typed, column by
+ * column, in those after it (`keyArrays`).
+ */
+export function givenKeysSql(key: readonly KeyColumn[]): string {
+  const names = [...keyColumnNames(key), `${RESERVED_PREFIX}key`];
+  return `unnest(${keyArrayParams(key, 2)}, $1::text[]) AS __fv_i(${names.join(', ')})`;
+}
+
 /** `"t"."id" = i.__fv_k1 AND …` */
 export function keyJoinSql(key: readonly KeyColumn[], row: string, other: string): string {
   return key.map(({ name }, i) => `${ident(row)}.${ident(name)} = ${other}.${RESERVED_PREFIX}k${i + 1}`).join(' AND ');

@@ -1,4 +1,4 @@
-import { column, fromSource, keyArrayParams, keyArrays, keyColumnNames, keyJoinSql } from '../catalog/expressions.js';
+import { column, fromSource, givenKeysSql, keyArrays, keyJoinSql } from '../catalog/expressions.js';
 import type { Source } from '../catalog/source.js';
 import type { Database } from '../db/database.js';
 
@@ -8,7 +8,7 @@ export async function tenantsOf(db: Database, source: Source, keys: readonly str
   const tenant = column(source, source.tenantColumn);
   const rows = await db.query<{ key: string; tenant: string }>(
     `SELECT __fv_i.__fv_key AS key, ${tenant}::text AS tenant
-     FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+     FROM ${givenKeysSql(source.key)}
      JOIN ${fromSource(source)} ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}
      WHERE ${tenant} IS NOT NULL`,
     [keys, ...keyArrays(source.key, keys)],

@@ -2,10 +2,9 @@ import {
   contentSql,
   eligibleSql,
   fromSource,
+  givenKeysSql,
   hashSql,
-  keyArrayParams,
   keyArrays,
-  keyColumnNames,
   keyJoinSql,
   keySql,
 } from '../catalog/expressions.js';
@@ -63,7 +62,7 @@ export async function readRows(
        __fv_i.__fv_text AS text, __fv_i.__fv_hash AS hash, __fv_i.__fv_page AS page, f.hash AS "failedHash"
      FROM (
        SELECT __fv_i.*, __fv_r.*, __fv_r.__fv_eligible IS NOT NULL AS __fv_there
-       FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+       FROM ${givenKeysSql(source.key)}
        LEFT JOIN LATERAL (
          SELECT ${eligible} AS __fv_eligible, COALESCE(${view.fresh}, false) AS __fv_fresh,
            ${view.flagUp} OR (NOT ${eligible} AND ${view.marked}) AS __fv_untidy,

@@ -1,4 +1,4 @@
-import { keyArrayParams, keyArrays, keyColumnNames, keyJoinSql } from '../catalog/expressions.js';
+import { givenKeysSql, keyArrays, keyJoinSql } from '../catalog/expressions.js';
 import type { LongText } from '../catalog/long-texts.js';
 import type { Source } from '../catalog/source.js';
 import type { Executor } from '../db/database.js';
@@ -26,7 +26,7 @@ export async function storedVectors(
     `SELECT __fv_i.__fv_key AS key, ${hash}::text AS hash, ${vector}::real[] AS vector,
        (SELECT jsonb_build_object('how', l.how, 'tokens', l.tokens, 'maxTokens', l.max_tokens, 'pieces', l.pieces)
         FROM freshvec.long_text l WHERE l.space_id = ${spaceId} AND l.key = __fv_i.__fv_key) AS long
-     FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+     FROM ${givenKeysSql(source.key)}
      JOIN ${from} ON ${keyJoinSql(source.key, alias, '__fv_i')}
      WHERE ${vector} IS NOT NULL AND ${hash} IS NOT NULL AND ${where}`,
     [keys, ...keyArrays(source.key, keys)],

@@ -2,9 +2,8 @@ import {
   contentSql,
   eligibleSql,
   fromSource,
-  keyArrayParams,
+  givenKeysSql,
   keyArrays,
-  keyColumnNames,
   keyJoinSql,
   keySql,
 } from '../catalog/expressions.js';
@@ -27,7 +26,7 @@ export async function readFreshVectors(
 ): Promise<FreshVector[]> {
   const rows = await tx.query<{ key: string; text: string; vector: string }>(
     `SELECT __fv_i.__fv_key AS key, ${contentSql(source.content, source.relation.table)} AS text, ${view.vector}::text AS vector
-     FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+     FROM ${givenKeysSql(source.key)}
      JOIN ${fromSource(source)} ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')} ${view.join}
      WHERE ${eligibleSql(source)} AND ${view.fresh}`,
     [keys, ...keyArrays(source.key, keys)],
@@ -45,7 +44,7 @@ export async function readTexts(
     db.tx((tx) =>
       tx.query<{ key: string; text: string }>(
         `SELECT __fv_i.__fv_key AS key, ${contentSql(source.content, source.relation.table)} AS text
-         FROM unnest(${keyArrayParams(source.key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(source.key), '__fv_key'].join(', ')})
+         FROM ${givenKeysSql(source.key)}
          JOIN ${fromSource(source)} ON ${keyJoinSql(source.key, source.relation.table, '__fv_i')}
          WHERE ${eligibleSql(source)}`,
         [some, ...keyArrays(source.key, some)],

@@ -2,9 +2,8 @@ import {
   column,
   eligibleSql,
   fromSource,
-  keyArrayParams,
+  givenKeysSql,
   keyArrays,
-  keyColumnNames,
   keyJoinSql,
   keySql,
   parseKey,
@@ -99,7 +98,7 @@ function read(db: Database, source: Source, keys: readonly string[], { tenant, e
   return db.tx((tx) =>
     tx.query<Named>(
       `SELECT __fv_i.__fv_key AS named, ${keySql(key, relation.table)} AS key
-       FROM unnest(${keyArrayParams(key, 2)}, $1::text[]) AS __fv_i(${[...keyColumnNames(key), '__fv_key'].join(', ')})
+       FROM ${givenKeysSql(key)}
        JOIN ${fromSource(source)} ON ${keyJoinSql(key, relation.table, '__fv_i')}
        WHERE ${conditions.length === 0 ? 'true' : conditions.join(' AND ')}`,
       [keys, ...keyArrays(key, keys), ...(ofTenant ? [tenant] : [])],
