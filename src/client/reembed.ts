@@ -42,8 +42,8 @@ export interface ReembedApi {
   /** Rests the backfill and all further steps; edits go on being embedded for both spaces. */
   pause(source: string): Promise<MigrationStatus>;
   /**
-   * Goes on after `pause`, `until` or parking; what the source or a provider rests for is ended by `client.resume`. `spendCap`: what the new vectors may cost in all until the switch, in
-   * dollars, in place of what `start` said.
+   * Goes on after `pause`, `until` or parking; what the source or a provider rests for is ended by `client.resume`.
+   * `spendCap`: what the new vectors may cost in all until the switch, in dollars, in place of what `start` said.
    */
   resume(source: string, options?: { readonly spendCap?: number | undefined }): Promise<MigrationStatus>;
   /** Lets gates pass that do not hold. Throws MigrationRefused for those without which rows would be missing. */

@@ -22,14 +22,14 @@ export async function whyNotSwitchable(
 ): Promise<string | undefined> {
   const to = await getSpace(db, migration.toSpaceId);
   if (!to) return GONE;
-  const [stands, index, ranges, pending] = await Promise.all([
+  const [stands, indexed, ranges, pending] = await Promise.all([
     standsOn(db, migration, source, to),
-    to.index.kind === 'none' ? 'valid' : indexState(db, source, to),
+    isIndexed(db, source, to),
     countLoadRanges(db, to.id),
     pendingGate({ db, to, settings: { pendingSeconds: PENDING_SECONDS } }),
   ]);
   if (!stands) return GONE;
-  if (index !== 'valid')
+  if (!indexed)
     return 'the index of the new space is not there or not valid any more: `freshvec maintain run index` builds it';
   // Not for a person to accept: these rows have no vector yet, or that of another content.
   if (ranges > 0)
@@ -42,6 +42,10 @@ export async function whyNotSwitchable(
 /** What was there when the space was checked, or before, and has to be made again: pages, or the index. In words. */
 export async function lostGround(db: Executor, source: Source, to: Space): Promise<string | undefined> {
   if ((await countLoadRanges(db, to.id)) > 0) return 'pages came that were not visited yet';
-  if (to.index.kind === 'none' || (await indexState(db, source, to)) === 'valid') return undefined;
-  return 'the index is gone: it is built again';
+  return (await isIndexed(db, source, to)) ? undefined : 'the index is gone: it is built again';
+}
+
+/** As the space wants it: with a valid index, or with none. */
+async function isIndexed(db: Executor, source: Source, to: Space): Promise<boolean> {
+  return to.index.kind === 'none' || (await indexState(db, source, to)) === 'valid';
 }

@@ -17,7 +17,7 @@ import { ownColumns } from './existing.js';
 import { retryLongTexts } from './long-texts.js';
 import { rangesSql } from './ranges.js';
 import { expressionRefusals, ownColumnRefusals } from './refuse.js';
-import { restlessRefusals } from './restless.js';
+import { refuseRestless } from './restless.js';
 import { captureStatements, lockWords, updateSourceSql } from './statements.js';
 import { readTable } from './table.js';
 
@@ -136,7 +136,10 @@ export async function alterSource(
   const { before, source } = await altered(db, name, changes);
   const plan = { source, statements: await alterStatements(db, before, source) };
   if (plan.statements.length === 0) return plan;
-  if (!isSame(readsOf(source), readsOf(before))) await refuseRestless(db, source);
+  if (!isSame(readsOf(source), readsOf(before))) {
+    const spaces = await listMaintainedSpaces(db, source.id);
+    if (spaces.some(({ store }) => store === 'column')) await refuseRestless(db, source);
+  }
   const statements = async (tx: Executor) => {
     const held = await holdSource(tx, source);
     if (!isSame(definitionOf(held), definitionOf(before))) throw changedMeanwhile(name);
@@ -144,13 +147,6 @@ export async function alterSource(
   };
   await executeStatements(db, await lockedTable(db, source), statements, options);
   return plan;
-}
-
-/** It runs the app's triggers, so not for a plan. */
-async function refuseRestless(db: Database, source: Source): Promise<void> {
-  if ((await listMaintainedSpaces(db, source.id)).every(({ store }) => store !== 'column')) return;
-  const reasons = await restlessRefusals(db, source);
-  if (reasons.length > 0) throw new SourceRefused(`${source.relation.schema}.${source.relation.table}`, reasons);
 }
 
 /** What `alter` may change. */

@@ -4,9 +4,8 @@ import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { FreshvecError, sqlState } from '../db/errors.js';
 import type { SourcePlan } from './definition.js';
-import { SourceRefused } from './errors.js';
 import { type ExecuteOptions, executeStatements, type LockedTable } from './execute.js';
-import { restlessRefusals } from './restless.js';
+import { refuseRestless } from './restless.js';
 
 /**
  * Does what the plan says, all of it or nothing, without making the app wait.
@@ -16,9 +15,7 @@ import { restlessRefusals } from './restless.js';
 export async function applySource(db: Database, plan: SourcePlan, options: ExecuteOptions = {}): Promise<void> {
   if (plan.already) return;
   const { source, space } = plan;
-  // It runs the app's triggers, so not for a plan.
-  const restless = space.store === 'column' ? await restlessRefusals(db, source) : [];
-  if (restless.length > 0) throw new SourceRefused(`${source.relation.schema}.${source.relation.table}`, restless);
+  if (space.store === 'column') await refuseRestless(db, source);
   try {
     await executeStatements(db, await lockedTable(db, source), plan.statements, options);
   } catch (error) {

@@ -12,6 +12,7 @@ import type { Source } from '../catalog/source.js';
 import type { Database, Executor } from '../db/database.js';
 import { classify, sqlState } from '../db/errors.js';
 import { ident } from '../db/identifiers.js';
+import { SourceRefused } from './errors.js';
 import { readUpdateTriggers } from './hazards.js';
 
 /** So many rows are tried. A trigger that makes texts tidy changes those from before its time only, a clock every one. */
@@ -45,6 +46,12 @@ export async function restlessRefusals(db: Database, source: Source): Promise<st
     `its own UPDATE triggers (${triggers.join(', ')}) change the content whenever a row is updated, and freshvec updates the rows: ` +
       'each would be embedded, and paid for, again and again. Leave the column that they set out of the content, or use `--store table`.',
   ];
+}
+
+/** Throws SourceRefused for these reasons. It runs the app's triggers, so not for a plan. */
+export async function refuseRestless(db: Database, source: Source): Promise<void> {
+  const reasons = await restlessRefusals(db, source);
+  if (reasons.length > 0) throw new SourceRefused(`${source.relation.schema}.${source.relation.table}`, reasons);
 }
 
 async function changesUntouched(tx: Executor, source: Source): Promise<boolean> {
