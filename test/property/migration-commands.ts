@@ -60,11 +60,12 @@ const asks = (event: Asked, how?: 'drained' | 'renaming') =>
   command(how === undefined ? event : `${event}, ${how}`, (model, world) => ask(model, world, event, how));
 
 /** Else nothing would get far. */
-const giveUpParked = command(
-  'abort, where it is parked',
-  (model, world) => ask(model, world, 'abort'),
-  ({ migration }) => migration?.state === 'parked',
-);
+const whereParked = (event: Asked) =>
+  command(
+    `${event}, where it is parked`,
+    (model, world) => ask(model, world, event),
+    ({ migration }) => migration?.state === 'parked',
+  );
 
 const pause = command('pause', async (model, world) => {
   const { migration } = model;
@@ -204,6 +205,14 @@ const started = fc
 /** As likely as one of the others among these. */
 const one = (...all: readonly Command[]) => fc.constantFrom(...all);
 
+/** How a history opens: with nothing, or on a way that chance alone seldom finds. */
+export const openings = fc.constantFrom<readonly Command[]>(
+  [],
+  [],
+  [begin(MODELS[1], 'column', {}), goOn, asks('cutover', 'renaming')],
+  [begin(MODELS[1], 'table', {}), goOn, hide('toSpaceId'), back, whereParked('resume')],
+);
+
 export const commands = fc.commands(
   [
     fc.tuple(id, text).map(([key, body]) => write('edit', 'UPDATE doc SET body = $2 WHERE id = $1', [key, body])),
@@ -234,7 +243,8 @@ export const commands = fc.commands(
     fc.integer({ min: 0, max: 40 }).map(step),
     one(pause, accept('pending'), accept('coverage')),
     one(asks('resume'), back),
-    one(asks('resume'), back, giveUpParked),
+    one(whereParked('resume'), back),
+    one(whereParked('resume'), back, whereParked('abort')),
     one(asks('cutover'), asks('cutover', 'renaming')),
     one(asks('cutover', 'drained'), asks('cutover', 'renaming')),
     one(asks('rollback'), asks('rollback', 'drained')),

@@ -111,10 +111,11 @@ export async function ask(model: Model, world: World, event: Asked, how?: 'drain
   await assertLiveFresh(model, world);
 }
 
-/** What keeps searches from being switched, whatever the table says. */
+/** What keeps searches from being switched, and old vectors from being dropped, whatever the table says. */
 async function isBarred(model: Model, world: World, event: Asked, rename: boolean): Promise<boolean> {
   const { migration, hidden } = model;
   if (event === 'rollback') return hidden === migration?.fromSpaceId;
+  if (event === 'complete') return hidden === migration?.toSpaceId;
   if (event !== 'cutover') return false;
   const to = await standing(world, migration?.toSpaceId);
   const from = await standing(world, migration?.fromSpaceId);

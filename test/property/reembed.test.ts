@@ -6,7 +6,7 @@ import { createPointerCache } from '../../src/search/index.js';
 import { removeSource } from '../../src/source/index.js';
 import { assertNothingElse } from '../faults/support/migrations.js';
 import { openFixture } from '../support/fixture.js';
-import { bringBack, commands, MODELS } from './migration-commands.js';
+import { bringBack, commands, MODELS, openings } from './migration-commands.js';
 import { ENDED, live, type Model, type World } from './migration-model.js';
 import { ask, takeStep } from './migration-moves.js';
 import { assertInvariants, assertLiveFresh, things } from './migration-oracle.js';
@@ -56,7 +56,7 @@ describe('any history of a migration', () => {
     const missed = () => TOLD.filter((what) => !told.has(what));
     const history = () =>
       fc
-        .asyncProperty(table, commands, async (kind, all) => {
+        .asyncProperty(table, openings, commands, async (kind, opening, all) => {
           await db.exec(`${TABLES[kind]}; INSERT INTO doc SELECT i, 'text ' || i FROM generate_series(1, 5) i`);
           await world.add({ table: 'doc', content: { columns: ['body'] }, model: MODELS[0] });
           const model: Model = {
@@ -68,7 +68,9 @@ describe('any history of a migration', () => {
             pointers: createPointerCache(),
             told,
           };
-          await fc.asyncModelRun(() => ({ model, real: world }), all);
+          const from = () => ({ model, real: world });
+          await fc.asyncModelRun(from, opening);
+          await fc.asyncModelRun(from, all);
           await finish(model, world);
           const events = await db.query<{ state: string }>('SELECT DISTINCT state FROM freshvec.migration_event');
           for (const { state } of events) told.add(state);
