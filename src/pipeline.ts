@@ -63,7 +63,6 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
         retryMs = (await retryParked()) ? LOCKED_RETRY_MS.first : Math.min(retryMs * 2, LOCKED_RETRY_MS.most);
         retryAt = performance.now() + retryMs;
       }
-      const began = performance.now();
       const token = randomUUID();
       // Held before it is known: of a claim that fails half-way, or whose answer is lost, some keys may be leased.
       hold(token);
@@ -76,20 +75,28 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
       }
       if (claim) {
         context.report.claimed += claim.keys.length;
-        if (claim.keys.length >= context.batchKeys * FULL) context.moreThanOne(claim.priority);
-        const batch = await embedTexts(context, await readTexts(context, claim));
-        coolDownMs = batch.coolDownMs;
-        await writing.catch((error: unknown) => {
-          if (classify(error) === 'connection') park({ ...batch, unflushed: true, failingSince: performance.now() });
+        const ended = claim.priority === 'load' ? context.load.begin() : () => {};
+        const isFull = claim.keys.length >= context.batchKeys * FULL;
+        if (isFull && (claim.priority !== 'load' || context.load.isFree())) context.moreThanOne(claim.priority);
+        let batch: EmbeddedTexts;
+        try {
+          batch = await embedTexts(context, await readTexts(context, claim));
+          coolDownMs = batch.coolDownMs;
+          await writing.catch((error: unknown) => {
+            if (classify(error) === 'connection') park({ ...batch, unflushed: true, failingSince: performance.now() });
+            throw error;
+          });
+        } catch (error) {
+          ended();
           throw error;
-        });
-        writing = write(batch).then(() => {
-          if (claim.priority === 'load') context.load.worked(performance.now() - began);
-        });
+        }
+        writing = write(batch)
+          .then(() => {})
+          .finally(ended);
         writing.catch(() => {}); // Seen where it is awaited.
         lookAgain = true;
         // A claim that was not full leaves little to do meanwhile; the write goes faster alone.
-        if (claim.keys.length < context.batchKeys * FULL) await writing;
+        if (!isFull) await writing;
         continue;
       }
       await writing;

@@ -114,3 +114,32 @@ test('`resume` and `accept` leave a build alone; `pause` ends it and takes its h
   await holder.query('COMMIT');
   await running.state('ready');
 });
+
+/** Columns that the planner knows something of, by table. */
+const analyzed = async () =>
+  (
+    await fixture.db.query<{ name: string }>(
+      `SELECT tablename || '.' || attname AS name FROM pg_stats
+       WHERE tablename = 'doc' AND attname ~ '^embedding_2' OR schemaname = 'freshvec' AND tablename ~ '^vector_' ORDER BY 1`,
+    )
+  ).map(({ name }) => name);
+
+test.each([
+  ['column', ['doc.embedding_2', 'doc.embedding_2_hash', 'doc.embedding_2_model']],
+  ['table', expect.arrayContaining(['vector_3.embedding', 'vector_3.hash', 'vector_3.model'])],
+] as const)(
+  'the planner knows what the space was filled with before its plans are looked at: %s',
+  async (store, known) => {
+    await holder.end();
+    if (store === 'table') {
+      await running.stop();
+      await control.abort(fixture.db, 'doc');
+      await stepUntil(fixture, id, 'aborted');
+      ({ id } = await start(fixture, 'doc', { model: 'fake/b@12', store, index: 'hnsw' }));
+      running = keepMigrating(fixture, id);
+    }
+    expect(await analyzed()).toEqual([]);
+    await running.state('ready');
+    expect(await analyzed()).toEqual(known);
+  },
+);

@@ -58,3 +58,23 @@ test('a share of nothing stops, whatever was worked', () => {
   duty.follow(1);
   expect(duty.isFree()).toBe(true);
 });
+
+test('held back, it has one batch under way; at full speed as many as there are slots', () => {
+  const duty = new LoadDuty();
+  const ends = [duty.begin(), duty.begin()];
+  expect(duty.isFree()).toBe(true);
+  duty.follow(0.5);
+  expect(duty.isFree()).toBe(false);
+  vi.advanceTimersByTime(1000);
+  for (const end of ends) end();
+  expect(duty.restMs()).toBeCloseTo(1000);
+  vi.advanceTimersByTime(1000);
+  expect(duty.isFree()).toBe(true);
+
+  const end = duty.begin();
+  expect(duty.isFree()).toBe(false);
+  vi.advanceTimersByTime(100);
+  end();
+  vi.advanceTimersByTime(100);
+  expect(duty.isFree()).toBe(true);
+});

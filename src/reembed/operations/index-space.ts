@@ -2,6 +2,7 @@ import { getMigration } from '../../catalog/migration.js';
 import { asSingleton } from '../../claim/singleton.js';
 import type { Executor } from '../../db/database.js';
 import { classify, FreshvecError, sqlState } from '../../db/errors.js';
+import { analyzeSpace } from '../../store/analyze.js';
 import { dropHalfBuilt, ensureIndex } from '../../store/build-index.js';
 import { MOVED, type Operation, type StepOutcome, waits } from '../operation.js';
 import { countTry, forgetTries, forgetTry, move, recordOurs, waitFor } from '../transition.js';
@@ -11,11 +12,14 @@ const MOST_TRIES = 3;
 const LOOK_MS = 1_000;
 /** Until it is tried again after what passes by itself: a lock that is not free, a server out of reach. */
 const PASSING_MS = 5_000;
+/** How long statistics may wait for their lock: a vacuum of the server's own gives way after a second. */
+const ANALYZE_LOCK_MS = 5_000;
 const LOCK_NOT_AVAILABLE = '55P03';
 
 /**
  * Ensures the new space's index, built concurrently under a name that freshvec owns. What a build that failed left
- * behind is dropped and built again, three times at most; one that another session is building is waited for.
+ * behind is dropped and built again, three times at most; one that another session is building is waited for. Then the
+ * planner is told what the space was filled with.
  *
  * A try is counted before CREATE INDEX is sent, and taken back where we ended it ourselves: one that brings the server
  * down, or this process, would not be counted after.
@@ -55,6 +59,10 @@ export const indexSpace: Operation = async (context) => {
         },
       });
       if (state === 'building') return waits(LOOK_MS, 'another session is building an index of the table');
+      await analyzeSpace(db, source, to, { lockTimeoutMs: ANALYZE_LOCK_MS, signal }).catch(() => {
+        // Whether the planner goes by the index is measured all the same.
+        signal.throwIfAborted();
+      });
     } catch (error) {
       if (signal.aborted) {
         if (tries > 0) await forgetTry(db, migration);
