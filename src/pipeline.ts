@@ -75,7 +75,9 @@ export async function drain(context: DrainContext, leases: LeaseWatch): Promise<
       }
       if (claim) {
         context.report.claimed += claim.keys.length;
-        const ended = claim.priority === 'load' ? context.load.begin() : () => {};
+        // A provider that is elsewhere works while the database rests.
+        const alone = context.model.account === undefined;
+        const ended = claim.priority === 'load' ? context.load.begin({ alone }) : () => {};
         const isFull = claim.keys.length >= context.batchKeys * FULL;
         if (isFull && (claim.priority !== 'load' || context.load.isFree())) context.moreThanOne(claim.priority);
         let batch: EmbeddedTexts;

@@ -3,15 +3,15 @@ const MOST_REST_MS = 10_000;
 
 /**
  * The part of the time that this process works on the pages of a space's first load or sweep: after each batch it leaves them
- * alone for as long as the share asks, all slots together. While it is held back at all it works on one batch at a time: two
- * side by side take as much from the app for as long as they last, whatever the rest between them. Edits are claimed all the
- * while.
+ * alone for as long as the share asks, all slots together. While it is held back at all, what is embedded in this process goes
+ * one batch at a time: two side by side take two processors for as long as they last, however long the rest between them.
+ * Edits are claimed all the while.
  */
 export class LoadDuty {
   private freeAt = 0;
   private share = 1;
-  /** Batches that are claimed and not yet written. */
-  private underWay = 0;
+  /** Batches that are claimed, not yet written, and beside which no other is wanted. */
+  private alone = 0;
 
   /** 0 to 1, as the throttle has it; what is left of a rest follows it. */
   follow(share: number): void {
@@ -25,7 +25,7 @@ export class LoadDuty {
 
   /** Whether pages may be claimed now. */
   isFree(): boolean {
-    return this.restMs() === 0 && (this.share === 1 || this.underWay === 0);
+    return this.restMs() === 0 && (this.share === 1 || this.alone === 0);
   }
 
   /** Ms until pages may be claimed again; Infinity while they may not at all. */
@@ -33,12 +33,12 @@ export class LoadDuty {
     return this.share > 0 ? Math.max(0, this.freeAt - performance.now()) : Number.POSITIVE_INFINITY;
   }
 
-  /** A batch of pages is claimed, and under way until the function that comes back is called. */
-  begin(): () => void {
+  /** A batch of pages is claimed, and under way until the function that comes back is called. `alone`: embedded here. */
+  begin({ alone }: { readonly alone: boolean }): () => void {
     const began = performance.now();
-    this.underWay += 1;
+    if (alone) this.alone += 1;
     return () => {
-      this.underWay -= 1;
+      if (alone) this.alone -= 1;
       this.worked(performance.now() - began);
     };
   }

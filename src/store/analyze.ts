@@ -6,18 +6,15 @@ import { columnNames } from './column.js';
 import { longSession, type SessionOptions } from './index-session.js';
 import { vectorTable } from './table.js';
 
+export function analyzeSql({ relation }: Source, space: Space): string {
+  if (space.store === 'table') return `ANALYZE ${vectorTable(space)}`;
+  return `ANALYZE ${qualified(relation.schema, relation.table)} (${Object.values(columnNames(space)).join(', ')})`;
+}
+
 /**
  * Has the planner know what a space was filled with. It takes columns that nobody has analyzed yet for all but empty, and
  * reads the whole table rather than the vector index. Where the role may not, PostgreSQL warns and does nothing.
  */
-export async function analyzeSpace(
-  db: Database,
-  { relation }: Source,
-  space: Space,
-  options: SessionOptions,
-): Promise<void> {
-  const columns = Object.values(columnNames(space)).join(', ');
-  const what =
-    space.store === 'column' ? `${qualified(relation.schema, relation.table)} (${columns})` : vectorTable(space);
-  await longSession(db, options, (session) => session.query(`ANALYZE ${what}`));
+export async function analyzeSpace(db: Database, source: Source, space: Space, options: SessionOptions): Promise<void> {
+  await longSession(db, options, (session) => session.query(analyzeSql(source, space)));
 }

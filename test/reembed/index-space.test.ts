@@ -132,9 +132,9 @@ test.each([
   async (store, known) => {
     await holder.end();
     if (store === 'table') {
-      await running.stop();
       await control.abort(fixture.db, 'doc');
-      await stepUntil(fixture, id, 'aborted');
+      await running.state('aborted');
+      await running.stop();
       ({ id } = await start(fixture, 'doc', { model: 'fake/b@12', store, index: 'hnsw' }));
       running = keepMigrating(fixture, id);
     }

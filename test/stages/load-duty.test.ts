@@ -59,9 +59,9 @@ test('a share of nothing stops, whatever was worked', () => {
   expect(duty.isFree()).toBe(true);
 });
 
-test('held back, it has one batch under way; at full speed as many as there are slots', () => {
+test('held back, what is embedded here goes one batch at a time; at full speed, or elsewhere, as many as there are slots', () => {
   const duty = new LoadDuty();
-  const ends = [duty.begin(), duty.begin()];
+  const ends = [duty.begin({ alone: true }), duty.begin({ alone: true })];
   expect(duty.isFree()).toBe(true);
   duty.follow(0.5);
   expect(duty.isFree()).toBe(false);
@@ -71,10 +71,11 @@ test('held back, it has one batch under way; at full speed as many as there are 
   vi.advanceTimersByTime(1000);
   expect(duty.isFree()).toBe(true);
 
-  const end = duty.begin();
-  expect(duty.isFree()).toBe(false);
+  const end = duty.begin({ alone: false });
+  expect(duty.isFree()).toBe(true);
   vi.advanceTimersByTime(100);
   end();
+  expect(duty.isFree()).toBe(false);
   vi.advanceTimersByTime(100);
   expect(duty.isFree()).toBe(true);
 });

@@ -3,6 +3,7 @@ import type { Source } from '../../catalog/source.js';
 import type { Space } from '../../catalog/space.js';
 import { ident, qualified } from '../../db/identifiers.js';
 import { captureForStatements, lockWords, NO_LOCK, type PlannedStatement } from '../../source/index.js';
+import { analyzeSql } from '../../store/analyze.js';
 import { indexOnSql } from '../../store/build-index.js';
 import { columnNames } from '../../store/column.js';
 import { dropFlagSql, dropSpaceSql } from '../../store/index.js';
@@ -24,6 +25,12 @@ export async function laterStatements(
   });
   return [
     ...(indexServes ? [] : indexStatements(source, to, relations, vectorSchema)),
+    {
+      sql: analyzeSql(source, to),
+      lock:
+        to.store === 'table' ? NO_LOCK : `SHARE UPDATE EXCLUSIVE on ${source.relation.schema}.${source.relation.table}`,
+      why: 'has the planner know what the new space holds, so that it goes by its index',
+    },
     {
       sql: `UPDATE freshvec.pointer SET epoch = epoch + 1, space_id = ${to.id} WHERE source_id = ${source.id} AND space_id <> ${to.id}`,
       lock: NO_LOCK,
