@@ -11,7 +11,14 @@ import { APP, App, type AppOptions, type Sample, type Seen } from './support/app
 import { editProbe } from './support/edit-probe.js';
 import type { Figure } from './support/figures.js';
 import type { Bench, Lab } from './support/lab.js';
-import { migrationAt, secondsIn, startMigration, timesIn, type Watched } from './support/migration.js';
+import {
+  migrationAt,
+  LOOK_MS as STATUS_LOOK_MS,
+  secondsIn,
+  startMigration,
+  timesIn,
+  type Watched,
+} from './support/migration.js';
 import { addSource, prepare } from './support/source.js';
 import { median, quantile, timed } from './support/stats.js';
 import { FILLFACTOR, partitioned, plain, type Table } from './support/tables.js';
@@ -105,7 +112,7 @@ async function besideApp(lab: Lab, table: Table, store: StoreKind): Promise<Figu
   const all = [alone.result, seen, after];
   return [
     ...backfillFigures(watched),
-    ...appFigures(alone.result.samples, seen.samples, watched.status),
+    ...appFigures(alone.result.samples, seen.samples, watched),
     { what: 'failed app statements', value: sum(all, ({ failed }) => failed), unit: '', atMost: 0 },
     { what: 'app statements', value: sum(all, ({ samples }) => samples.length), unit: '' },
     { what: `longest wait of the app for a lock, before (${alone.lock.why})`, value: alone.lock.ms, unit: 'ms' },
@@ -247,12 +254,17 @@ function backfillFigures({ status, meanShare, pressed }: Watched): Figure[] {
   ];
 }
 
-function appFigures(before: readonly Sample[], during: readonly Sample[], status: MigrationStatus): Figure[] {
+function appFigures(
+  before: readonly Sample[],
+  during: readonly Sample[],
+  { status, vacuumed }: Pick<Watched, 'status' | 'vacuumed'>,
+): Figure[] {
   const ofState = (state: string) => {
     const times = timesIn(status, state);
     return during.filter(({ at }) => times.some(({ from, to }) => at >= from && at < to));
   };
   const [filling, indexing] = [ofState('backfilling'), ofState('indexing')];
+  const besideVacuum = ({ at }: Sample) => vacuumed.some((look) => Math.abs(look - at) <= STATUS_LOOK_MS);
   const p99 = (samples: readonly Sample[], kind?: Sample['kind']) =>
     quantile(
       samples.filter((sample) => kind === undefined || sample.kind === kind).map(({ ms }) => ms),
@@ -268,6 +280,11 @@ function appFigures(before: readonly Sample[], during: readonly Sample[], status
   return [
     ...row('before', before),
     ...row('while backfilling', filling),
+    ...row('while backfilling beside a vacuum', filling.filter(besideVacuum)),
+    ...row(
+      'while backfilling without one',
+      filling.filter((sample) => !besideVacuum(sample)),
+    ),
     ...row('while the index is built', indexing),
     { what: 'p99 of the app, while backfilling / before', value: p99(filling) / p99(before), unit: '×', atMost: 1.5 },
     { what: 'p99 of the app, while the index is built / before', value: p99(indexing) / p99(before), unit: '×' },

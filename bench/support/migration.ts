@@ -8,7 +8,7 @@ import { type MigrationStatus, migrationStatus } from '../../src/reembed/status.
 import { describeSignal } from '../../src/reembed/throttle/describe.js';
 import type { Lab } from './lab.js';
 
-const LOOK_MS = 500;
+export const LOOK_MS = 500;
 const SAY_MS = 15_000;
 
 /** Starts the move of a source to this model and store, as `freshvec reembed start` does. */
@@ -31,6 +31,8 @@ export interface Watched {
   readonly opened: { readonly at: number; readonly done: number } | undefined;
   /** Looks at which a signal held the backfill back, by its name, with the last reason. */
   readonly pressed: ReadonlyMap<string, { readonly looks: number; readonly last: string }>;
+  /** Looks at which it was backfilling beside a vacuum, as Unix times in ms; there is one every `LOOK_MS`. */
+  readonly vacuumed: readonly number[];
 }
 
 /** Waits until the migration stands at one of these states; throws where it parks. Says now and then how it goes. */
@@ -42,6 +44,7 @@ export async function migrationAt(
 ): Promise<Watched> {
   const shares: number[] = [];
   const pressed = new Map<string, { looks: number; last: string }>();
+  const vacuumed: number[] = [];
   let opened: Watched['opened'];
   for (let saidAt = performance.now(); ; ) {
     const status = await migrationStatus(db, source);
@@ -49,11 +52,13 @@ export async function migrationAt(
     if (status.state === 'backfilling') {
       shares.push(status.share);
       if (status.share >= 1) opened ??= { at: Date.now(), done: status.done };
-      for (const signal of status.throttle.filter(({ state }) => state !== 'fine'))
+      for (const signal of status.throttle.filter(({ state }) => state !== 'fine')) {
+        if (signal.name === 'vacuum') vacuumed.push(Date.now());
         pressed.set(signal.name, {
           looks: (pressed.get(signal.name)?.looks ?? 0) + 1,
           last: describeSignal(signal),
         });
+      }
     }
     if (performance.now() - saidAt > SAY_MS) {
       saidAt = performance.now();
@@ -67,7 +72,7 @@ export async function migrationAt(
     }
     if (states.includes(status.state)) {
       const meanShare = shares.reduce((sum, share) => sum + share, 0) / shares.length;
-      return { status, meanShare, opened, pressed };
+      return { status, meanShare, opened, pressed, vacuumed };
     }
     await sleep(LOOK_MS);
   }

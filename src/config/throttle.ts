@@ -73,7 +73,7 @@ export const THROTTLE_DEFAULTS: ThrottleSettings = Object.freeze({
   probeMs: 100,
   probeBaselineTimes: null,
   probeSql: null,
-  indexedShare: 0.25,
+  indexedShare: 0.33,
   editWaitSeconds: 5,
   providerWaitSeconds: 5,
   unknownStopsSeconds: 900,
