@@ -246,7 +246,7 @@ function backfillFigures({ status, meanShare, pressed }: Watched): Figure[] {
     ...[...pressed].map(
       ([name, { looks, last }]): Figure => ({
         what: `looks at which ${name} held it back (${last})`,
-        value: looks,
+        value: looks.length,
         unit: '',
       }),
     ),
@@ -257,13 +257,14 @@ function backfillFigures({ status, meanShare, pressed }: Watched): Figure[] {
 function appFigures(
   before: readonly Sample[],
   during: readonly Sample[],
-  { status, vacuumed }: Pick<Watched, 'status' | 'vacuumed'>,
+  { status, pressed }: Pick<Watched, 'status' | 'pressed'>,
 ): Figure[] {
   const ofState = (state: string) => {
     const times = timesIn(status, state);
     return during.filter(({ at }) => times.some(({ from, to }) => at >= from && at < to));
   };
   const [filling, indexing] = [ofState('backfilling'), ofState('indexing')];
+  const vacuumed = pressed.get('vacuum')?.looks ?? [];
   const besideVacuum = ({ at }: Sample) => vacuumed.some((look) => Math.abs(look - at) <= STATUS_LOOK_MS);
   const p99 = (samples: readonly Sample[], kind?: Sample['kind']) =>
     quantile(
@@ -333,7 +334,7 @@ async function speed(lab: Lab, rows: number): Promise<Figure[]> {
     const { status, pressed } = watched;
     await worker.stop();
     const fillMs = secondsIn(status, 'backfilling') * 1000;
-    const held = [...pressed.values()].map(({ looks, last }) => `${last} (${looks})`);
+    const held = [...pressed.values()].map(({ looks, last }) => `${last} (${looks.length})`);
     lab.say(
       `${i} of ${SPEED_REPETITIONS}: ${[`load ${loadMs.toFixed(0)} ms, backfill ${fillMs.toFixed(0)} ms`, ...held].join('; ')}`,
     );

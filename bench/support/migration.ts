@@ -29,10 +29,8 @@ export interface Watched {
   readonly meanShare: number;
   /** When the backfill was first seen to be held back by nothing, as Unix time in ms, and how many rows were done. */
   readonly opened: { readonly at: number; readonly done: number } | undefined;
-  /** Looks at which a signal held the backfill back, by its name, with the last reason. */
-  readonly pressed: ReadonlyMap<string, { readonly looks: number; readonly last: string }>;
-  /** Looks at which it was backfilling beside a vacuum, as Unix times in ms; there is one every `LOOK_MS`. */
-  readonly vacuumed: readonly number[];
+  /** Looks at which a signal held the backfill back, by its name, as Unix times in ms `LOOK_MS` apart, with the last reason. */
+  readonly pressed: ReadonlyMap<string, { readonly looks: readonly number[]; readonly last: string }>;
 }
 
 /** Waits until the migration stands at one of these states; throws where it parks. Says now and then how it goes. */
@@ -43,8 +41,7 @@ export async function migrationAt(
   states: readonly MigrationStatus['state'][],
 ): Promise<Watched> {
   const shares: number[] = [];
-  const pressed = new Map<string, { looks: number; last: string }>();
-  const vacuumed: number[] = [];
+  const pressed = new Map<string, { looks: number[]; last: string }>();
   let opened: Watched['opened'];
   for (let saidAt = performance.now(); ; ) {
     const status = await migrationStatus(db, source);
@@ -52,13 +49,11 @@ export async function migrationAt(
     if (status.state === 'backfilling') {
       shares.push(status.share);
       if (status.share >= 1) opened ??= { at: Date.now(), done: status.done };
-      for (const signal of status.throttle.filter(({ state }) => state !== 'fine')) {
-        if (signal.name === 'vacuum') vacuumed.push(Date.now());
+      for (const signal of status.throttle.filter(({ state }) => state !== 'fine'))
         pressed.set(signal.name, {
-          looks: (pressed.get(signal.name)?.looks ?? 0) + 1,
+          looks: [...(pressed.get(signal.name)?.looks ?? []), Date.now()],
           last: describeSignal(signal),
         });
-      }
     }
     if (performance.now() - saidAt > SAY_MS) {
       saidAt = performance.now();
@@ -72,7 +67,7 @@ export async function migrationAt(
     }
     if (states.includes(status.state)) {
       const meanShare = shares.reduce((sum, share) => sum + share, 0) / shares.length;
-      return { status, meanShare, opened, pressed, vacuumed };
+      return { status, meanShare, opened, pressed };
     }
     await sleep(LOOK_MS);
   }

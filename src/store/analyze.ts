@@ -4,11 +4,13 @@ import type { Database } from '../db/database.js';
 import { qualified } from '../db/identifiers.js';
 import { columnNames } from './column.js';
 import { longSession, type SessionOptions } from './index-session.js';
-import { vectorTable } from './table.js';
+import { indexedRelation } from './index-state.js';
 
-export function analyzeSql({ relation }: Source, space: Space): string {
-  if (space.store === 'table') return `ANALYZE ${vectorTable(space)}`;
-  return `ANALYZE ${qualified(relation.schema, relation.table)} (${Object.values(columnNames(space)).join(', ')})`;
+/** Of the app's table only the columns that are the space's. */
+export function analyzeSql(source: Source, space: Space): string {
+  const { schema, table } = indexedRelation(source, space);
+  const columns = space.store === 'column' ? ` (${Object.values(columnNames(space)).join(', ')})` : '';
+  return `ANALYZE ${qualified(schema, table)}${columns}`;
 }
 
 /**

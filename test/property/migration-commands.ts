@@ -59,7 +59,7 @@ const step = (killedAt: number | undefined) =>
 const asks = (event: Asked, how?: 'drained' | 'renaming') =>
   command(how === undefined ? event : `${event}, ${how}`, (model, world) => ask(model, world, event, how));
 
-/** Else nothing would get far. */
+/** Where it is parked only: chance alone would seldom ask then, and little would get far. */
 const whereParked = (event: Asked) =>
   command(
     `${event}, where it is parked`,
